@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DATA ?= data/emt
+export DS_ACCELERATOR ?= cpu
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(VENV)/.ready ## .venv with everything installed (needs Python >= 3.11 and pip)
+
+$(VENV)/.ready: setup.cfg constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	DS_BUILD_OPS=0 $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+study: setup ## train the quickstart grid on this machine and write its law (minutes)
+	$(PY) -m experiments.prepare source=emt out=$(DATA)
+	$(PY) -m experiments.train study=quickstart data.path=$(DATA)
+	$(PY) -m experiments.collect studies/quickstart
+	$(PY) -m analysis report studies/quickstart
+
+test: setup ## the whole test suite but the long tests
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --config setup.cfg
+	$(PY) -m pytest -m 'not long'
+
+test-long: setup ## the long tests too
+	$(PY) -m pytest
+
+clean: ## remove caches (never studies/ or data/)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+
+.PHONY: help setup study test test-long clean

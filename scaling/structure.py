@@ -1,0 +1,56 @@
+"""The one table of field names: what is known of a labelled structure, with shapes, dtypes and units."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.integer[Any]]
+FloatArray = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One stored field: trailing shape, storage dtype, unit, and whether there is one entry per atom or per structure."""
+
+    per: str  # "atom" or "structure"
+    shape: tuple[int, ...]
+    dtype: str
+    unit: str
+    meaning: str
+
+
+FIELDS: dict[str, Field] = {
+    "numbers": Field("atom", (), "uint8", "", "atomic number Z"),
+    "positions": Field("atom", (3,), "float32", "angstrom", "Cartesian positions"),
+    "forces": Field("atom", (3,), "float32", "eV/angstrom", "forces, -dE/dx"),
+    "cell": Field("structure", (3, 3), "float32", "angstrom", "lattice vectors as rows; zeros where not periodic"),
+    "pbc": Field("structure", (3,), "uint8", "", "1 where a lattice direction is periodic"),
+    "energy": Field("structure", (), "float64", "eV", "total energy of all atoms in the cell"),
+    "group": Field("structure", (), "int64", "", "hash of the group key: structures of one group stay together"),
+    "holdout": Field("structure", (), "uint8", "", "0: split freely; k: belongs to manifest holdouts[k]"),
+    "num_edges": Field("structure", (), "int32", "", "directed neighbour pairs within the manifest's cutoff_ang"),
+}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One labelled structure as a source reads it, in eV, angstrom and eV/angstrom, float64.
+
+    numbers (N,), positions (N, 3), forces (N, 3), cell (3, 3) rows, pbc (3,), energy: total.
+    group: the key that must not be torn apart between train and test (trajectory, composition, series).
+    record: where it came from, `file#index`, for error messages.
+    holdout: "" for a structure that may be split freely, "test" for the authors' test set,
+        any other name for a test set that is reported apart.
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+    cell: FloatArray
+    pbc: NDArray[np.bool_]
+    energy: float
+    forces: FloatArray
+    group: str
+    record: str
+    holdout: str = ""
