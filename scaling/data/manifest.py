@@ -1,0 +1,184 @@
+"""What a prepared directory holds: the one JSON file that stands for it."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from scaling.errors import DataError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One HDF5 file of the directory."""
+
+    file: str
+    num_structures: int
+    num_atoms: int
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file that was read, by name (not path: the same file elsewhere is the same source)."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the structures came from: a registered source, its configuration, the files it read."""
+
+    name: str
+    config: Mapping[str, Any]
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A record that was left out, and why; `reason` is one of few words, `detail` says what was found."""
+
+    record: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean, standard deviation and extremes of one quantity, its unit in the name of the field that holds it."""
+
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class ElementStatistics:
+    """Of one element: in how many structures and atoms it occurs, and the size of its forces."""
+
+    num_structures: int
+    num_atoms: int
+    force_rms_ev_per_ang: float
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Spread of the labels: total energy per atom, force norms, and forces by chemical symbol."""
+
+    energy_ev_per_atom: Spread
+    force_norm_ev_per_ang: Spread
+    force_component_rms_ev_per_ang: float
+    elements: Mapping[str, ElementStatistics]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Counts, units, origin and checksums of a prepared directory.
+
+    elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
+    digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
+    num_duplicates: structures dropped because an equal geometry was kept.
+    """
+
+    digest: str
+    num_structures: int
+    num_atoms: int
+    num_edges: int
+    num_groups: int
+    elements: tuple[int, ...]
+    units: Mapping[str, str]
+    cutoff_ang: float
+    holdouts: tuple[str, ...]
+    shards: tuple[ShardFile, ...]
+    source: Source
+    validation: Mapping[str, float]
+    num_rejected: Mapping[str, int]
+    rejected: tuple[Rejected, ...]
+    num_duplicates: int
+    statistics: Statistics
+    created_by: str
+    format: int = FORMAT
+
+
+def count_by_reason(rejected: tuple[Rejected, ...]) -> dict[str, int]:
+    """Count rejections by reason, most frequent first."""
+    return dict(Counter(entry.reason for entry in rejected).most_common())
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write manifest.json in one step: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: if the directory cannot be written.
+    """
+    temporary = directory / f".{MANIFEST}.{os.getpid()}"
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            json.dump(asdict(manifest), stream, indent=1)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, directory / MANIFEST)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read manifest.json of a prepared directory.
+
+    Raises:
+        DataError: if there is no such directory or file, or its content is not a manifest of this format.
+    """
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise DataError(f"{directory} is not a directory; prepare it with `python -m experiments.prepare`")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(
+            f"{directory} holds no {MANIFEST}, so it is not a prepared data set (or its preparation was broken off); "
+            f"run `python -m experiments.prepare source=NAME out={directory}`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not JSON ({error}); prepare the data again") from error
+    found = raw.get("format") if isinstance(raw, dict) else None
+    if found != FORMAT:
+        raise DataError(f"{path} has format {found!r}; this version reads format {FORMAT}; prepare the data again")
+    try:
+        return _from_dict(raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a whole manifest ({error!r}); prepare the data again") from error
+
+
+def _from_dict(raw: dict[str, Any]) -> Manifest:
+    if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
+        raise ValueError(f"unknown keys {sorted(unknown)}")
+    source, statistics = raw["source"], raw["statistics"]
+    nested = {
+        "elements": tuple(int(z) for z in raw["elements"]),
+        "holdouts": tuple(raw["holdouts"]),
+        "shards": tuple(ShardFile(**entry) for entry in raw["shards"]),
+        "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
+        "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
+        "statistics": Statistics(
+            Spread(**statistics["energy_ev_per_atom"]),
+            Spread(**statistics["force_norm_ev_per_ang"]),
+            statistics["force_component_rms_ev_per_ang"],
+            {symbol: ElementStatistics(**entry) for symbol, entry in statistics["elements"].items()},
+        ),
+    }
+    return Manifest(**{**raw, **nested})
