@@ -1,0 +1,101 @@
+"""Would the law have told us the largest runs before they were made? Fit without them, predict them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.fit import Law, fit
+from analysis.tables import RunTable, distinct_sizes, same_size
+from scaling.errors import DataError
+
+REPLICATES = 400  # of each refit; the interval of a single run is as wide as the scatter, not as fine as a parameter's
+
+
+@dataclass(frozen=True)
+class HeldOutRun:
+    """One run that the law did not see; `inside` says whether its loss lies in the 95 % band of single runs."""
+
+    run: str
+    num_params: float
+    data_size: float
+    observed: float
+    predicted: float
+    ci95: tuple[float, float]
+
+    @property
+    def inside(self) -> bool:
+        return self.ci95[0] <= self.observed <= self.ci95[1]
+
+    @property
+    def log_error(self) -> float:
+        """log of predicted over observed loss; positive means the law was too pessimistic."""
+        return float(np.log(self.predicted / self.observed))
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The largest size of one axis held out.
+
+    Attributes:
+        law: the fit to the other runs, None if they were too few; then `problem` says why.
+        rmse: root mean square of log_error.
+        rmse_fitted: the same over the runs the law was fitted to, for comparison.
+        coverage: share of the held-out runs inside their 95 % interval.
+    """
+
+    axis: str
+    size: float
+    runs: tuple[HeldOutRun, ...]
+    law: Law | None
+    problem: str | None
+
+    @property
+    def rmse(self) -> float | None:
+        return float(np.sqrt(np.mean([run.log_error**2 for run in self.runs]))) if self.runs else None
+
+    @property
+    def rmse_fitted(self) -> float | None:
+        return float(np.sqrt(np.mean(self.law.residuals**2))) if self.law else None
+
+    @property
+    def coverage(self) -> float | None:
+        return float(np.mean([run.inside for run in self.runs])) if self.runs else None
+
+
+def backtest(law: Law, *, replicates: int = REPLICATES) -> tuple[Backtest, ...]:
+    """Hold out the runs of the largest size, for each axis of the law in turn.
+
+    The refit uses the law's form, objective and delta. Where the remaining runs cannot determine the form, the
+    backtest says so instead of a number.
+    """
+    return tuple(_hold_out(law, axis, replicates) for axis in law.form.axes)
+
+
+def _hold_out(law: Law, axis: str, replicates: int) -> Backtest:
+    size = float(distinct_sizes(law.table.axis(axis))[-1])
+    largest = same_size(law.table.axis(axis), size)
+    objective = law.optimum.objective
+    try:
+        smaller = fit(
+            law.table.keep(~largest),
+            law.form.name,
+            axis=law.form.axes[0] if len(law.form.axes) == 1 else None,
+            objective=objective.name,
+            delta=objective.delta if objective.name == "huber" else None,
+            replicates=replicates,
+            seed=law.seed,
+        )
+    except DataError as error:
+        return Backtest(axis, size, (), None, str(error))
+    return Backtest(axis, size, _predict(smaller, law.table.keep(largest)), smaller, None)
+
+
+def _predict(law: Law, held_out: RunTable) -> tuple[HeldOutRun, ...]:
+    predicted = law.predict(held_out.num_params, held_out.data_size)
+    band = law.band(held_out.num_params, held_out.data_size, of_runs=True)
+    if band is None:
+        raise AssertionError("a backtest is made with a bootstrap")
+    rows = zip(held_out.run, held_out.num_params, held_out.data_size, held_out.loss, predicted, *band, strict=True)
+    return tuple(
+        HeldOutRun(run, *map(float, numbers[:4]), (float(numbers[4]), float(numbers[5]))) for run, *numbers in rows
+    )

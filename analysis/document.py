@@ -1,0 +1,135 @@
+"""fit.json: a law as data, for other programs."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from analysis.backtest import Backtest
+from analysis.files import write_whole
+from analysis.fit import Law
+from analysis.objective import LITERATURE_DELTA, SMALL_TABLE
+
+
+def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, Any]:
+    """The contents of fit.json: numbers, and the conventions without which they mean nothing."""
+    optimum = law.optimum
+    return {
+        "form": law.form.name,
+        "formula": law.form.formula,
+        "params": {
+            estimate.name: {
+                "value": estimate.value,
+                "se": estimate.se,
+                "ci95": list(estimate.ci95) if estimate.ci95 else None,
+            }
+            for estimate in law.params
+        },
+        "objective": optimum.value,
+        "objective_name": optimum.objective.name,
+        "delta": optimum.objective.delta if optimum.objective.name == "huber" else None,
+        "n": len(law.table),
+        "converged": optimum.converged,
+        "starts": optimum.starts,
+        "starts_agreeing": optimum.starts_agreeing,
+        "relative_gradient": optimum.gradient,
+        "excluded": [{"run": row.run, "reason": row.reason} for row in law.table.excluded],
+        "at_bound": list(optimum.at_bound),
+        "condition_number": optimum.condition_number,
+        "identified": {
+            verdict.exponent: {"identified": verdict.identified, "reasons": list(verdict.reasons)}
+            for verdict in law.verdicts
+        },
+        "residual_scatter": law.scatter,
+        "bootstrap": None
+        if law.samples is None
+        else {
+            "replicates": len(law.samples.theta),
+            "unit": law.samples.unit,
+            "seed": law.seed,
+            "replicates_not_converged": law.samples.failed,
+        },
+        "backtest": [_backtest_document(test) for test in backtests],
+        "conventions": conventions(law),
+    }
+
+
+def conventions(law: Law) -> dict[str, str]:
+    """What N, D and the loss are, what was minimised, and how the intervals were made; each in one sentence."""
+    columns, objective, samples = law.table.columns, law.optimum.objective, law.samples
+    stated = {axis: f"{axis} is {_meaning(columns[axis])}." for axis in law.form.axes}
+    stated["loss"] = f"Column {columns['loss']}."
+    stated["form"] = f"{law.form.formula}. {law.form.source}."
+    what = {
+        "huber": f"Huber's function with delta {objective.delta:.3g}",
+        "lad": "the absolute value",
+        "least_squares": "half the square",
+    }[objective.name]
+    stated["objective"] = f"The sum (not the mean) over runs of {what} of the residual of log loss."
+    if objective.name == "huber":
+        stated["delta"] = (
+            f"{LITERATURE_DELTA:g} by the literature's custom for {SMALL_TABLE} runs or more; for fewer, unless given, "
+            "1.345 robust standard deviations of the residuals."
+        )
+    stated["condition_number"] = "Of J^T J in centred logarithms, the columns of J scaled to unit length."
+    if samples is not None:
+        stated["intervals"] = (
+            f"95 % percentile intervals of {len(samples.theta)} bootstrap refits; the unit drawn is the {samples.unit}. "
+            "They speak of these runs' noise, not of another architecture, schedule or tuning."
+        )
+    return stated
+
+
+def write_document(document: dict[str, Any], path: Path) -> None:
+    """Write strict JSON; a number that is not finite becomes null."""
+    write_whole(path, json.dumps(strict(document), indent=2, allow_nan=False) + "\n")
+
+
+def strict(value: Any) -> Any:
+    """`value` with every number that JSON cannot hold replaced by None."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _meaning(column: str) -> str:
+    known = {
+        "num_params": "the number of all trainable parameters: embedding, trunk and head (column num_params)",
+        "num_params_embedding": "the parameters of the embedding alone (column num_params_embedding)",
+        "num_params_trunk": "the parameters of the trunk alone, without embedding and head (column num_params_trunk)",
+        "num_params_head": "the parameters of the head alone (column num_params_head)",
+        "train_structures": "the number of different training structures (column train_structures)",
+        "train_atoms": "the number of atoms in the training structures (column train_atoms)",
+        "train_edges": "the number of edges in the training structures (column train_edges)",
+        "samples_seen": "the number of structures seen in training, repeats counted (column samples_seen)",
+    }
+    return known.get(column, f"column {column}")
+
+
+def _backtest_document(test: Backtest) -> dict[str, Any]:
+    return {
+        "held_out_axis": test.axis,
+        "held_out_size": test.size,
+        "rmse_log_loss": test.rmse,
+        "rmse_log_loss_fitted": test.rmse_fitted,
+        "coverage_95": test.coverage,
+        "n_fitted": len(test.law.table) if test.law else None,
+        "n_held_out": len(test.runs),
+        "problem": test.problem,
+        "runs": [
+            {
+                "run": run.run,
+                "num_params": run.num_params,
+                "data_size": run.data_size,
+                "observed": run.observed,
+                "predicted": run.predicted,
+                "ci95": list(run.ci95),
+                "inside": run.inside,
+            }
+            for run in test.runs
+        ],
+    }

@@ -1,0 +1,249 @@
+"""Read anybody's table of runs: what can be fitted is kept, all else is listed with its reason."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.powers import FloatArray
+from scaling.errors import ConfigError, DataError
+
+SAME_SIZE = 1e-6
+"""Relative difference below which two sizes are one size (a size that went through text is rounded)."""
+READERS = {
+    ".csv": pd.read_csv,
+    ".jsonl": lambda path: pd.read_json(path, lines=True),
+    ".parquet": pd.read_parquet,
+}
+DEFAULT_COLUMNS = {"N": "num_params", "D": "train_structures", "loss": "test_loss"}
+FLAGS = {"N": "--num-params", "D": "--data-size", "loss": "--loss"}
+FLOPS_PER_PARAMETER_AND_SAMPLE = 6.0
+"""C = 6 N D. Source: Kaplan et al. 2020, arXiv:2001.08361, sec. 2.1."""
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A row that is not fitted, and why."""
+
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """The runs to be fitted, in table order, and those left out.
+
+    Attributes:
+        frame: the kept rows with all columns of the source.
+        run: (M,) name of each kept row: its run_id, or `row 3` (counted from 1, header not counted).
+        num_params: (M,) N, NaN throughout if the table was loaded without it.
+        data_size: (M,) D, NaN throughout if the table was loaded without it.
+        loss: (M,) positive, finite.
+        columns: which column (or formula) N, D and loss were read from.
+        excluded: what was left out.
+        source: where the table came from.
+    """
+
+    frame: pd.DataFrame
+    run: tuple[str, ...]
+    num_params: FloatArray
+    data_size: FloatArray
+    loss: FloatArray
+    columns: dict[str, str]
+    excluded: tuple[Excluded, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+    def axis(self, name: str) -> FloatArray:
+        """(M,) sizes along "N" or "D"."""
+        return {"N": self.num_params, "D": self.data_size}[name]
+
+    def keep(self, mask: np.ndarray) -> "RunTable":
+        """The runs where `mask` (M,) is true; the others are not listed as excluded."""
+        return RunTable(
+            self.frame[mask].reset_index(drop=True),
+            tuple(name for name, kept in zip(self.run, mask, strict=True) if kept),
+            self.num_params[mask],
+            self.data_size[mask],
+            self.loss[mask],
+            self.columns,
+            self.excluded,
+            self.source,
+        )
+
+    def drop_highest(self, count: int) -> "RunTable":
+        """Leave out the `count` runs of highest loss, and list them.
+
+        Raises:
+            ConfigError: if count is negative, or no run would be left.
+        """
+        if not 0 <= count < max(len(self), 1):
+            raise ConfigError(f"drop_highest={count} must be at least 0 and below the number of runs, {len(self)}")
+        highest = np.argsort(-self.loss, kind="stable")[:count]
+        mask = np.ones(len(self), dtype=bool)
+        mask[highest] = False
+        dropped = [Excluded(self.run[i], f"one of the {count} highest losses ({self.loss[i]:.4g})") for i in highest]
+        kept = self.keep(mask)
+        return RunTable(**{**vars(kept), "excluded": (*self.excluded, *dropped)})
+
+
+def load_runs(
+    source: str | Path | pd.DataFrame,
+    *,
+    num_params: str | None = None,
+    data_size: str | None = None,
+    loss: str | None = None,
+    flops: str | None = None,
+    axes: tuple[str, ...] = ("N", "D"),
+) -> RunTable:
+    """Read a CSV, JSONL or Parquet table, a study's directory (its runs.parquet) or a DataFrame.
+
+    Args:
+        num_params: column of N; num_params if None.
+        data_size: column of D; train_structures if None. Any unit; the law's B is in that unit.
+        loss: column of the loss; test_loss if None.
+        flops: column of the training FLOPs C, from which D = C / (6 N) is derived; excludes `data_size`.
+        axes: which of "N" and "D" are needed; a row is not excluded for lacking the other.
+    Raises:
+        ConfigError: if a column is not in the table, or both data_size and flops are given.
+        DataError: if the file cannot be read, is empty, has text in a number column, or no usable row.
+    """
+    frame, name = _read(source)
+    if data_size is not None and flops is not None:
+        raise ConfigError(f"data size is given twice: --data-size {data_size} and --flops {flops}; leave one out")
+    columns = {"N": num_params or DEFAULT_COLUMNS["N"], "loss": loss or DEFAULT_COLUMNS["loss"]}
+    needed = [key for key in ("N", "loss") if key == "loss" or "N" in axes or flops is not None]
+    if flops is not None:
+        columns["flops"] = flops
+        needed.append("flops")
+    else:
+        columns["D"] = data_size or DEFAULT_COLUMNS["D"]
+        needed += ["D"] if "D" in axes else []
+    for key in needed:
+        if columns[key] not in frame.columns:
+            flag = FLAGS.get(key, "--flops")
+            present = ", ".join(map(str, frame.columns))
+            raise ConfigError(f"{name} has no column {columns[key]!r}; name it with {flag}. Present: {present}")
+    runs = (
+        [str(value) for value in frame["run_id"]] if "run_id" in frame else [f"row {i + 1}" for i in range(len(frame))]
+    )
+    reasons = _unfinished(frame)
+    read = [key for key in columns if columns[key] in frame.columns]
+    numbers = {key: _numbers(frame, columns[key], reasons, name) for key in read}
+    if flops is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            numbers["D"] = numbers["flops"] / (FLOPS_PER_PARAMETER_AND_SAMPLE * numbers["N"])
+        columns["D"] = f"{columns.pop('flops')} / (6 {columns['N']})"
+    for key in ("loss", "N", "D"):
+        if key == "loss" or key in axes:
+            _exclude_unusable(reasons, numbers[key], columns[key])
+    _exclude_duplicates(reasons, frame, runs)
+    mask = np.array([reason is None for reason in reasons])
+    excluded = tuple(Excluded(run, reason) for run, reason in zip(runs, reasons, strict=True) if reason is not None)
+    if not mask.any():
+        first = f"; the first: {excluded[0].run}: {excluded[0].reason}" if excluded else ""
+        raise DataError(f"{name}: none of the {len(frame)} rows can be fitted{first}")
+    absent = np.full(len(frame), np.nan)
+    return RunTable(
+        frame[mask].reset_index(drop=True),
+        tuple(run for run, kept in zip(runs, mask, strict=True) if kept),
+        numbers.get("N", absent)[mask],
+        numbers.get("D", absent)[mask],
+        numbers["loss"][mask],
+        {key: columns[key] for key in ("N", "D", "loss") if key in numbers},
+        excluded,
+        name,
+    )
+
+
+def distinct_sizes(sizes: FloatArray) -> FloatArray:
+    """The different sizes in ascending order; those closer than SAME_SIZE are one."""
+    ordered = np.unique(sizes[np.isfinite(sizes)])
+    if not len(ordered):
+        return ordered
+    return ordered[np.concatenate([[True], np.diff(ordered) > SAME_SIZE * ordered[1:]])]
+
+
+def same_size(sizes: FloatArray, size: float) -> np.ndarray:
+    """(M,) mask of the runs whose size is `size`."""
+    mask: np.ndarray = np.abs(sizes - size) <= 2 * SAME_SIZE * size
+    return mask
+
+
+def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    if isinstance(source, pd.DataFrame):
+        frame, name = source.reset_index(drop=True), "the table"
+    else:
+        path = Path(source)
+        name = str(path)
+        if path.is_dir():
+            path = path / "runs.parquet"
+            if not path.exists():
+                raise DataError(f"{path} is missing; write it with `python -m experiments.collect {source}`")
+        if not path.exists():
+            raise DataError(f"{path} does not exist")
+        if path.suffix not in READERS:
+            raise ConfigError(
+                f"{path}: {path.suffix or 'no ending'} must be one of {', '.join(READERS)}, or a study's directory"
+            )
+        try:
+            frame = READERS[path.suffix](path)
+        except (ValueError, OSError, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
+    if not len(frame):
+        raise DataError(f"{name} holds no rows")
+    return frame, name
+
+
+def _unfinished(frame: pd.DataFrame) -> list[str | None]:
+    """A reason for each row that is not done; a table without a status column holds done runs only."""
+    if "status" not in frame:
+        return [None] * len(frame)
+    failures = frame["failure"] if "failure" in frame else pd.Series([None] * len(frame))
+    reasons: list[str | None] = []
+    for status, failure in zip(frame["status"], failures, strict=True):
+        if status == "done":
+            reasons.append(None)
+        elif status == "failed" and isinstance(failure, str) and failure.strip():
+            reasons.append(f"failed: {' '.join(failure.split())}")
+        else:
+            reasons.append(f"not done: status is {status}")
+    return reasons
+
+
+def _numbers(frame: pd.DataFrame, column: str, reasons: list[str | None], name: str) -> FloatArray:
+    """The column as floats; text in a row that is to be fitted is an error, not a gap."""
+    series = frame[column]
+    numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    for row in np.flatnonzero(np.isnan(numbers) & series.notna().to_numpy()):
+        value = series.iloc[row]
+        if reasons[row] is None and isinstance(value, str) and value.strip().lower() not in ("", "nan"):
+            raise DataError(f"{name}: column {column!r} must hold numbers; row {row + 1} holds {value!r}")
+    return numbers
+
+
+def _exclude_unusable(reasons: list[str | None], numbers: FloatArray, column: str) -> None:
+    for row, number in enumerate(numbers):
+        if reasons[row] is None and not (np.isfinite(number) and number > 0):
+            what = "is missing or not a number" if np.isnan(number) else f"= {number:g} is not finite and positive"
+            reasons[row] = f"{column} {what}"
+
+
+def _exclude_duplicates(reasons: list[str | None], frame: pd.DataFrame, runs: list[str]) -> None:
+    """A second row of the same run_id, or, in a table without run_id, a row equal in every column."""
+    keys = runs if "run_id" in frame else [row.tobytes() for row in _row_hashes(frame)]
+    seen: dict[object, int] = {}
+    for row, key in enumerate(keys):
+        if reasons[row] is None and key in seen:
+            reasons[row] = f"duplicate of row {seen[key] + 1}"
+        elif reasons[row] is None:
+            seen[key] = row
+
+
+def _row_hashes(frame: pd.DataFrame) -> np.ndarray:
+    hashes: np.ndarray = pd.util.hash_pandas_object(frame.astype(str), index=False).to_numpy()
+    return hashes
