@@ -85,6 +85,8 @@ def nested_fraction(groups: IntArray, fraction: float, *, seed: int) -> NDArray[
     """
     if not 0.0 < fraction <= 1.0:
         raise ConfigError(f"data.fraction={fraction} must be in (0, 1]; use 1.0 for the full set")
+    if not len(groups):
+        raise ConfigError(f"data.fraction={fraction:g} cannot pick from an empty training set")
     ids, group_of, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     rank = np.empty(len(ids), np.int64)
     order = np.argsort(_hash(ids, seed, _ORDER_SALT), kind="stable")
@@ -94,8 +96,8 @@ def nested_fraction(groups: IntArray, fraction: float, *, seed: int) -> NDArray[
     # Half the next group must fit: the nearest count, and monotone in the target, so that fractions nest.
     num_picked = int(np.searchsorted((reached[:-1] + reached[1:]) / 2, target * (1 + 1e-12), side="right"))
     if num_picked == 0:
-        first = sizes[order[0]] if len(ids) else 0
-        smallest = first / 2 / len(group_of) if len(ids) else float("nan")
+        first = sizes[order[0]]
+        smallest = np.ceil(1e6 * first / 2 / len(group_of)) / 1e6
         raise ConfigError(
             f"data.fraction={fraction:g} picks no group of the {len(group_of)} training structures "
             f"(the first group has {first}); use at least {smallest:.6f}"

@@ -1,0 +1,121 @@
+"""Source files or a generator -> HDF5 shards and a manifest.
+
+python -m experiments.prepare source=emt out=data/emt
+python -m experiments.prepare source=mvl source.path=PATH out=DIR
+python -m experiments.prepare verify=DIR
+"""
+
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from scaling.data.manifest import Manifest
+from scaling.data.prepare import prepare, verify
+from scaling.data.sources import SOURCES
+from scaling.data.validation import Bounds
+from scaling.errors import ConfigError, ScalingError
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What the command takes: a source and out, or a directory to verify."""
+
+    source: Any = None
+    out: str | None = None
+    verify: str | None = None
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def register_schemas() -> None:
+    """Tell Hydra the types, so that it refuses unknown keys and wrong values by name."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="prepare", node=_open_schema(PrepareConfig))
+    for name, source in SOURCES.items():
+        store.store(group="schema/source", name=name, node=_open_schema(source))
+
+
+def run(config: DictConfig) -> str:
+    """Do what the command says; return what to print.
+
+    Raises:
+        ScalingError: whatever the user can mend.
+    """
+    try:
+        settings: PrepareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} is not set; add {error.full_key}=VALUE") from error
+    start = time.monotonic()
+    if settings.verify is not None:
+        manifest = verify(settings.verify)
+        return summarise(manifest, f"verified {settings.verify}", time.monotonic() - start)
+    if settings.source is None:
+        raise ConfigError(f"source is not set; choose one of {', '.join(SOURCES)}: source=NAME out=DIR (or verify=DIR)")
+    if settings.out is None:
+        raise ConfigError("out is not set; name the directory to prepare: out=DIR")
+    prepared = prepare(settings.source, settings.out, settings.bounds)
+    if prepared.already:
+        return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
+    return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
+
+
+def summarise(manifest: Manifest, title: str, seconds: float) -> str:
+    """Put a manifest on one screen."""
+    energy, force = manifest.statistics.energy_ev_per_atom, manifest.statistics.force_norm_ev_per_ang
+    elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in manifest.statistics.elements.items())
+    rejected = ", ".join(f"{count} {reason}" for reason, count in manifest.num_rejected.items())
+    held_out = ", ".join(repr(name) for name in manifest.holdouts if name)
+    rows = {
+        "structures": f"{manifest.num_structures} in {manifest.num_groups} groups, {len(manifest.shards)} shard(s)",
+        "atoms": f"{manifest.num_atoms}, {manifest.num_atoms / manifest.num_structures:.1f} a structure",
+        "edges": f"{manifest.num_edges} within {manifest.cutoff_ang} angstrom, "
+        f"{manifest.num_edges / manifest.num_atoms:.1f} an atom",
+        "elements": f"{elements} (atoms)",
+        "energy": f"{energy.mean:.3f} +- {energy.std:.3f} eV/atom, {energy.min:.3f} to {energy.max:.3f}",
+        "forces": f"{force.mean:.3f} +- {force.std:.3f} eV/angstrom (norm), at most {force.max:.2f}",
+        "held out": held_out or "none",
+        "rejected": rejected or "none",
+        "duplicates": f"{manifest.num_duplicates} removed",
+        "digest": manifest.digest,
+        "time": f"{seconds:.1f} s",
+    }
+    return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items())])
+
+
+def _open_schema(schema: type) -> DictConfig:
+    """The structured config of a frozen dataclass, open to overrides (OmegaConf takes frozen for read-only)."""
+    node = OmegaConf.structured(schema)
+    _clear_read_only(node)
+    return node
+
+
+def _clear_read_only(node: DictConfig) -> None:
+    node._set_flag("readonly", None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _clear_read_only(child)
+
+
+@hydra.main(config_path="pkg://conf", config_name="prepare", version_base="1.3")
+def main(config: DictConfig) -> None:
+    """Prepare or verify, and exit with the error's code and one line if that fails."""
+    try:
+        print(run(config))
+    except ScalingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command starts again", file=sys.stderr)
+        sys.exit(130)
+
+
+register_schemas()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Which labelled structures are fit to learn from, and when two are the same."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.manifest import Rejected
+from scaling.data.neighbors import MIN_CELL_HEIGHT_ANG, cell_heights, completed_cell, neighbor_list
+from scaling.errors import ConfigError
+from scaling.structure import FIELDS, Structure
+
+MAX_ATOMIC_NUMBER = 118
+GEOMETRY_ROUNDING_ANG = 1e-3
+"""Two structures are duplicates if species, cell and wrapped positions agree after rounding to this."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a structure must keep to; the defaults catch broken records, not unusual physics.
+
+    cutoff_ang: every atom must have a neighbour within it; edges are counted within it.
+    min_distance_ang: closer pairs, images included, are errors.
+    max_force_ev_per_ang, max_energy_ev_per_atom: larger absolute values are errors of unit or of convergence.
+    """
+
+    cutoff_ang: float = 5.0
+    min_distance_ang: float = 0.5
+    max_force_ev_per_ang: float = 100.0
+    max_energy_ev_per_atom: float = 1.0e4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not (np.isfinite(value) and value > 0):
+                raise ConfigError(f"bounds.{name}={value} must be a positive number")
+        if self.min_distance_ang >= self.cutoff_ang:
+            raise ConfigError(
+                f"bounds.min_distance_ang={self.min_distance_ang} must be below bounds.cutoff_ang={self.cutoff_ang}"
+            )
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A valid structure as it will be stored: one row of each field, its key, and a hash of its geometry."""
+
+    row: dict[str, NDArray[Any]]
+    group: str
+    holdout: str
+    record: str
+    geometry: bytes
+
+
+def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
+    """Check one structure in storage precision, count its edges, and hash its geometry."""
+    if problem := _shape_problem(structure):
+        return Rejected(structure.record, *problem)
+    periodic = np.asarray(structure.pbc, dtype=bool)
+    raw = {
+        "numbers": structure.numbers,
+        "positions": structure.positions,
+        "forces": structure.forces,
+        "cell": np.where(periodic[:, None], structure.cell, 0.0),
+        "pbc": periodic,
+        "energy": structure.energy,
+    }
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is rejected as such
+        row = {name: np.asarray(value).astype(FIELDS[name].dtype) for name, value in raw.items()}
+    if problem := _value_problem(row, bounds):
+        return Rejected(structure.record, *problem)
+
+    edge_index, shifts = neighbor_list(row["positions"], row["cell"], periodic, bounds.cutoff_ang)
+    positions = row["positions"].astype(np.float64)
+    vectors = positions[edge_index[0]] + shifts @ row["cell"].astype(np.float64) - positions[edge_index[1]]
+    distances = np.linalg.norm(vectors, axis=1)
+    if len(distances) and (shortest := distances.min()) < bounds.min_distance_ang:
+        i, j = edge_index[::-1, distances.argmin()]
+        return Rejected(structure.record, "atoms too close", f"atoms {i} and {j} at {shortest:.3f} angstrom")
+    degree = np.bincount(edge_index[1], minlength=len(positions))
+    if not degree.all():
+        detail = f"atom {degree.argmin()} has no neighbour within {bounds.cutoff_ang} angstrom"
+        return Rejected(structure.record, "isolated atom", detail)
+    row["num_edges"] = np.asarray(edge_index.shape[1])
+    return Accepted(row, structure.group, structure.holdout, structure.record, _geometry_hash(row))
+
+
+def _shape_problem(structure: Structure) -> tuple[str, str] | None:
+    """Reason and detail if the arrays do not belong together."""
+    num_atoms = np.shape(structure.numbers)[0] if np.ndim(structure.numbers) == 1 else None
+    positions, forces = np.shape(structure.positions), np.shape(structure.forces)
+    if num_atoms == 0:
+        return "no atoms", ""
+    if num_atoms is None or positions != (num_atoms, 3):
+        return (
+            "atom count disagrees with the positions",
+            f"numbers {np.shape(structure.numbers)}, positions {positions}",
+        )
+    if forces != (num_atoms, 3):
+        return "atom count disagrees with the forces", f"{num_atoms} atoms, forces {forces}"
+    if np.shape(structure.cell) != (3, 3) or np.shape(structure.pbc) != (3,):
+        return "broken cell", f"cell {np.shape(structure.cell)}, pbc {np.shape(structure.pbc)}"
+    numbers = np.asarray(structure.numbers)
+    unknown = (numbers < 1) | (numbers > MAX_ATOMIC_NUMBER)
+    if not np.issubdtype(numbers.dtype, np.integer) or unknown.any():
+        return "unknown element", f"Z={numbers[unknown][0] if unknown.any() else numbers[0]}"
+    return None
+
+
+def _value_problem(row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, str] | None:
+    """Reason and detail if a value is not finite or beyond its bound."""
+    for name in ("positions", "cell", "energy", "forces"):
+        if not np.isfinite(row[name]).all():
+            return "not finite", name
+    periodic = row["pbc"].astype(bool)
+    if periodic.any():
+        height = cell_heights(completed_cell(row["cell"], periodic))[periodic].min()
+        if height < max(MIN_CELL_HEIGHT_ANG, bounds.min_distance_ang):
+            return "broken cell", f"height {height:.3g} angstrom"
+    largest = np.linalg.norm(row["forces"].astype(np.float64), axis=1).max()
+    if largest > bounds.max_force_ev_per_ang:
+        return "force out of bounds", f"{largest:.4g} eV/angstrom"
+    per_atom = float(row["energy"]) / len(row["numbers"])
+    if abs(per_atom) > bounds.max_energy_ev_per_atom:
+        return "energy out of bounds", f"{per_atom:.6g} eV/atom"
+    return None
+
+
+def _geometry_hash(row: dict[str, NDArray[Any]]) -> bytes:
+    """Hash species, cell and positions: the same for any order of the atoms and any choice of periodic image.
+
+    Rounded to GEOMETRY_ROUNDING_ANG; a rigid shift or rotation counts as another geometry.
+    """
+    periodic = row["pbc"].astype(bool)
+    box = completed_cell(row["cell"], periodic)
+    fractional = row["positions"].astype(np.float64) @ np.linalg.inv(box)
+    steps = np.maximum(np.rint(np.linalg.norm(box, axis=1) / GEOMETRY_ROUNDING_ANG), 1).astype(np.int64)
+    ticks = np.rint(fractional * steps).astype(np.int64)
+    ticks[:, periodic] %= steps[periodic]  # after rounding, so that 0.99999 and 0.0 are one place
+    atoms = np.column_stack([row["numbers"].astype(np.int64), ticks])
+    atoms = atoms[np.lexsort(atoms.T[::-1])]
+    cell = np.rint(row["cell"].astype(np.float64) / GEOMETRY_ROUNDING_ANG).astype(np.int64)
+    return hashlib.blake2b(row["pbc"].tobytes() + cell.tobytes() + atoms.tobytes(), digest_size=16).digest()
