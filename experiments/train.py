@@ -1,0 +1,116 @@
+"""Train one run, or a whole study: python -m experiments.train study=quickstart
+
+Hydra composes, and no more: every run of the grid is validated, named and written down before the first one starts.
+Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from experiments.command import command
+from scaling.config import RunConfig, schema, validated
+from scaling.data.manifest import read_manifest
+from scaling.launch import run_all
+from scaling.runs.identity import run_id
+from scaling.runs.store import RunDir
+from scaling.runs.study import hold_together
+
+ConfigStore.instance().store(name="schema", node=schema())
+
+
+def compose() -> list[RunConfig]:
+    """The grid that the command line describes, each run validated.
+
+    Raises:
+        ConfigError: naming the first key that is not allowed.
+    """
+    composed: list[RunConfig] = []
+
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    def take(config: DictConfig) -> None:
+        composed.append(validated(config))
+
+    take()
+    return composed
+
+
+def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
+    """Name every run and write its configuration down; dear runs first, so that cheap ones fill the gaps at the end.
+
+    Raises:
+        ScalingError: if the data is missing, or the study holds runs that are not comparable with these.
+    """
+    digests = {path: read_manifest(Path(path)).digest for path in {config.data.path for config in configs}}
+    study_dir = Path(configs[0].study.root) / configs[0].study.name
+    (digest,) = set(digests.values()) if len(set(digests.values())) == 1 else (None,)
+    assert digest is not None, "one study, one data set"
+    hold_together(study_dir, configs, digest)
+    staged = {}
+    for config in sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True):
+        run = RunDir(study_dir / run_id(config, digest))
+        run.stage(config)
+        staged[run.run_id] = run
+    return list(staged.values())
+
+
+def workers(config: RunConfig) -> int:
+    """How many runs fit side by side on this machine."""
+    if config.launcher.workers:
+        return config.launcher.workers
+    import torch
+
+    if torch.cuda.is_available():
+        return max(1, torch.cuda.device_count() // config.launcher.ranks)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // (config.launcher.ranks * max(1, config.train.num_threads)))
+
+
+def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
+    """Compute what is not done, showing progress; returns how many runs failed."""
+    todo = [run for run in runs if run.status().state != "done"]
+    print(f"{runs[0].path.parent}: {len(runs)} runs, {len(runs) - len(todo)} done already", flush=True)
+    if not todo:
+        return 0
+    failed = 0
+    started = time.monotonic()
+    with tqdm(total=len(todo), unit="run", desc="training", dynamic_ncols=True) as bar:
+        for event in run_all(todo, workers=workers(config), threads=config.train.num_threads):
+            if event.run is None:
+                bar.set_postfix_str(_progress(todo))
+                continue
+            if event.state == "done":
+                result = event.run.result()
+                bar.write(f"  done    {event.run.run_id}  test loss {result.test_loss:.4f}  {result.wall_s:.0f} s")
+            else:
+                failed += 1
+                bar.write(f"  FAILED  {event.run.run_id}  {event.run.status().failure.strip().splitlines()[-1]}")
+            bar.update(1)
+    print(f"{len(todo) - failed} runs done, {failed} failed, {time.monotonic() - started:.0f} s")
+    return failed
+
+
+def _progress(runs: Sequence[RunDir]) -> str:
+    statuses = [run.status() for run in runs]
+    running = [s for s in statuses if s.state == "running" and s.num_steps]
+    return ", ".join(f"{s.step}/{s.num_steps}" for s in running) + " steps" if running else "starting"
+
+
+@command
+def main() -> int:
+    """Compose, stage, execute; exit code 0 only if every run is done."""
+    configs = compose()
+    if not configs:  # --help, --cfg and the like
+        return 0
+    return 1 if execute(stage(configs), configs[0]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

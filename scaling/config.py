@@ -1,0 +1,284 @@
+"""What can be varied in a run: the typed schema behind conf/. Its docstrings are the documentation of the keys.
+
+A field whose metadata says `LOGISTICS` changes where and how fast a run is computed, never what; every other field is
+part of the run's identity (scaling/runs/identity.py).
+"""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scaling.errors import ConfigError
+
+LOGISTICS = {"changes_result": False}
+
+MODELS = ("egnn",)
+FORCES = ("conservative", "direct")
+PRECISIONS = ("fp32", "bf16")
+BUDGET_UNITS = ("steps", "samples", "epochs", "flops")
+
+
+def _require(ok: bool, key: str, value: object, allowed: str, remedy: str = "") -> None:
+    if not ok:
+        raise ConfigError(f"{key}={value} must be {allowed}" + (f"; {remedy}" if remedy else ""))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which structures a run learns from and is judged on.
+
+    path: directory written by `experiments.prepare`. fraction: share of the training structures, whole groups, nested.
+    cutoff_ang: neighbour radius. val_share, test_share: shares of the groups, by structures (test_share is ignored
+    where the source names its own test set). split_seed: of the split and of the nested fractions.
+    num_workers: loader processes per rank; 0 builds neighbour lists in the training process.
+    cache_mb: neighbour lists kept in memory, per loader process.
+    """
+
+    path: str = field(default="data/emt", metadata=LOGISTICS)
+    fraction: float = 1.0
+    cutoff_ang: float = 5.0
+    val_share: float = 0.1
+    test_share: float = 0.1
+    split_seed: int = 0
+    num_workers: int = field(default=0, metadata=LOGISTICS)
+    cache_mb: int = field(default=1024, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        _require(0 < self.fraction <= 1, "data.fraction", self.fraction, "in (0, 1]", "use 1.0 for the full set")
+        _require(self.cutoff_ang > 0, "data.cutoff_ang", self.cutoff_ang, "> 0 angstrom")
+        _require(0 < self.val_share < 1, "data.val_share", self.val_share, "in (0, 1)")
+        _require(0 <= self.test_share < 1, "data.test_share", self.test_share, "in [0, 1)")
+        _require(
+            self.val_share + self.test_share < 1,
+            "data.val_share + data.test_share",
+            self.val_share + self.test_share,
+            "< 1",
+            "nothing would be left to train on",
+        )
+        _require(self.num_workers >= 0, "data.num_workers", self.num_workers, ">= 0")
+        _require(self.cache_mb >= 0, "data.cache_mb", self.cache_mb, ">= 0")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network. width: features per atom. depth: message-passing layers. num_radial: radial basis functions.
+
+    forces: `conservative` (-dE/dx) or `direct` (a head of its own; not a gradient of the energy).
+    """
+
+    name: str = "egnn"
+    width: int = 16
+    depth: int = 2
+    num_radial: int = 12
+    forces: str = "conservative"
+
+    def __post_init__(self) -> None:
+        _require(self.name in MODELS, "model.name", self.name, f"one of {', '.join(MODELS)}")
+        _require(self.width >= 1, "model.width", self.width, ">= 1")
+        _require(self.depth >= 1, "model.depth", self.depth, ">= 1")
+        _require(self.num_radial >= 2, "model.num_radial", self.num_radial, ">= 2")
+        _require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """AdamW with warm-up, a stable stretch and a linear decay to zero.
+
+    The peak learning rate is lr * (model.width / lr_reference_width) ** lr_width_exponent: one rate for all widths
+    mistunes the large ones and bends the law in N. warmup_share, decay_share: of all steps.
+    max_grad_norm: clipping of the global gradient norm; 0 switches it off.
+    """
+
+    lr: float = 0.01
+    lr_reference_width: int = 16
+    lr_width_exponent: float = -0.5
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.001
+    max_grad_norm: float = 1.0
+    warmup_share: float = 0.05
+    decay_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require(self.lr > 0, "optim.lr", self.lr, "> 0")
+        _require(self.lr_reference_width >= 1, "optim.lr_reference_width", self.lr_reference_width, ">= 1")
+        _require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "in [0, 1)")
+        _require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "in [0, 1)")
+        _require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, ">= 0")
+        _require(self.max_grad_norm >= 0, "optim.max_grad_norm", self.max_grad_norm, ">= 0 (0: no clipping)")
+        _require(0 <= self.warmup_share <= 1, "optim.warmup_share", self.warmup_share, "in [0, 1]")
+        _require(0 <= self.decay_share <= 1, "optim.decay_share", self.decay_share, "in [0, 1]")
+        _require(
+            self.warmup_share + self.decay_share <= 1,
+            "optim.warmup_share + optim.decay_share",
+            self.warmup_share + self.decay_share,
+            "<= 1",
+        )
+
+    def peak_lr(self, width: int) -> float:
+        """The learning rate of the stable stretch at this width."""
+        return float(self.lr * (width / self.lr_reference_width) ** self.lr_width_exponent)
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How long a run trains: `amount` of `unit` (steps, samples, epochs or flops), rounded up to whole steps."""
+
+    unit: str = "steps"
+    amount: float = 2000
+
+    def __post_init__(self) -> None:
+        _require(self.unit in BUDGET_UNITS, "train.budget.unit", self.unit, f"one of {', '.join(BUDGET_UNITS)}")
+        _require(self.amount > 0, "train.budget.amount", self.amount, "> 0")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation: batch_size structures a step over all ranks, and the weights of the two loss terms.
+
+    precision: fp32, or bf16 by autocast. validate_every, checkpoint_every: steps; validation chooses the weights that
+    are tested, so it is part of the result, checkpointing is not. max_edges: edge budget of one micro-batch (0: one
+    micro-batch a step). num_threads: of one rank; 0 leaves torch's choice.
+    """
+
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    batch_size: int = 32
+    energy_weight: float = 1.0
+    force_weight: float = 1.0
+    precision: str = "fp32"
+    validate_every: int = 500
+    checkpoint_every: int = field(default=500, metadata=LOGISTICS)
+    max_edges: int = field(default=0, metadata=LOGISTICS)
+    num_threads: int = field(default=1, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, "train.batch_size", self.batch_size, ">= 1")
+        _require(self.energy_weight >= 0, "train.energy_weight", self.energy_weight, ">= 0")
+        _require(self.force_weight >= 0, "train.force_weight", self.force_weight, ">= 0")
+        _require(
+            self.energy_weight + self.force_weight > 0,
+            "train.energy_weight + train.force_weight",
+            0,
+            "> 0",
+            "nothing would be learned",
+        )
+        _require(self.precision in PRECISIONS, "train.precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+        _require(self.validate_every >= 1, "train.validate_every", self.validate_every, ">= 1")
+        _require(self.checkpoint_every >= 1, "train.checkpoint_every", self.checkpoint_every, ">= 1")
+        _require(self.max_edges >= 0, "train.max_edges", self.max_edges, ">= 0 (0: one micro-batch a step)")
+        _require(self.num_threads >= 0, "train.num_threads", self.num_threads, ">= 0")
+
+
+@dataclass(frozen=True)
+class ZeroConfig:
+    """What is partitioned over the ranks (stage 0-3, DeepSpeed ZeRO) and whether layers are recomputed in backward."""
+
+    stage: int = field(default=0, metadata=LOGISTICS)
+    checkpointing: bool = field(default=False, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        _require(self.stage in (0, 1, 2, 3), "zero.stage", self.stage, "0, 1, 2 or 3")
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Where runs are computed: `ranks` processes a run on this machine, `workers` runs side by side (0: as fit)."""
+
+    ranks: int = field(default=1, metadata=LOGISTICS)
+    workers: int = field(default=0, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        _require(self.ranks >= 1, "launcher.ranks", self.ranks, ">= 1")
+        _require(self.workers >= 0, "launcher.workers", self.workers, ">= 0 (0: as many as the cores allow)")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """The grid a run belongs to: its directory is root/name."""
+
+    name: str = field(default="single", metadata=LOGISTICS)
+    root: str = field(default="studies", metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        ok = bool(self.name) and Path(self.name).name == self.name and not self.name.startswith(".")
+        _require(ok, "study.name", repr(self.name), "a plain directory name")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run, whole. `seed`: of the weights and of the order of batches."""
+
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    launcher: LauncherConfig = field(default_factory=LauncherConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, ">= 0")
+        if self.zero.stage == 3 and self.model.forces == "conservative":
+            raise ConfigError(
+                "zero.stage=3 with model.forces=conservative cannot be trained: forces by double backward need the "
+                "parameters that stage 3 has already released; use zero.stage=2, or model.forces=direct"
+            )
+
+
+def schema() -> DictConfig:
+    """The schema as a config that overrides may write to (OmegaConf makes frozen dataclasses read-only)."""
+    config = OmegaConf.structured(RunConfig)
+    _make_writable(config)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _make_writable(config: DictConfig) -> None:
+    OmegaConf.set_readonly(config, False)
+    for key in config:
+        child = config._get_node(key)
+        if isinstance(child, DictConfig):
+            _make_writable(child)
+
+
+def validated(config: DictConfig) -> RunConfig:
+    """Turn a composed config into the frozen dataclasses.
+
+    Raises:
+        ConfigError: naming the key, its value and what is allowed.
+    """
+    try:
+        run = OmegaConf.to_object(OmegaConf.merge(schema(), config))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).replace("\n", "; ")) from error
+    assert isinstance(run, RunConfig)
+    return run
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a run's config.yaml."""
+    loaded = OmegaConf.load(path)
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{path} is not a run configuration")
+    return validated(loaded)
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The inverse of `read_config`."""
+    return OmegaConf.to_yaml(OmegaConf.create(asdict(config)))
+
+
+def result_fields(config: Any) -> dict[str, Any]:
+    """The part of a config that changes the result, as nested dicts."""
+    kept: dict[str, Any] = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            kept[entry.name] = result_fields(value)
+        elif entry.metadata.get("changes_result", True):
+            kept[entry.name] = float(value) if entry.type is float else value
+    return {key: value for key, value in kept.items() if value != {}}

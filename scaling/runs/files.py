@@ -1,0 +1,30 @@
+"""Writes that are either whole or not there."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file by one with this text; whoever reads it sees the old text or the new, never a part.
+
+    Raises:
+        OSError: if the directory cannot be written; the old file is untouched.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically; NaN and infinity are refused, since a missing number must not look like one."""
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

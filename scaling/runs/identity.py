@@ -1,0 +1,22 @@
+"""A run is named by what it computes: the same computation has the same id on every machine."""
+
+import hashlib
+import json
+
+from scaling.config import RunConfig, result_fields
+
+#: Raised when the code changes what an unchanged configuration computes, so that old runs are not taken for new ones.
+COMPUTATION_VERSION = 1
+
+
+def run_id(config: RunConfig, data_digest: str) -> str:
+    """Readable prefix + hash of every field that changes the result, and of the data.
+
+    Args:
+        config: the run; paths, launcher, ZeRO stage and micro-batches do not enter.
+        data_digest: content digest of the prepared data.
+    """
+    computed = {"version": COMPUTATION_VERSION, "data_digest": data_digest, **result_fields(config)}
+    digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()[:10]
+    model = config.model
+    return f"{model.name}-w{model.width}-d{model.depth}-f{config.data.fraction:g}-s{config.seed}-{digest}"

@@ -1,0 +1,64 @@
+"""What is known of a run when it has ended: one row of a study's table."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """result.json. Units stand in the names; losses are those of `docs/conventions.md`.
+
+    num_params counts every trained number; num_params_embedding + _trunk + _head = num_params.
+    train_structures, train_atoms, train_edges: size of the run's training subset (D).
+    train_flops: floating-point operations of all matrix products of the training, forward and backward.
+    baseline_*: the composition-only model of the run's own training subset on the same test structures.
+    extra: further test sets, reported apart, and package versions; they become columns of their own.
+    """
+
+    run_id: str
+    study: str
+    seed: int
+    model: str
+    width: int
+    depth: int
+    forces: str
+    num_params: int
+    num_params_embedding: int
+    num_params_trunk: int
+    num_params_head: int
+    fraction: float
+    train_structures: int
+    train_atoms: int
+    train_edges: int
+    samples_seen: int
+    steps: int
+    epochs: float
+    train_flops: float
+    peak_lr: float
+    test_loss: float
+    val_loss: float
+    best_step: int
+    test_structures: int
+    test_energy_mae_ev_per_atom: float
+    test_force_mae_ev_per_ang: float
+    baseline_test_loss: float
+    baseline_test_energy_mae_ev_per_atom: float
+    baseline_test_force_mae_ev_per_ang: float
+    loss_energy_scale_ev_per_atom: float
+    loss_force_scale_ev_per_ang: float
+    wall_s: float
+    device_hours: float
+    peak_memory_bytes: int
+    world_size: int
+    zero_stage: int
+    checkpointing: bool
+    precision: str
+    device: str
+    data_digest: str
+    code_version: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The result as one flat row."""
+        flat = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "extra"}
+        return {**flat, **self.extra}

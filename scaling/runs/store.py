@@ -1,0 +1,126 @@
+"""Runs are files: studies/NAME/RUN/{config.yaml, status.json, metrics.jsonl, result.json, checkpoints/}."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scaling.config import RunConfig, read_config, to_yaml
+from scaling.errors import RunError
+from scaling.runs.claim import holder
+from scaling.runs.files import write_atomic, write_json
+from scaling.runs.record import RunResult
+
+STATES = ("waiting", "running", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands. failure: why it failed, in one line. attempts: how often it was started."""
+
+    state: str = "waiting"
+    step: int = 0
+    num_steps: int = 0
+    failure: str = ""
+    attempts: int = 0
+    updated: float = 0.0
+
+
+class RunDir:
+    """The directory of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = path.name
+        self.config_path = path / "config.yaml"
+        self.metrics_path = path / "metrics.jsonl"
+        self.result_path = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return read_config(self.config_path)
+
+    def stage(self, config: RunConfig) -> None:
+        """Write down what the run will compute (again, if only its logistics changed)."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = to_yaml(config)
+        if not self.config_path.exists() or self.config_path.read_text() != text:
+            write_atomic(self.config_path, text)
+
+    def status(self) -> Status:
+        """The last status written; a run is done when its result says so."""
+        if self.result_path.exists():
+            steps = int(self.result().steps)
+            return Status("done", steps, steps)
+        try:
+            raw = json.loads((self.path / "status.json").read_text())
+        except FileNotFoundError:
+            return Status()
+        status = Status(**raw)
+        if status.state == "running" and holder(self.path) is None:
+            return Status("waiting", status.step, status.num_steps, "broken off", status.attempts, status.updated)
+        return status
+
+    def write_status(self, state: str, *, step: int = 0, num_steps: int = 0, failure: str = "", attempts: int) -> None:
+        """Replace the status."""
+        assert state in STATES, state
+        write_json(self.path / "status.json", asdict(Status(state, step, num_steps, failure, attempts, time.time())))
+
+    def result(self) -> RunResult:
+        """The result of a run that is done.
+
+        Raises:
+            RunError: if the file is not a whole result.
+        """
+        try:
+            return RunResult(**json.loads(self.result_path.read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise RunError(f"{self.result_path} is not a whole result ({error}); remove it to run again") from error
+
+    def write_result(self, result: RunResult) -> None:
+        """The last write of a run: it is done from here on."""
+        write_json(self.result_path, asdict(result))
+
+    def row(self) -> dict[str, Any]:
+        """The run as one row of the study's table, done or not."""
+        status = self.status()
+        standing = {"status": status.state, "failure": status.failure}
+        if status.state == "done":
+            return {**self.result().row(), **standing}
+        config = self.config()
+        return {
+            "run_id": self.run_id,
+            "study": config.study.name,
+            **standing,
+            "seed": config.seed,
+            "model": config.model.name,
+            "width": config.model.width,
+            "depth": config.model.depth,
+            "fraction": config.data.fraction,
+        }
+
+
+def run_dirs(study_dir: Path) -> list[RunDir]:
+    """All runs of a study, by id.
+
+    Raises:
+        RunError: if there is no such study.
+    """
+    if not study_dir.is_dir():
+        raise RunError(f"{study_dir} is not a directory; train first: python -m experiments.train study=NAME")
+    found = [RunDir(path.parent) for path in sorted(study_dir.glob("*/config.yaml"))]
+    if not found:
+        raise RunError(f"{study_dir} holds no runs; train first: python -m experiments.train study=NAME")
+    return found
+
+
+def collect(study_dir: Path) -> pd.DataFrame:
+    """One row a run: results of those that are done, standing and failure of the others."""
+    rows = [run.row() for run in run_dirs(study_dir)]
+    first = ["run_id", "study", "status", "failure"]
+    table = pd.DataFrame(rows)
+    return table[first + [column for column in table.columns if column not in first]]

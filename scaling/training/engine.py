@@ -1,0 +1,160 @@
+"""DeepSpeed, and nothing but DeepSpeed: the one file that imports it.
+
+What was learned of DeepSpeed stands here as code: see the comments.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
+
+import deepspeed  # noqa: E402
+import deepspeed.ops  # noqa: E402
+from deepspeed.utils import logger as deepspeed_logger  # noqa: E402
+from deepspeed.utils import safe_get_full_grad  # noqa: E402
+
+from scaling.config import OptimConfig, ZeroConfig  # noqa: E402
+
+# Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+deepspeed_logger.setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class World:
+    """The ranks of a run and this one's place among them."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @classmethod
+    def join(cls) -> "World":
+        """Join the process group that the environment describes (RANK, WORLD_SIZE, ...), or a world of one."""
+        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        on_gpu = torch.cuda.is_available()
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
+        if on_gpu:
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            backend = "nccl" if on_gpu else "gloo"
+            if size == 1:  # a store in memory: runs side by side on one machine must not meet on a port
+                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+            else:
+                dist.init_process_group(backend)
+        if not deepspeed.comm.is_initialized():
+            os.environ.setdefault("LOCAL_RANK", "0")
+            deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+        return cls(rank, size, device)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all ranks, in place."""
+        if self.size > 1:
+            values = values.to(self.device)
+            dist.all_reduce(values)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.size > 1:
+            dist.barrier()
+
+
+class Engine:
+    """A network, its optimiser and their partition over the ranks.
+
+    The gradient of a step is the gradient of the sum of all losses given to `backward` on all ranks since the last
+    step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's size.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World
+    ) -> None:
+        self.world = world
+        self.zero_stage = zero.stage
+        optimizer = torch.optim.AdamW(
+            model.to(world.device).parameters(),
+            lr=optim.lr,
+            betas=(optim.beta1, optim.beta2),
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+        self._deepspeed, self._optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=optimizer, config=_deepspeed_config(optim, zero, precision)
+        )
+        self.module: nn.Module = self._deepspeed.module
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run the network; DeepSpeed sees the inputs."""
+        return self._deepspeed(*inputs)
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add a loss's gradient to the step's; `is_last` tells that `step` follows."""
+        self._deepspeed.set_gradient_accumulation_boundary(is_last)
+        # DeepSpeed averages over the ranks; our losses are already shares of the whole batch's.
+        self._deepspeed.backward(loss * self.world.size)
+
+    def step(self, lr: float) -> float:
+        """Clip, step and forget the gradients; returns the gradient's norm before clipping (nan if not computed)."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        self._deepspeed.step()
+        norm = self._deepspeed.get_global_grad_norm()
+        return float("nan") if norm is None else float(norm)
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The whole gradient of every parameter after a last `backward`, on every rank."""
+        return {name: safe_get_full_grad(p).detach().clone() for name, p in self.module.named_parameters()}
+
+    def save(self, directory: Path) -> None:
+        """Write the weights, optimiser and partition; every rank takes part."""
+        self._deepspeed.save_checkpoint(str(directory), tag="engine", save_latest=False)
+
+    def load(self, directory: Path) -> None:
+        """Read what `save` wrote, at the same world size and stage."""
+        self._deepspeed.load_checkpoint(str(directory), tag="engine")
+
+    def weights(self) -> dict[str, Tensor]:
+        """All weights in full, on every rank (ZeRO-3 gathers them)."""
+        with self._gathered(writable=False):
+            return {name: p.detach().clone() for name, p in self.module.named_parameters()}
+
+    def set_weights(self, weights: dict[str, Tensor]) -> None:
+        """Put full weights in place, e.g. the best ones for the test. The optimiser keeps its own copy."""
+        with self._gathered(writable=True), torch.no_grad():
+            for name, parameter in self.module.named_parameters():
+                parameter.copy_(weights[name])
+
+    @contextmanager
+    def _gathered(self, *, writable: bool) -> Iterator[None]:
+        if self.zero_stage < 3:
+            yield
+            return
+        parameters = list(self.module.parameters())
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if writable else None):
+            yield
+
+
+def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": optim.max_grad_norm,  # DeepSpeed's default is 1.0, silently
+        "zero_optimization": {"stage": zero.stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        # `bf16: enabled` wraps the optimiser differently at stage 0 and goes astray; autocast agrees over all stages
+        "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
+        "steps_per_print": 10**12,
+        "wall_clock_breakdown": False,
+    }

@@ -1,0 +1,361 @@
+"""One run from its configuration to its result; every rank runs this."""
+
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+
+from scaling.config import RunConfig
+from scaling.data.baseline import Baseline, num_edges, require_elements
+from scaling.data.loader import GraphDataset, Loader
+from scaling.data.sampler import EvaluationSampler, TrainSampler
+from scaling.data.shards import ShardSet
+from scaling.data.split import Split, nested_fraction, split
+from scaling.errors import RunError
+from scaling.models import Graphs, build
+from scaling.models.counting import ParameterCount, count_parameters, egnn_training_flops
+from scaling.runs.identity import run_id
+from scaling.runs.record import RunResult
+from scaling.runs.store import RunDir
+from scaling.structure import IntArray
+from scaling.training.checkpoint import Checkpoints, Progress
+from scaling.training.engine import Engine, World
+from scaling.training.metrics import Errors, LossScale, Means, MetricsLog
+from scaling.training.schedule import learning_rate, num_steps
+
+#: Lines in metrics.jsonl and updates of status.json, in steps.
+LOG_EVERY = 50
+#: Edges of one batch of validation or test structures.
+EVALUATION_EDGES = 40_000
+#: A loss this many times that of the composition-only model has diverged.
+DIVERGED = 1e4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run learns from and is judged on."""
+
+    shards: ShardSet
+    split: Split
+    train: IntArray
+    baseline: Baseline
+    train_scale: LossScale
+    judge_scale: LossScale
+
+    @classmethod
+    def of(cls, config: RunConfig) -> "Task":
+        """Open the data, split it, take the fraction and fit the composition-only model to it.
+
+        Raises:
+            DataError, ConfigError: if the data cannot be used so.
+        """
+        data = config.data
+        shards = ShardSet(data.path)
+        parts = split(shards, val_share=data.val_share, test_share=data.test_share, seed=data.split_seed)
+        train = parts.train[nested_fraction(shards.group[parts.train], data.fraction, seed=data.split_seed)]
+        for judged in (parts.val, parts.test, *parts.apart.values()):
+            require_elements(shards, train, judged, fraction=data.fraction)
+        own = Baseline.fit(shards, train, cutoff_ang=data.cutoff_ang)
+        whole = Baseline.fit(shards, parts.train, cutoff_ang=data.cutoff_ang)
+        return cls(shards, parts, train, own, LossScale.of(config.train, own), LossScale.of(config.train, whole))
+
+
+def train(config: RunConfig, run: RunDir, world: World) -> None:
+    """Train, validate, keep checkpoints, test, and write the result; goes on where an earlier attempt was broken off.
+
+    Raises:
+        ScalingError: for what a user can mend; RunError if the loss diverges, naming step and structures.
+    """
+    if config.train.num_threads:
+        torch.set_num_threads(config.train.num_threads)
+    Trainer(config, run, world).run()
+
+
+class Trainer:
+    """The state of one run."""
+
+    def __init__(self, config: RunConfig, run: RunDir, world: World) -> None:
+        self.config, self.run_dir, self.world = config, run, world
+        self.is_first = world.rank == 0
+        self.attempts = run.status().attempts
+        self.task = task = Task.of(config)
+        expected = run_id(config, task.shards.manifest.digest)
+        if expected != run.run_id:
+            raise RunError(f"{run.path} no longer is what it was staged as ({expected}): its data changed meanwhile")
+        torch.manual_seed(config.seed)
+        model = build(
+            config.model,
+            num_elements=len(task.shards.manifest.elements),
+            cutoff_ang=config.data.cutoff_ang,
+            mean_degree=task.baseline.mean_degree,
+            scale_ev=task.train_scale.force_scale,
+            checkpointing=config.zero.checkpointing,
+        )
+        self.parameters: ParameterCount = count_parameters(model)
+        self.engine = Engine(
+            model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world
+        )
+        edges = self._edges(task.train)
+        self.flops_per_structure = egnn_training_flops(
+            config.model,
+            num_atoms=task.shards.num_atoms[task.train].mean(),
+            num_edges=edges.mean(),
+        )
+        self.steps = num_steps(
+            config.train.budget,
+            batch_size=config.train.batch_size,
+            train_structures=len(task.train),
+            flops_per_structure=self.flops_per_structure,
+        )
+        self.loader = Loader(
+            GraphDataset(
+                task.shards,
+                cutoff_ang=config.data.cutoff_ang,
+                reference_ev=task.baseline.reference_ev,
+                cache_mb=config.data.cache_mb,
+            ),
+            num_workers=config.data.num_workers,
+        )
+        self.checkpoints = Checkpoints(run.checkpoints, self.engine, run_id=run.run_id)
+        self.progress = self.checkpoints.resume()
+        self.metrics = MetricsLog(run.metrics_path, keep_bytes=self.progress.metrics_bytes, enabled=self.is_first)
+        self.started = time.monotonic()
+
+    def run(self) -> None:
+        """Train to the end of the budget, then test the best weights."""
+        every = self.config.train
+        loss_sum = torch.zeros(1, dtype=torch.float64)
+        batches = self._training_batches()
+        for step in range(self.progress.step, self.steps):
+            loss, grad_norm, lr = self._step(step, batches)
+            loss_sum += loss
+            done = step + 1
+            at_end = done == self.steps
+            if done % LOG_EVERY == 0 or at_end:
+                mean = self.world.sum(loss_sum).item() / (done % LOG_EVERY or LOG_EVERY)
+                loss_sum = torch.zeros(1, dtype=torch.float64)
+                self.metrics.write(step=done, train_loss=mean, grad_norm=grad_norm, lr=lr)
+                self._write_status(done)
+            if done % every.validate_every == 0 or at_end:
+                self._validate(done)
+            if done % every.checkpoint_every == 0 and not at_end:
+                self._checkpoint(done)
+        self._finish()
+
+    def _training_batches(self) -> Iterator[Data]:
+        config = self.config
+        sampler = TrainSampler(
+            structures=self.task.train,
+            cost=self._edges(self.task.train),
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            rank=self.world.rank,
+            num_ranks=self.world.size,
+            max_edges=config.train.max_edges,
+            start=self.progress.step,
+            stop=self.steps,
+        )
+        return self.loader.batches(sampler)
+
+    def _step(self, step: int, batches: Iterator[Data]) -> tuple[float, float, float]:
+        """One optimisation step; returns this rank's share of the batch's mean loss, gradient norm, learning rate."""
+        self.engine.module.train()
+        loss_sum = 0.0
+        while True:
+            batch = next(batches)
+            assert batch.step == step, "loader and loop disagree about the step"
+            errors = self._errors(batch, self.engine.forward)
+            losses_G = self.task.train_scale.per_structure(errors)
+            loss = losses_G.sum() * (batch.weight / self.config.train.batch_size)
+            value = loss.item()
+            if not value < DIVERGED * self._baseline_loss():  # also true of NaN
+                raise RunError(_diverged(step, f"the loss is {value:.3g}", batch))
+            loss_sum += value
+            self.engine.backward(loss, is_last=batch.is_last)
+            if batch.is_last:
+                break
+        lr = learning_rate(
+            step, self.steps, peak=self.config.optim.peak_lr(self.config.model.width), optim=self.config.optim
+        )
+        grad_norm = self.engine.step(lr)
+        if self.config.optim.max_grad_norm and not grad_norm < float("inf"):
+            raise RunError(_diverged(step, f"the gradient norm is {grad_norm}", batch))
+        return loss_sum, grad_norm, lr
+
+    def _errors(self, batch: Data, forward: Any) -> Errors:
+        batch = batch.to(self.world.device)
+        graphs = Graphs(
+            element_N=batch.z,
+            x_N3=batch.pos,
+            src_E=batch.edge_index[0],
+            dst_E=batch.edge_index[1],
+            shift_E3=batch.shift,
+            graph_N=batch.batch,
+            num_graphs=len(batch.energy),
+        )
+        energy_G, forces_N3 = forward(graphs)
+        return Errors.of(
+            energy_G,
+            forces_N3,
+            true_energy_G=batch.energy,
+            true_forces_N3=batch.forces,
+            graph_N=graphs.graph_N,
+            num_atoms_G=batch.num_atoms,
+        )
+
+    def evaluate(self, structures: IntArray) -> Means:
+        """Mean errors over the given structures, the same on every rank."""
+        self.engine.module.eval()
+        sampler = EvaluationSampler(
+            structures, self._edges(structures), self.world.rank, self.world.size, EVALUATION_EDGES
+        )
+        sums = torch.zeros(5, dtype=torch.float64)
+        with torch.no_grad():
+            for batch in self.loader.batches(sampler):
+                sums += batch.weight * self._errors(batch, self.engine.forward).sums().cpu()
+        return Means.of(self.world.sum(sums))
+
+    def _validate(self, step: int) -> None:
+        means = self.evaluate(self.task.split.val)
+        loss = means.loss(self.task.judge_scale)
+        self.metrics.write(
+            step=step,
+            val_loss=loss,
+            val_energy_mae_ev_per_atom=means.energy_mae_ev_per_atom,
+            val_force_mae_ev_per_ang=means.force_mae_ev_per_ang,
+        )
+        if loss < self.progress.best_val_loss:
+            self.checkpoints.save_best(step)
+            self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
+
+    def _checkpoint(self, step: int) -> None:
+        self.progress = replace(
+            self.progress, step=step, metrics_bytes=self.metrics.num_bytes(), seconds=self._seconds()
+        )
+        self.checkpoints.save(self.progress)
+        self.started = time.monotonic()
+
+    def _finish(self) -> None:
+        if self.progress.best_step < 0:
+            raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
+        self.checkpoints.load_best(self.progress.best_step)
+        test = self.evaluate(self.task.split.test)
+        apart = {name: self.evaluate(structures) for name, structures in self.task.split.apart.items()}
+        self.metrics.close()
+        if self.is_first:
+            self.checkpoints.publish_best(self.progress.best_step)
+            self.run_dir.write_result(self._result(test, apart))
+            self._write_status(self.steps, state="done")
+            self.checkpoints.clear()
+        self.world.barrier()
+
+    def _result(self, test: Means, apart: dict[str, Means]) -> RunResult:
+        config, task, seconds = self.config, self.task, self._seconds()
+        base = self._baseline_test()
+        samples = self.steps * config.train.batch_size
+        extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
+        for name, means in apart.items():
+            extra[f"test_{name}_structures"] = means.num_structures
+            extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
+            extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
+        return RunResult(
+            run_id=self.run_dir.run_id,
+            study=config.study.name,
+            seed=config.seed,
+            model=config.model.name,
+            width=config.model.width,
+            depth=config.model.depth,
+            forces=config.model.forces,
+            num_params=self.parameters.total,
+            num_params_embedding=self.parameters.embedding,
+            num_params_trunk=self.parameters.trunk,
+            num_params_head=self.parameters.head,
+            fraction=config.data.fraction,
+            train_structures=len(task.train),
+            train_atoms=int(task.shards.num_atoms[task.train].sum()),
+            train_edges=int(self._edges(task.train).sum()),
+            samples_seen=samples,
+            steps=self.steps,
+            epochs=samples / len(task.train),
+            train_flops=samples * self.flops_per_structure,
+            peak_lr=config.optim.peak_lr(config.model.width),
+            test_loss=test.loss(task.judge_scale),
+            val_loss=self.progress.best_val_loss,
+            best_step=self.progress.best_step,
+            test_structures=test.num_structures,
+            test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
+            test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,
+            baseline_test_loss=base.loss(task.judge_scale),
+            baseline_test_energy_mae_ev_per_atom=base.energy_mae_ev_per_atom,
+            baseline_test_force_mae_ev_per_ang=base.force_mae_ev_per_ang,
+            loss_energy_scale_ev_per_atom=task.judge_scale.energy_scale,
+            loss_force_scale_ev_per_ang=task.judge_scale.force_scale,
+            wall_s=seconds,
+            device_hours=seconds * self.world.size / 3600,
+            peak_memory_bytes=_peak_memory(self.world.device),
+            world_size=self.world.size,
+            zero_stage=config.zero.stage,
+            checkpointing=config.zero.checkpointing,
+            precision=config.train.precision,
+            device=torch.cuda.get_device_name() if self.world.device.type == "cuda" else platform.processor() or "cpu",
+            data_digest=task.shards.manifest.digest,
+            code_version=_code_version(),
+            extra=extra,
+        )
+
+    def _baseline_test(self) -> Means:
+        """The composition-only model on the test structures: the labels less references are its errors."""
+        sampler = EvaluationSampler(self.task.split.test, self._edges(self.task.split.test), 0, 1, EVALUATION_EDGES)
+        sums = torch.zeros(5, dtype=torch.float64)
+        for batch in self.loader.batches(sampler):
+            sums += self._errors(batch, _predict_nothing).sums().cpu()
+        return Means.of(sums)
+
+    def _baseline_loss(self) -> float:
+        return self.config.train.energy_weight + self.config.train.force_weight
+
+    def _edges(self, structures: IntArray) -> IntArray:
+        return num_edges(self.task.shards, structures, self.config.data.cutoff_ang)
+
+    def _seconds(self) -> float:
+        return self.progress.seconds + time.monotonic() - self.started
+
+    def _write_status(self, step: int, state: str = "running") -> None:
+        if self.is_first:
+            self.run_dir.write_status(state, step=step, num_steps=self.steps, attempts=self.attempts)
+
+
+def _predict_nothing(graphs: Graphs) -> tuple[torch.Tensor, torch.Tensor]:
+    return graphs.x_N3.new_zeros(graphs.num_graphs), torch.zeros_like(graphs.x_N3)
+
+
+def _diverged(step: int, what: str, batch: Data) -> str:
+    return (
+        f"diverged at step {step}: {what} on structures {list(batch.structures)}; lower optim.lr, or look at these "
+        "structures' labels"
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _code_version() -> str:
+    """Version and, in a checkout, commit of the code."""
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return "+".join(chain([version("gnn-scaling")], [commit] if commit else []))
