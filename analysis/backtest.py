@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fit import Law, fit
+from analysis.powers import FloatArray
 from analysis.tables import RunTable, distinct_sizes, same_size
 from scaling.errors import DataError
 
 REPLICATES = 400  # of each refit; the interval of a single run is as wide as the scatter, not as fine as a parameter's
+
+HELD_OUT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class HeldOutRun:
 
 @dataclass(frozen=True)
 class Backtest:
-    """The largest size of one axis held out.
+    """The largest sizes of one axis held out.
 
     Attributes:
+        size: the smallest size held out.
         law: the fit to the other runs, None if they were too few; then `problem` says why.
         rmse: root mean square of log_error.
         rmse_fitted: the same over the runs the law was fitted to, for comparison.
@@ -65,6 +69,7 @@ class Backtest:
 def backtest(law: Law, *, replicates: int = REPLICATES) -> tuple[Backtest, ...]:
     """Hold out the runs of the largest size, for each axis of the law in turn.
 
+    Where the sizes do not form a grid, as many of the largest are held out as make up HELD_OUT_SHARE of the runs.
     The refit uses the law's form, objective and delta. Where the remaining runs cannot determine the form, the
     backtest says so instead of a number.
     """
@@ -72,8 +77,7 @@ def backtest(law: Law, *, replicates: int = REPLICATES) -> tuple[Backtest, ...]:
 
 
 def _hold_out(law: Law, axis: str, replicates: int) -> Backtest:
-    size = float(distinct_sizes(law.table.axis(axis))[-1])
-    largest = same_size(law.table.axis(axis), size)
+    largest, size = _largest(law.table.axis(axis))
     objective = law.optimum.objective
     try:
         smaller = fit(
@@ -90,12 +94,28 @@ def _hold_out(law: Law, axis: str, replicates: int) -> Backtest:
     return Backtest(axis, size, _predict(smaller, law.table.keep(largest)), smaller, None)
 
 
+def _largest(sizes: FloatArray) -> tuple[np.ndarray, float]:
+    """Mask of the held-out runs and the smallest size among them."""
+    for size in distinct_sizes(sizes)[::-1]:
+        mask = (sizes >= size) | same_size(sizes, size)
+        if mask.mean() >= HELD_OUT_SHARE:
+            break
+    return mask, float(size)
+
+
 def _predict(law: Law, held_out: RunTable) -> tuple[HeldOutRun, ...]:
     predicted = law.predict(held_out.num_params, held_out.data_size)
     band = law.band(held_out.num_params, held_out.data_size, of_runs=True)
     if band is None:
         raise AssertionError("a backtest is made with a bootstrap")
-    rows = zip(held_out.run, held_out.num_params, held_out.data_size, held_out.loss, predicted, *band, strict=True)
     return tuple(
-        HeldOutRun(run, *map(float, numbers[:4]), (float(numbers[4]), float(numbers[5]))) for run, *numbers in rows
+        HeldOutRun(
+            held_out.run[i],
+            float(held_out.num_params[i]),
+            float(held_out.data_size[i]),
+            float(held_out.loss[i]),
+            float(predicted[i]),
+            (float(band[0, i]), float(band[1, i])),
+        )
+        for i in range(len(held_out))
     )

@@ -74,8 +74,8 @@ def conventions(law: Law) -> dict[str, str]:
     stated["condition_number"] = "Of J^T J in centred logarithms, the columns of J scaled to unit length."
     if samples is not None:
         stated["intervals"] = (
-            f"95 % percentile intervals of {len(samples.theta)} bootstrap refits; the unit drawn is the {samples.unit}. "
-            "They speak of these runs' noise, not of another architecture, schedule or tuning."
+            f"95 % percentile intervals of {len(samples.theta)} bootstrap refits; the unit drawn is "
+            f"the {samples.unit}. They speak of these runs' noise, not of another architecture, schedule or tuning."
         )
     return stated
 

@@ -58,7 +58,8 @@ class Law:
     @cached_property
     def residuals(self) -> FloatArray:
         """(M,) log of observed over predicted loss."""
-        return -self.optimum.problem.residuals(self.optimum.theta[None])[0][0]
+        residuals: FloatArray = -self.optimum.problem.residuals(self.optimum.theta[None])[0][0]
+        return residuals
 
     @property
     def scatter(self) -> float:
@@ -67,7 +68,8 @@ class Law:
 
     def predict(self, num_params: ArrayLike = np.nan, data_size: ArrayLike = np.nan) -> FloatArray:
         """Loss (Q,) at the sizes; only the form's axes are looked at."""
-        return self._predictions(self.optimum.theta[None], num_params, data_size)[0]
+        loss: FloatArray = self._predictions(self.optimum.theta[None], num_params, data_size)[0]
+        return loss
 
     def band(
         self, num_params: ArrayLike = np.nan, data_size: ArrayLike = np.nan, *, of_runs: bool = False
@@ -81,7 +83,8 @@ class Law:
         log_loss = np.log(self._predictions(self.samples.theta, num_params, data_size))
         if of_runs:
             residuals = self.residuals * np.sqrt(len(self.table) / max(len(self.table) - len(self.params), 1))
-            log_loss = log_loss + np.random.default_rng(self.seed).choice(residuals, size=log_loss.shape)
+            # One residual a refit, the same at every queried size: each curve is shifted whole, so the band is smooth.
+            log_loss = log_loss + np.random.default_rng(self.seed).choice(residuals, size=(len(log_loss), 1))
         return np.exp(interval(log_loss))
 
     def _predictions(self, theta: FloatArray, num_params: ArrayLike, data_size: ArrayLike) -> FloatArray:

@@ -1,7 +1,7 @@
 """Whether the data determine an exponent, and if not, why, in words.
 
-The limits were set on simulated studies of five by five sizes with 5 to 10 % scatter; tests/unit/analysis/test_identify.py
-holds them to it: an axis that does not matter is called identified in few of the tables, one that does in most.
+The limits were set on simulated studies of five by five sizes with 5 to 10 % scatter; the tests hold them to it: an
+axis that does not matter is called identified in hardly any of the tables, one that does in most.
 """
 
 from dataclasses import dataclass

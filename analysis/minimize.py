@@ -163,10 +163,11 @@ def _step(
     ridge = damping[:, None] * steady + 1e-14 * steady.max(1, keepdims=True) + 1e-200
     diagonal = np.arange(theta.shape[1])
     curvature[:, diagonal, diagonal] = np.where(free, curvature[:, diagonal, diagonal] + ridge, 1.0)
-    step = -np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0]
+    step = np.asarray(-np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], dtype=np.float64)
     return step, np.where(free, relative, 0.0).max(1)
 
 
 def _length(counts: FloatArray, pull: FloatArray) -> FloatArray:
     """(R, 1) length of the weighted residuals, for a gradient without units."""
-    return np.sqrt(np.einsum("rm,rm->r", pull, pull / np.maximum(counts, 1.0)))[:, None]
+    length: FloatArray = np.sqrt(np.einsum("rm,rm->r", pull, pull / np.maximum(counts, 1.0)))[:, None]
+    return length

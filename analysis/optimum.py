@@ -98,6 +98,13 @@ def find_optimum(table: RunTable, form: Form, objective: str, delta: float | Non
 
 def require_enough(table: RunTable, form: Form) -> None:
     """Raise DataError if the table cannot determine the form, naming what is missing."""
+    needed = len(form.parameters) + 1
+    if len(table) < needed:
+        first = f"; the first: {table.excluded[0].run}: {table.excluded[0].reason}" if table.excluded else ""
+        raise DataError(
+            f"form {form.name} has {len(form.parameters)} parameters and needs at least {needed} runs; {len(table)} of "
+            f"{table.source} can be fitted ({len(table.excluded)} excluded{first})"
+        )
     for axis in form.axes:
         sizes = distinct_sizes(table.axis(axis))
         if len(sizes) < 2:
@@ -105,12 +112,6 @@ def require_enough(table: RunTable, form: Form) -> None:
                 f"form {form.name} needs at least two sizes of {table.columns[axis]}; all {len(table)} runs have "
                 f"{sizes[0]:g}. Fit a one-axis form along the axis that varies"
             )
-    needed = len(form.parameters) + 1
-    if len(table) < needed:
-        raise DataError(
-            f"form {form.name} has {len(form.parameters)} parameters and needs at least {needed} runs; "
-            f"{len(table)} can be fitted ({len(table.excluded)} excluded)"
-        )
 
 
 def bound_mask(problem: Problem, theta: FloatArray) -> np.ndarray:

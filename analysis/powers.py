@@ -78,7 +78,7 @@ class SumOfPowers:
         return (*floor, *coefficients, *exponents)
 
     def along(self, axis: str) -> "SumOfPowers":
-        """The same one-axis form on `axis`, its parameters renamed by the field's custom: A, alpha for N; B, beta for D.
+        """The same one-axis form on `axis`, its parameters named by custom: A, alpha for N; B, beta for D.
 
         Raises:
             ConfigError: if the form has more than one axis.

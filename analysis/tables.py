@@ -101,6 +101,8 @@ def load_runs(
 ) -> RunTable:
     """Read a CSV, JSONL or Parquet table, a study's directory (its runs.parquet) or a DataFrame.
 
+    Every row that cannot be fitted is listed in `excluded`, even if that is all of them.
+
     Args:
         num_params: column of N; num_params if None.
         data_size: column of D; train_structures if None. Any unit; the law's B is in that unit.
@@ -109,7 +111,7 @@ def load_runs(
         axes: which of "N" and "D" are needed; a row is not excluded for lacking the other.
     Raises:
         ConfigError: if a column is not in the table, or both data_size and flops are given.
-        DataError: if the file cannot be read, is empty, has text in a number column, or no usable row.
+        DataError: if the file cannot be read, is empty, or has text in a number column.
     """
     frame, name = _read(source)
     if data_size is not None and flops is not None:
@@ -143,9 +145,6 @@ def load_runs(
     _exclude_duplicates(reasons, frame, runs)
     mask = np.array([reason is None for reason in reasons])
     excluded = tuple(Excluded(run, reason) for run, reason in zip(runs, reasons, strict=True) if reason is not None)
-    if not mask.any():
-        first = f"; the first: {excluded[0].run}: {excluded[0].reason}" if excluded else ""
-        raise DataError(f"{name}: none of the {len(frame)} rows can be fitted{first}")
     absent = np.full(len(frame), np.nan)
     return RunTable(
         frame[mask].reset_index(drop=True),
@@ -162,9 +161,10 @@ def load_runs(
 def distinct_sizes(sizes: FloatArray) -> FloatArray:
     """The different sizes in ascending order; those closer than SAME_SIZE are one."""
     ordered = np.unique(sizes[np.isfinite(sizes)])
-    if not len(ordered):
-        return ordered
-    return ordered[np.concatenate([[True], np.diff(ordered) > SAME_SIZE * ordered[1:]])]
+    new = np.ones(len(ordered), dtype=bool)
+    new[1:] = np.diff(ordered) > SAME_SIZE * ordered[1:]
+    different: FloatArray = ordered[new]
+    return different
 
 
 def same_size(sizes: FloatArray, size: float) -> np.ndarray:
@@ -218,7 +218,7 @@ def _unfinished(frame: pd.DataFrame) -> list[str | None]:
 def _numbers(frame: pd.DataFrame, column: str, reasons: list[str | None], name: str) -> FloatArray:
     """The column as floats; text in a row that is to be fitted is an error, not a gap."""
     series = frame[column]
-    numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    numbers: FloatArray = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     for row in np.flatnonzero(np.isnan(numbers) & series.notna().to_numpy()):
         value = series.iloc[row]
         if reasons[row] is None and isinstance(value, str) and value.strip().lower() not in ("", "nan"):

@@ -14,7 +14,7 @@ from analysis.powers import FloatArray
 from analysis.tables import RunTable, distinct_sizes
 
 DEFAULT_REPLICATES = 1000
-SHOWN_FROM = 4000  # replicates from which a progress bar is worth its line
+SHOWN_FROM = 20_000  # replicates from which a progress bar is worth its line
 BLOCK = 500
 MAX_DRAWS = 200
 

@@ -1,0 +1,92 @@
+"""What a study says, in sentences: the law, what is sure of it, and what a reader must know before using it."""
+
+from analysis.fit import Estimate, Law
+from analysis.plots import Reference
+from analysis.style import size_text
+from analysis.tables import RunTable
+
+MIXED_COLUMNS = {
+    "model": "model families",
+    "forces": "ways of making forces",
+    "precision": "precisions",
+    "data_digest": "data sets",
+}
+"""Columns that must hold one value for one law to be meant."""
+BASELINE_NAME = "composition-only baseline"
+
+
+def interval_text(estimate: Estimate) -> str:
+    """`alpha = 1.10 [1.01, 1.48]`, digits by the size of the interval."""
+    if estimate.ci95 is None:
+        return f"{estimate.name} = {estimate.value:.3g}"
+    low, high = estimate.ci95
+    return f"{estimate.name} = {estimate.value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+def headline(law: Law) -> str:
+    """The law in one sentence with its 95 % intervals."""
+    verdict = "" if law.optimum.converged else " The fit did NOT converge: do not use these numbers."
+    numbers = "; ".join(interval_text(estimate) for estimate in law.params)
+    brackets = " (95 % intervals in brackets)" if law.samples else ""
+    return f"L = {law.form.formula} with {numbers}{brackets}, from {len(law.table)} runs.{verdict}"
+
+
+def verdict_sentences(law: Law) -> list[str]:
+    """One sentence an exponent, fit for a reader who will not look at the numbers."""
+    sentences = [verdict.sentence for verdict in law.verdicts]
+    return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences]
+
+
+def find_baseline(table: RunTable) -> Reference | None:
+    """The baseline's loss in the unit of the table's loss column: the median of `baseline_<loss>` over the runs."""
+    column = f"baseline_{table.columns['loss']}"
+    if column not in table.frame or table.frame[column].isna().all():
+        return None
+    return Reference(BASELINE_NAME, float(table.frame[column].median()))
+
+
+def best_run_sentence(table: RunTable) -> str:
+    """How far the best run is below knowing nothing but the composition."""
+    best = int(table.loss.argmin())
+    column = table.columns["loss"]
+    sizes = ", ".join(f"{axis} = {size_text(table.axis(axis)[best])}" for axis in ("N", "D") if axis in table.columns)
+    sentence = f"The best run, {table.run[best]} ({sizes}), reaches {column} {table.loss[best]:.3g}"
+    own = table.frame.get(f"baseline_{column}")
+    if own is None or not own.iloc[best] > 0:
+        return f"{sentence}. The table holds no baseline to compare it with."
+    ratio = own.iloc[best] / table.loss[best]
+    return (
+        f"{sentence}, a factor {ratio:.3g} below the {BASELINE_NAME}, {own.iloc[best]:.3g} "
+        "(energies from the composition alone, fitted on the run's own training subset; zero forces)."
+    )
+
+
+def cautions(table: RunTable, law: Law | None) -> list[str]:
+    """What limits the reading of this study."""
+    found = []
+    frame = table.frame
+    floor = next((p.name for p in law.form.parameters if p.kind == "floor"), None) if law else None
+    if "steps" in frame and len(frame) > 1:
+        if frame["steps"].nunique() == 1 and floor:
+            found.append(
+                f"All runs were trained for the same {frame['steps'].iloc[0]:,.0f} steps, so {floor} is a floor of the "
+                "training budget as well as of data and model: longer training would lower it."
+            )
+        elif "epochs" in frame and frame["epochs"].nunique() == 1:
+            found.append(
+                "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
+                "the slope in D is one of training length as well as of data."
+            )
+    for column, what in MIXED_COLUMNS.items():
+        if column in frame and frame[column].nunique() > 1:
+            values = ", ".join(sorted(map(str, frame[column].unique())))
+            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    if law is not None and law.optimum.at_bound:
+        found.append(
+            f"{', '.join(law.optimum.at_bound)} lies on the edge of its range: the form does not suit the data."
+        )
+    if law is not None and law.samples is not None and law.samples.failed:
+        found.append(f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits did not end in a minimum.")
+    if len({*map(float, table.num_params)}) < 4 or len({*map(float, table.data_size)}) < 4:
+        found.append("Fewer than four sizes on an axis: the form can be fitted, but the data cannot object to it.")
+    return found
