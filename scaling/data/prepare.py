@@ -323,10 +323,9 @@ def _disk_errors(path: Path) -> Iterator[None]:
     """Turn what the disk refuses into a message that names the place."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
+    except OSError as error:
         raise DataError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; "
-            "check space and permissions, or choose another out="
+            f"{path} cannot be written: {error.strerror or error}; check space and permissions, or choose another out="
         ) from error
 
 

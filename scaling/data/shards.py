@@ -153,21 +153,37 @@ def write_shard(path: Path, columns: Columns) -> None:
     Raises:
         OSError: if the disk is full or the directory cannot be written.
     """
+    image = _file_image(columns)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with h5py.File(
-            temporary, "w", libver="v110", alignment_threshold=1, alignment_interval=ALIGNMENT_BYTES
-        ) as file:
-            file.attrs["schema"] = SCHEMA
-            for name in (*FIELDS, "offsets"):
-                dtype = _stored_dtype(name)
-                dataset = file.create_dataset(name, data=np.ascontiguousarray(columns[name], dtype=dtype))
-                dataset.attrs["unit"] = FIELDS[name].unit if name in FIELDS else ""
-        with temporary.open("rb") as stream:
+        with temporary.open("wb") as stream:
+            stream.write(image)
+            stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _file_image(columns: Columns) -> bytes:
+    """Lay the file out in memory: on a full disk HDF5 itself prints stacks and can bring the process down."""
+    with h5py.File(
+        "image",
+        "w",
+        driver="core",
+        backing_store=False,
+        libver="v110",
+        alignment_threshold=1,
+        alignment_interval=ALIGNMENT_BYTES,
+    ) as file:
+        file.attrs["schema"] = SCHEMA
+        for name in (*FIELDS, "offsets"):
+            values = np.ascontiguousarray(columns[name], dtype=_stored_dtype(name))
+            dataset = file.create_dataset(name, data=values)
+            dataset.attrs["unit"] = FIELDS[name].unit if name in FIELDS else ""
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
 
 
 def map_columns(path: Path) -> Columns:

@@ -4,8 +4,10 @@ Units: outputs.energy is the total energy in eV (VASP, PBE), outputs.forces are 
 `xyz` are in angstrom. The stress is not stored. Held out: `*_Test.json` as "test", the authors' test set, and
 `Multinary_Test.json` as "multinary", reported apart, since its training file is not part of every copy.
 
-Group key: molecular dynamics by element, temperature and strain tag; elastic series by element and deformation mode;
-solid solutions by composition (a relaxed cell stays with its unrelaxed one); surfaces by element and Miller index.
+Group key: molecular dynamics by element, temperature and strain tag; elastic series by element and kind of strain
+(modes 1 to 3 stretch one axis each, 4 to 6 shear one plane each: in a cubic metal they are rotated copies of one
+another, hundreds of equal energies); solid solutions by composition (a relaxed cell stays with its unrelaxed one, and
+symmetric copies occur); surfaces by element and Miller index.
 
 Source: Li, Chen, Zheng, Zuo, Ong, npj Comput. Mater. 6, 70 (2020); https://github.com/materialsvirtuallab/maml
 """
@@ -163,8 +165,8 @@ def _group(stem: str, composition: Counter[str], notes: Any) -> str:
     tag, value = next(iter(notes.items())) if isinstance(notes, dict) and notes else ("", "")
     if (kind == "AIMD" or (kind == "Test" and tag == "Md")) and (run := re.fullmatch(r"-?(.+)-\d+", str(value))):
         return f"{system} {kind} {tag} {run[1]} K"
-    if kind == "Elastic" and (series := re.match(r"\d+", str(value))):
-        return f"{system} Elastic mode {series[0]}"
+    if kind == "Elastic" and (mode := re.match(r"[1-6](?=-)", str(value))):
+        return f"{system} Elastic {'stretch' if int(mode[0]) <= 3 else 'shear'}"
     if kind == "Surface":
         return " ".join(filter(None, (system, kind, str(value))))
     return f"{kind} {formula}" if kind == "SS" else f"{stem} {formula}"

@@ -1,0 +1,179 @@
+"""The pipeline: duplicates, rejections, running again, what the disk refuses."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scaling.data.manifest import Rejected
+from scaling.data.prepare import group_id, group_names, prepare, verify
+from scaling.data.shards import ShardSet
+from scaling.data.validation import Bounds
+from scaling.errors import DataError
+
+
+def test_duplicate_is_removed_once_and_counted(make_structure, prepared):
+    first, second = make_structure(0), make_structure(1)
+    shards = prepared([first, second, replace(first, record="again", energy=7.0)])
+    assert shards.energy.tolist() == [first.energy, second.energy]
+    assert shards.manifest.num_duplicates == 1
+
+
+@pytest.mark.parametrize("max_atoms_per_shard", [1, 10_000])
+def test_held_out_duplicate_is_kept_and_the_free_one_dropped(max_atoms_per_shard, make_structure, prepared):
+    entries = [make_structure(seed) for seed in range(4)]
+    held_out = replace(entries[1], holdout="test", group="theirs", energy=7.0)
+    for name, order in (("last", [*entries, held_out]), ("first", [held_out, *entries])):
+        shards = prepared(order, name, max_atoms_per_shard=max_atoms_per_shard)
+        assert sorted(shards.energy) == sorted([entries[0].energy, entries[2].energy, entries[3].energy, 7.0])
+        assert shards.manifest.holdouts == ("", "test")
+        assert shards.energy[shards.holdout == 1].tolist() == [7.0]
+        assert shards.manifest.num_duplicates == 1
+        verify(shards.path)
+
+
+def test_every_rejection_is_in_the_manifest(make_structure, prepared):
+    bad = replace(make_structure(1), forces=np.zeros((9, 3)), record="file.json#1")
+    shards = prepared([make_structure(0), bad, Rejected("file.json#2", "malformed record", "KeyError")])
+    assert shards.num_structures == 1
+    assert [(entry.record, entry.reason) for entry in shards.manifest.rejected] == [
+        ("file.json#1", "atom count disagrees with the forces"),
+        ("file.json#2", "malformed record"),
+    ]
+    assert shards.manifest.num_rejected == {"atom count disagrees with the forces": 1, "malformed record": 1}
+
+
+def test_nothing_left_is_an_error_that_says_why(make_structure, listed, tmp_path):
+    bad = replace(make_structure(0), energy=np.nan)
+    with pytest.raises(DataError, match="left nothing to prepare: rejected 1 not finite"):
+        prepare(listed([bad]), tmp_path / "data", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_counts_and_statistics_are_those_of_the_data(make_structure, prepared):
+    entries = [make_structure(seed) for seed in range(12)]
+    manifest = prepared(entries, max_atoms_per_shard=10).manifest
+    per_atom = [entry.energy / len(entry.numbers) for entry in entries]
+    forces = np.concatenate([entry.forces for entry in entries])
+    norms = np.linalg.norm(forces, axis=1)
+    assert manifest.num_atoms == len(forces) == sum(shard.num_atoms for shard in manifest.shards)
+    assert manifest.num_groups == 4
+    energy, force = manifest.statistics.energy_ev_per_atom, manifest.statistics.force_norm_ev_per_ang
+    np.testing.assert_allclose(
+        [energy.mean, energy.std, energy.min, energy.max],
+        [np.mean(per_atom), np.std(per_atom), min(per_atom), max(per_atom)],
+    )
+    np.testing.assert_allclose([force.mean, force.std, force.max], [norms.mean(), norms.std(), norms.max()], rtol=1e-6)
+    copper = np.concatenate([entry.numbers for entry in entries]) == 29
+    stored = manifest.statistics.elements["Cu"]
+    assert stored.num_atoms == copper.sum()
+    assert stored.num_structures == sum((entry.numbers == 29).any() for entry in entries)
+    assert stored.force_rms_ev_per_ang == pytest.approx(np.sqrt((forces[copper] ** 2).mean()), rel=1e-6)
+
+
+def test_group_names_are_kept_for_reports(make_structure, prepared):
+    shards = prepared([make_structure(seed) for seed in range(6)])
+    names = group_names(shards.path)
+    assert [names[group] for group in shards.group.tolist()] == ["group 0"] * 3 + ["group 1"] * 3
+    assert group_id("group 0") == shards.group[0]
+
+
+def test_same_again_is_skipped_without_reading_the_source(make_structure, listed, tmp_path):
+    source = listed([make_structure(0)])
+    first = prepare(source, tmp_path / "data", progress=False)
+    stamp = (tmp_path / "data" / "manifest.json").stat().st_mtime_ns
+    again = prepare(listed([]), tmp_path / "data", progress=False)
+    assert (first.already, again.already) == (False, True)
+    assert again.manifest == first.manifest
+    assert (tmp_path / "data" / "manifest.json").stat().st_mtime_ns == stamp
+
+
+def test_other_settings_are_refused_with_the_difference_named(make_structure, listed, tmp_path):
+    prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    with pytest.raises(DataError, match=r"source\.label is '' there and 'new' here; choose another out="):
+        prepare(listed([make_structure(0)], label="new"), tmp_path / "data", progress=False)
+    with pytest.raises(DataError, match=r"bounds\.cutoff_ang is 5\.0 there and 6\.0 here"):
+        prepare(listed([make_structure(0)]), tmp_path / "data", Bounds(cutoff_ang=6.0), progress=False)
+
+
+def test_directory_with_something_else_is_left_alone(make_structure, listed, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(DataError, match="not a prepared data set"):
+        prepare(listed([make_structure(0)]), tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_damaged_directory_is_not_taken_for_prepared(make_structure, listed, tmp_path):
+    prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    (tmp_path / "data" / "structures-00000.h5").unlink()
+    with pytest.raises(DataError, match="was prepared, but is damaged"):
+        prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+
+
+def test_verify_finds_a_flipped_bit_that_opening_does_not(make_structure, prepared):
+    shards = prepared([make_structure(seed) for seed in range(5)])
+    assert verify(shards.path) == shards.manifest
+    path = shards.path / "structures-00000.h5"
+    content = bytearray(path.read_bytes())
+    content[content.index(np.float64(shards.energy[2]).tobytes())] ^= 1
+    path.write_bytes(content)
+    ShardSet(shards.path)
+    with pytest.raises(DataError, match=r"structures-00000\.h5 is damaged"):
+        verify(shards.path)
+
+
+def test_leftovers_of_a_broken_run_do_not_matter(make_structure, listed, tmp_path):
+    partial = tmp_path / ".data.partial"
+    partial.mkdir()
+    (partial / "structures-00007.h5").write_text("half")
+    prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
+        "groups.json",
+        "manifest.json",
+        "structures-00000.h5",
+    ]
+    assert not partial.exists()
+
+
+def test_second_process_on_one_directory_is_refused(make_structure, listed, tmp_path):
+    partial = tmp_path / ".data.partial"
+    partial.mkdir()
+    handle = os.open(partial, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another process is preparing"):
+        prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    os.close(handle)
+
+
+def test_place_that_cannot_be_written_is_named(make_structure, listed, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match=r"file/\.data\.partial cannot be written: Not a directory"):
+        prepare(listed([make_structure(0)]), tmp_path / "file" / "data", progress=False)
+
+
+def test_full_disk_is_an_error_and_leaves_nothing(tmp_path):
+    """A limit on file size stands for a full disk: writes fail half way in the same places."""
+    script = textwrap.dedent(
+        """
+        import resource, sys
+        from scaling.data.prepare import prepare
+        from scaling.data.sources.emt import Emt
+        from scaling.errors import DataError
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        try:
+            prepare(Emt(num_structures=200, num_processes=1), sys.argv[1], progress=False)
+        except DataError as error:
+            sys.exit(str(error))
+        """
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "data")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stderr
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
