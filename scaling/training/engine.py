@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
@@ -82,6 +83,7 @@ class Engine:
     ) -> None:
         self.world = world
         self.zero_stage = zero.stage
+        self._max_grad_norm = optim.max_grad_norm
         optimizer = torch.optim.AdamW(
             model.to(world.device).parameters(),
             lr=optim.lr,
@@ -105,12 +107,15 @@ class Engine:
         self._deepspeed.backward(loss * self.world.size)
 
     def step(self, lr: float) -> float:
-        """Clip, step and forget the gradients; returns the gradient's norm before clipping (nan if not computed)."""
+        """Clip, step and forget the gradients; returns the gradient's norm before clipping."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
+        if self.zero_stage == 0:  # DeepSpeed would clip here too, slower, and keep the norm to itself
+            norm = clip_grad_norm_(self.module.parameters(), self._max_grad_norm or float("inf"))
+            self._deepspeed.step()
+            return float(norm)
         self._deepspeed.step()
-        norm = self._deepspeed.get_global_grad_norm()
-        return float("nan") if norm is None else float(norm)
+        return float(self._deepspeed.get_global_grad_norm())
 
     def gradients(self) -> dict[str, Tensor]:
         """The whole gradient of every parameter after a last `backward`, on every rank."""
@@ -149,7 +154,8 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> d
     return {
         "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": optim.max_grad_norm,  # DeepSpeed's default is 1.0, silently
+        # DeepSpeed's default is 1.0, silently; at stage 0 `Engine.step` clips
+        "gradient_clipping": optim.max_grad_norm if zero.stage else 0.0,
         "zero_optimization": {"stage": zero.stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,

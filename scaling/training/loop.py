@@ -186,7 +186,7 @@ class Trainer:
             step, self.steps, peak=self.config.optim.peak_lr(self.config.model.width), optim=self.config.optim
         )
         grad_norm = self.engine.step(lr)
-        if self.config.optim.max_grad_norm and not grad_norm < float("inf"):
+        if not grad_norm < float("inf"):  # also true of NaN
             raise RunError(_diverged(step, f"the gradient norm is {grad_norm}", batch))
         return loss_sum, grad_norm, lr
 
