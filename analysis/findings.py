@@ -24,11 +24,13 @@ def interval_text(estimate: Estimate) -> str:
 
 
 def headline(law: Law) -> str:
-    """The law in one sentence with its 95 % intervals."""
+    """The law in one sentence: exponents and floor with 95 % intervals (coefficients mean little without them)."""
     verdict = "" if law.optimum.converged else " The fit did NOT converge: do not use these numbers."
-    numbers = "; ".join(interval_text(estimate) for estimate in law.params)
+    coefficients = [parameter.name for parameter in law.form.parameters if parameter.kind == "coefficient"]
+    told = [estimate for estimate in law.params if estimate.name not in coefficients]
+    numbers = ", ".join(interval_text(estimate) for estimate in sorted(told, key=lambda e: len(e.name), reverse=True))
     brackets = " (95 % intervals in brackets)" if law.samples else ""
-    return f"L = {law.form.formula} with {numbers}{brackets}, from {len(law.table)} runs.{verdict}"
+    return f"L = {law.form.formula} with {numbers}{brackets}, fitted to {len(law.table)} runs.{verdict}"
 
 
 def verdict_sentences(law: Law) -> list[str]:
@@ -82,11 +84,8 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
             values = ", ".join(sorted(map(str, frame[column].unique())))
             found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
     if law is not None and law.optimum.at_bound:
-        found.append(
-            f"{', '.join(law.optimum.at_bound)} lies on the edge of its range: the form does not suit the data."
-        )
+        names = ", ".join(law.optimum.at_bound)
+        found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")
     if law is not None and law.samples is not None and law.samples.failed:
         found.append(f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits did not end in a minimum.")
-    if len({*map(float, table.num_params)}) < 4 or len({*map(float, table.data_size)}) < 4:
-        found.append("Fewer than four sizes on an axis: the form can be fitted, but the data cannot object to it.")
     return found

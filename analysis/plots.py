@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,6 +33,7 @@ from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines
+MOST_PANELS = 4
 FARTHEST_BASELINE = 2.5  # a baseline farther above the runs than this is named at the edge, not drawn
 POINTS = 120
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
@@ -80,30 +81,25 @@ def plot_curves(law: Law, axis: str, baseline: Reference | None = None) -> Figur
     if axis not in law.form.axes:
         raise ConfigError(f"form {law.form.name} has no axis {axis}; it has {', '.join(law.form.axes)}")
     other = next((name for name in law.form.axes if name != axis), None)
-    sizes = law.table.axis(axis)
-    low, high = widened(sizes.min(), sizes.max())
-    grid = np.geomspace(low, high, POINTS)
-    groups, lines = _groups(law.table, other)
-    colors = shades(len(lines))
+    low, high = widened(law.table.axis(axis).min(), law.table.axis(axis).max())
+    panels = _panels(law.table, other)
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 4.9))
-        axes = figure.add_subplot()
-        for size, color in zip(lines, colors, strict=True):
-            query = {axis: grid, other: np.full(POINTS, size)} if other else {axis: grid}
-            _draw_line(axes, law, grid, query, color)
-        for depth, marker in _markers(law.table):
-            for group, color in zip(groups, colors, strict=True):
-                mask = group & depth
-                axes.plot(
-                    sizes[mask], law.table.loss[mask], marker, color=color, ms=6.5, mec="white", mew=0.8, zorder=4
-                )
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         bottom, top = widened(law.table.loss.min(), law.table.loss.max(), 0.08)
-        bottom, top = _draw_references(axes, law, baseline, bottom, top)
-        log_axis(axes, "x", low, high, size_text)
-        log_axis(axes, "y", bottom, top)
-        axes.set_xlabel(_axis_name(law, axis))
-        axes.set_ylabel(_loss_name(law))
-        _legend(figure, law, other, lines, colors)
+        for axes, (title, part) in zip(row, panels, strict=True):
+            _draw_panel(axes, law, part, axis, other, (low, high))
+            axes.set_title(title, fontsize=10)
+            limits = _draw_references(axes, law, baseline, bottom, top, named=axes is row[0])
+            log_axis(axes, "x", low, high, size_text, most=7 if len(panels) == 1 else 3)
+            log_axis(axes, "y", *limits)
+            axes.set_xlabel(_axis_name(law, axis) if len(panels) == 1 else axis)
+        row[0].set_ylabel(_loss_name(law))
+        if len(panels) > 1:
+            row[len(panels) // 2].set_xlabel(_axis_name(law, axis))
+            _width_legend(figure, panels)
+        else:
+            _legend(figure, law, other)
     return figure
 
 
@@ -157,7 +153,7 @@ def plot_residuals(law: Law) -> Figure:
             axes.axhline(0, color=INK, lw=1)
             for group, color in zip(groups, shades(len(lines)), strict=True):
                 axes.plot(sizes[group], percent[group], "o", color=color, ms=6, mec="white", mew=0.7)
-            log_axis(axes, "x", *widened(sizes.min(), sizes.max(), 0.08), size_text)
+            log_axis(axes, "x", *widened(sizes.min(), sizes.max(), 0.08), size_text, most=5)
             axes.set_xlabel(_axis_name(law, axis))
             if other:
                 axes.set_title(f"dark to light: small to large {other}", fontsize=9, color=MUTED)
@@ -220,6 +216,39 @@ def plot_bootstrap(law: Law) -> Figure:
     return figure
 
 
+def _panels(table: RunTable, other: str | None) -> list[tuple[str, RunTable]]:
+    """A panel for each depth where the lines stand for models, else one: N alone does not tell width from depth."""
+    depths = _depths(table)
+    if other != "N" or not 1 < len(depths) <= MOST_PANELS or "width" not in table.frame:
+        return [("", table)]
+    return [(text, table.keep(mask)) for text, mask, _ in depths]
+
+
+def _draw_panel(
+    axes: Axes, law: Law, part: RunTable, axis: str, other: str | None, limits: tuple[float, float]
+) -> None:
+    grid = np.geomspace(*limits, POINTS)
+    groups, lines = _groups(part, other)
+    colors = shades(len(lines))
+    for size, color in zip(lines, colors, strict=True):
+        _draw_line(axes, law, grid, {axis: grid, other: np.full(POINTS, size)} if other else {axis: grid}, color)
+    for depth, marker in _markers(part):
+        for group, color in zip(groups, colors, strict=True):
+            mask = group & depth
+            axes.plot(part.axis(axis)[mask], part.loss[mask], marker, color=color, zorder=4, **DOT)
+
+
+def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
+    """Colours by width, with the parameter counts of the depths from left to right."""
+    widths = sorted({width for _, part in panels for width in part.frame["width"]})
+    entries = []
+    for width, color in zip(widths, shades(len(widths)), strict=True):
+        counts = [part.num_params[(part.frame["width"] == width).to_numpy()] for _, part in panels]
+        sizes = ", ".join(size_text(count[0]) for count in counts if len(count))
+        entries.append(Line2D([], [], color=color, marker="o", ms=6, label=f"width {width:g}: {sizes}"))
+    figure.legend(handles=entries, title="parameters N by depth", loc="outside lower center", ncols=2)
+
+
 def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, FloatArray], color: str) -> None:
     num_params, data_size = query.get("N", np.array(np.nan)), query.get("D", np.array(np.nan))
     runs, curve = law.band(num_params, data_size, of_runs=True), law.band(num_params, data_size)
@@ -230,24 +259,45 @@ def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, FloatArr
 
 
 def _draw_references(
-    axes: Axes, law: Law, baseline: Reference | None, bottom: float, top: float
+    axes: Axes, law: Law, baseline: Reference | None, bottom: float, top: float, *, named: bool
 ) -> tuple[float, float]:
     """Floor and baseline as lines where they are near, as words at the edge where they are far; the new limits."""
     floor = next((law[p.name].value for p in law.form.parameters if p.kind == "floor"), None)
-    words: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": 9, "color": INK, "zorder": 5}
     if floor is not None and floor > bottom / FARTHEST_BASELINE:
         bottom = min(bottom, floor / 1.15)
         axes.axhline(floor, color=INK, lw=1.2, ls="--", zorder=2)
-        axes.text(0.01, floor, f"floor E = {floor:.3g}", va="bottom", **words)
+        label = f"floor E = {floor:.3g}"
     elif floor is not None:
-        axes.text(0.01, bottom, f"↓ floor E = {floor:.2g}, far below", va="bottom", **words)
+        label = f"↓ floor E = {floor:.2g}, far below"
+    if floor is not None and named:
+        _name_line(axes, max(floor, bottom), label, "left")
     if baseline is not None and baseline.loss < top * FARTHEST_BASELINE:
-        top = max(top, baseline.loss * 1.3)
+        top = max(top, baseline.loss * 1.4)
         axes.axhline(baseline.loss, color=INK, lw=1.2, ls=":", zorder=2)
-        axes.text(0.99, baseline.loss, f"{baseline.text} {baseline.loss:.3g}", va="bottom", ha="right", **words)
+        label = f"{baseline.text} {baseline.loss:.3g}"
     elif baseline is not None:
-        axes.text(0.99, top, f"↑ {baseline.text} {baseline.loss:.3g}", va="top", ha="right", **words)
+        label = f"↑ {baseline.text} {baseline.loss:.3g}, far above"
+        top *= 1.3
+    if baseline is not None and named:
+        _name_line(axes, min(baseline.loss, top / 1.3), label, "left" if len(axes.figure.axes) > 1 else "right")
     return bottom, top
+
+
+def _name_line(axes: Axes, loss: float, text: str, side: Literal["left", "right"]) -> None:
+    """Words just above a horizontal line, at one end of it."""
+    axes.annotate(
+        text,
+        (0.012 if side == "left" else 0.99, loss),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        fontsize=9,
+        color=INK,
+        zorder=5,
+        annotation_clip=False,
+    )
 
 
 def _groups(table: RunTable, axis: str | None) -> tuple[list[np.ndarray], FloatArray]:
@@ -276,7 +326,9 @@ def _depths(table: RunTable) -> list[tuple[str, np.ndarray, str]]:
     return [(f"depth {depth:g}", np.asarray(depths == depth), marker) for depth, marker in pairs]
 
 
-def _legend(figure: Figure, law: Law, other: str | None, lines: FloatArray, colors: list[str]) -> None:
+def _legend(figure: Figure, law: Law, other: str | None) -> None:
+    lines = _groups(law.table, other)[1]
+    colors = shades(len(lines))
     if other is None:
         _depth_legend(figure, law.table, colors[0])
         return

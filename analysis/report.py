@@ -1,12 +1,14 @@
 """A study's report: one HTML page that needs nothing else, its figures as files, and fit.json."""
 
 import base64
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from analysis.backtest import Backtest, backtest
@@ -50,6 +52,7 @@ RUN_COLUMNS = {
     "test_force_mae_ev_per_ang": "force MAE (meV/Å)",
     "wall_s": "wall (s)",
 }
+FURTHER_TESTS = re.compile(r"test_\w+_mae_\w+")
 IN_THOUSANDTHS = ("test_energy_mae_ev_per_atom", "test_force_mae_ev_per_ang")
 
 
@@ -180,11 +183,13 @@ def _figures(law: Law, backtests: tuple[Backtest, ...]) -> dict[str, Figure]:
 
 def _run_rows(table: RunTable, law: Law | None) -> dict[str, Any]:
     """Header and cells of the table of runs; a cell is (text, number or text to sort by)."""
-    columns = [column for column in RUN_COLUMNS if column in table.frame]
+    further = [column for column in table.frame if FURTHER_TESTS.fullmatch(str(column)) and column not in RUN_COLUMNS]
+    names = {**RUN_COLUMNS, **{column: column.replace("_", " ") for column in further}}
+    columns = [column for column in names if column in table.frame]
     moves = leave_one_out(law) if law else {}
     moved = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"] if law else []
     predicted = law.predict(table.num_params, table.data_size) if law else None
-    header = ["run", "N", "D", *[RUN_COLUMNS[column] for column in columns], table.columns["loss"]]
+    header = ["run", "N", "D", *[names[column] for column in columns], table.columns["loss"]]
     header += ["predicted", "off by (%)"] if law else []
     header += [f"shift of {name} without it" for name in moved]
     rows = []
@@ -227,6 +232,12 @@ def _document_without_law(table: RunTable, choice: FitChoice, problem: str | Non
     }
 
 
+def formula_markup(text: str) -> Markup:
+    """Greek letters and raised exponents for the names used in plain text."""
+    marked = re.sub(r"\^(\w+)", r"<sup>\1</sup>", str(escape(text)))
+    return Markup(re.sub(r"\b(alpha|beta)\b", lambda name: {"alpha": "α", "beta": "β"}[name[0]], marked))
+
+
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -235,4 +246,5 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["formula"] = formula_markup
     return environment.get_template("report.html.j2")

@@ -74,12 +74,12 @@ def number_text(value: float) -> str:
     return f"{value:.2g}" if value < 100 else f"{value:.3g}"
 
 
-def log_axis(axes: Axes, which: str, low: float, high: float, text: Any = number_text) -> None:
-    """A logarithmic axis from low to high with four to eight round ticks, written out."""
+def log_axis(axes: Axes, which: str, low: float, high: float, text: Any = number_text, most: int = 7) -> None:
+    """A logarithmic axis from low to high with at most `most` round ticks, written out."""
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    axis.set_major_locator(FixedLocator(list(round_numbers(low, high))))
+    axis.set_major_locator(FixedLocator(list(round_numbers(low, high, most))))
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axis.set_minor_locator(NullLocator())
 

@@ -1,0 +1,175 @@
+"""The analysis commands as a user types them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+CHINCHILLA = ROOT.parent / "shared" / "data" / "fits" / "epoch_chinchilla" / "svg_extracted_data.csv"
+FIT_KEYS = {
+    "form",
+    "params",
+    "objective",
+    "delta",
+    "n",
+    "converged",
+    "starts",
+    "excluded",
+    "at_bound",
+    "condition_number",
+    "identified",
+    "backtest",
+    "conventions",
+}
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = tmp_path / "studies" / "grid"
+    folder.mkdir(parents=True)
+    write_study(folder, num_widths=5)
+    return folder
+
+
+def write_study(folder, *, num_widths, status="done"):
+    generator = np.random.default_rng(0)
+    rows = []
+    for width in range(num_widths):
+        for size in (64, 256, 1024, 4096, 16384):
+            params = 373 * 3.6**width
+            loss = (0.05 + 2 * params**-0.35 + 3 * size**-0.5) * np.exp(0.05 * generator.normal())
+            rows.append(
+                {
+                    "run_id": f"w{width}-n{size}",
+                    "status": status,
+                    "failure": None,
+                    "width": 2 ** (width + 2),
+                    "num_params": int(params),
+                    "train_structures": size,
+                    "steps": 4000,
+                    "test_loss": loss,
+                    "baseline_test_loss": 1.91,
+                }
+            )
+    pd.DataFrame(rows).to_parquet(folder / "runs.parquet")
+
+
+def test_report_writes_page_figures_and_fit(study, capsys):
+    assert main(["report", str(study), "--bootstrap", "100"]) == 0
+    report = study / "report"
+    fitted = json.loads((report / "fit.json").read_text())
+    assert fitted.keys() >= FIT_KEYS
+    assert fitted["params"]["alpha"].keys() == {"value", "se", "ci95"}
+    assert [test["held_out_axis"] for test in fitted["backtest"]] == ["N", "D"]
+    for name in ("loss_vs_params", "loss_vs_data", "surface", "residuals", "backtest", "bootstrap"):
+        assert (report / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert b"<svg" in (report / f"{name}.svg").read_bytes()
+    page = (report / "index.html").read_text()
+    assert "same 4,000 steps" in page
+    assert "composition-only baseline" in page
+    assert not [file for file in report.iterdir() if file.name.startswith(".")]
+    assert "L = E + A / N^alpha + B / D^beta" in capsys.readouterr().out
+
+
+def test_page_needs_no_network(study):
+    main(["report", str(study), "--bootstrap", "100"])
+    page = (study / "report" / "index.html").read_text()
+    for outside in ('src="http', "src='http", "@import", "<link", "url(http"):
+        assert outside not in page
+
+
+def test_text_from_the_table_cannot_become_markup(study):
+    frame = pd.read_parquet(study / "runs.parquet")
+    frame.loc[0, ["status", "failure"]] = ["failed", "<script>alert(1)</script>"]
+    frame.to_parquet(study / "runs.parquet")
+    main(["report", str(study), "--bootstrap", "100"])
+    page = (study / "report" / "index.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_same_table_gives_the_same_bytes(study):
+    contents = []
+    for _ in range(2):
+        main(["report", str(study), "--bootstrap", "100"])
+        contents.append({file.name: file.read_bytes() for file in (study / "report").iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_report_of_too_few_runs_says_so_plainly(study):
+    write_study(study, num_widths=1)
+    assert main(["report", str(study), "--bootstrap", "100"]) == 0
+    assert "No law could be fitted: form chinchilla has 5 parameters" in (study / "report" / "index.html").read_text()
+    assert json.loads((study / "report" / "fit.json").read_text())["converged"] is False
+
+
+def test_report_of_a_study_that_has_not_begun_is_written(study):
+    write_study(study, num_widths=2, status="waiting")
+    assert main(["report", str(study)]) == 0
+    assert "not done: status is waiting" in (study / "report" / "index.html").read_text()
+
+
+def test_report_of_another_form_draws_its_axis_alone(study):
+    assert main(["report", str(study), "--form", "power_floor", "--axis", "D", "--bootstrap", "100"]) == 0
+    assert (study / "report" / "loss_vs_data.png").exists()
+    assert not (study / "report" / "surface.png").exists()
+
+
+def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
+    out = tmp_path / "deep" / "law.json"
+    assert main(["fit", str(study), "--bootstrap", "100", "--json", "--out", str(out)]) == 0
+    assert json.loads(out.read_text()) == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--form", "kaplan"], 2, "form=kaplan is not supported"),
+        (["--loss", "accuracy"], 2, "no column 'accuracy'"),
+        (["--delta", "0"], 2, "delta=0.0 must be"),
+        (["--objective", "l1"], 2, "objective=l1"),
+        (["--drop-highest", "24"], 3, "needs at least 6 runs"),
+    ],
+)
+def test_a_mistake_is_one_line_and_the_errors_exit_code(study, capsys, arguments, code, words):
+    assert main(["fit", str(study), *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+    assert not captured.out
+
+
+def test_missing_table_is_told(capsys):
+    assert main(["fit", "nowhere.csv"]) == 3
+    assert capsys.readouterr().err == "error: nowhere.csv does not exist\n"
+
+
+def test_command_starts_quickly_and_without_torch():
+    start = time.monotonic()
+    code = (
+        "import sys, analysis.__main__; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'deepspeed', 'hydra', 'matplotlib')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert time.monotonic() - start < 5  # 0.5 s on an idle machine
+
+
+@pytest.mark.skipif(not CHINCHILLA.exists(), reason="../shared is not on this machine")
+@pytest.mark.parametrize(("objective", "big_b"), [("huber", 2143.4), ("lad", 2085.434)])
+def test_published_table_through_the_command(capsys, objective, big_b):
+    columns = ["--num-params", "Model Size", "--flops", "Training FLOP", "--loss", "loss"]
+    choice = ["--drop-highest", "5", "--objective", objective, "--bootstrap", "0", "--json"]
+    assert main(["fit", str(CHINCHILLA), "--form", "chinchilla", *columns, *choice]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert fitted["n"] == 240
+    assert len(fitted["excluded"]) == 5
+    assert fitted["params"]["B"]["value"] == pytest.approx(big_b, rel=1e-3)
