@@ -13,7 +13,6 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
 
 from scaling.data.manifest import Manifest
 from scaling.data.prepare import prepare, verify
@@ -46,10 +45,7 @@ def run(config: DictConfig) -> str:
     Raises:
         ScalingError: whatever the user can mend.
     """
-    try:
-        settings: PrepareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key} is not set; add {error.full_key}=VALUE") from error
+    settings: PrepareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
     start = time.monotonic()
     if settings.verify is not None:
         manifest = verify(settings.verify)

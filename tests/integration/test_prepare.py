@@ -1,0 +1,101 @@
+"""The command as people type it: its files, its one-line errors, and what a kill leaves behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.prepare import main
+from scaling.data.prepare import prepare, verify
+from scaling.data.shards import ShardSet
+from scaling.data.sources.emt import Emt
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def command(*overrides):
+    return [sys.executable, "-m", "experiments.prepare", *overrides]
+
+
+def run(*overrides, cwd):
+    return subprocess.run(command(*overrides), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+
+
+def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
+    settings = ("source=emt", "source.num_structures=40", "out=sub/emt")
+    first = run(*settings, "source.num_processes=1", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    shards = ShardSet(tmp_path / "sub" / "emt")
+    assert shards.num_structures == 40
+    for word in ("40 in", "elements", "rejected", "duplicates", shards.manifest.digest, "time"):
+        assert word in first.stdout
+    assert len(first.stdout.splitlines()) < 24
+
+    again = run(*settings, "source.num_processes=2", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == f"already prepared: sub/emt, digest {shards.manifest.digest}\n"
+
+    other = run(*settings, "source.seed=1", cwd=tmp_path)
+    assert other.returncode == 3
+    assert other.stderr.startswith("error: out=")
+    assert "source.seed is 0 there and 1 here" in other.stderr
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare", "verify=sub/emt"])
+    main()
+    assert capsys.readouterr().out.startswith("verified sub/emt\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["sub"]  # nothing of Hydra's
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["emt"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "exit_code", "message"),
+    [
+        ((), 2, "error: source is not set; choose one of emt, mvl"),
+        (("source=emt",), 2, "error: out is not set"),
+        (("source=mvl", "out=x"), 2, "error: source.path is not set"),
+        (("source=mvl", "source.path=nope", "out=x"), 3, "error: source.path=nope does not exist"),
+        (("source=emt", "out=x", "bounds.cutoff_ang=-1"), 2, "error: bounds.cutoff_ang=-1.0 must be a positive number"),
+        (("verify=nope",), 3, "nope is not a directory"),
+        (("source=emt", "out=x", "source.sed=1"), 1, "Key 'sed' not in 'Emt'"),
+        (("source=emt", "out=x", "sauce=1"), 1, "Key 'sauce' not in 'PrepareConfig'"),
+        (("source=xyz", "out=x"), 1, "Could not find 'source/xyz'"),
+        (("source=emt", "out=x", "source.seed=a"), 1, "could not be converted to Integer"),
+    ],
+)
+def test_mistake_is_named_without_a_traceback(overrides, exit_code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare", *overrides])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    printed = capsys.readouterr()
+    assert caught.value.code == exit_code
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_in_the_middle_gives_the_same_digest_when_run_again(tmp_path):
+    settings = ("source=emt", "source.num_structures=300", "source.num_processes=1")
+    process = subprocess.Popen(command(*settings, "out=killed"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / ".killed.partial").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL
+    assert (tmp_path / ".killed.partial").exists()
+    assert not (tmp_path / "killed").exists()
+
+    resumed = run(*settings, "out=killed", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    whole = prepare(Emt(num_structures=300, num_processes=1), tmp_path / "whole", progress=False)
+    assert verify(tmp_path / "killed").digest == whole.manifest.digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
