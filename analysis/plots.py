@@ -34,6 +34,7 @@ from scaling.errors import ConfigError
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines
 MOST_PANELS = 4
+FEWEST_LEVELS = 7  # if plain round numbers give fewer lines, two digits are used
 FARTHEST_BASELINE = 2.5  # a baseline farther above the runs than this is named at the edge, not drawn
 POINTS = 120
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
@@ -112,7 +113,10 @@ def plot_surface(law: Law) -> Figure:
     n_grid, d_grid = np.meshgrid(np.geomspace(n_low, n_high, 90), np.geomspace(d_low, d_high, 90))
     loss = law.predict(n_grid.ravel(), d_grid.ravel()).reshape(n_grid.shape)
     # Levels are even in the loss's quantiles over the plane, so that the lines fill it.
-    levels = nearest_round(np.quantile(loss, np.linspace(0.04, 0.97, 11)))
+    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
+    levels = nearest_round(even)
+    if len(levels) < FEWEST_LEVELS:
+        levels = np.unique([float(f"{level:.2g}") for level in even])
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 4.8))
         axes = figure.add_subplot()
