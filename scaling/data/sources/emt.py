@@ -101,8 +101,9 @@ class Emt:
     def _bases(self) -> Iterator[list[Structure | Rejected]]:
         """Make bases without end, in the order of their number, a few tasks ahead of what was asked for."""
         num_processes = min(self.num_processes or num_available_cores(), -(-self.num_structures // VARIANTS_PER_BASE))
-        # Spawned workers: forked ones would inherit the locks of whatever threads the caller runs.
-        context = multiprocessing.get_context("spawn")
+        # Forked from a server that has imported this module: one start-up for all, and no locks of other threads.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
         with context.Pool(num_processes) if num_processes > 1 else nullcontext() as pool:
             pending: deque[Any] = deque()
             first = 0
