@@ -1,0 +1,35 @@
+"""Run records -> one table: python -m experiments.collect studies/NAME"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from experiments.command import command
+from scaling.runs.store import collect
+
+
+def write_table(table: pd.DataFrame, study_dir: Path) -> None:
+    """Write runs.parquet and runs.csv, each whole or not at all."""
+    for name, write in (("runs.parquet", table.to_parquet), ("runs.csv", table.to_csv)):
+        temporary = study_dir / f".{name}"
+        write(temporary, index=False)
+        temporary.replace(study_dir / name)
+
+
+@command
+def main() -> int:
+    """Collect a study; runs that are not done are rows without results."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m experiments.collect")
+    parser.add_argument("study_dir", type=Path, metavar="studies/NAME")
+    study_dir = parser.parse_args().study_dir
+    table = collect(study_dir)
+    write_table(table, study_dir)
+    counts = table["status"].value_counts()
+    print(f"{study_dir / 'runs.parquet'}: {len(table)} runs, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

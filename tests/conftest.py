@@ -1,0 +1,28 @@
+"""Shared by all tests: one thread, no accelerator, and one tiny prepared data set."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """160 EMT structures, prepared."""
+    out = tmp_path_factory.mktemp("data") / "emt"
+    done = run_command("experiments.prepare", "source=emt", "source.num_structures=160", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def run_command(module: str, *arguments: str, cwd: Path = ROOT, timeout: float = 240) -> subprocess.CompletedProcess:
+    """Run `python -m module arguments` as a user would."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments], cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False
+    )

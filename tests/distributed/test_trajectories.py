@@ -1,0 +1,59 @@
+"""The numbers do not depend on the machine: ranks, micro-batches, stages and checkpointing leave the losses alone."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.train import stage
+from scaling.config import validated
+from scaling.launch import run_all
+
+STEPS = 12
+COMMON = ["model.width=8", f"train.budget.amount={STEPS}", "train.batch_size=9", "train.validate_every=4", "optim.lr=0.02"]
+RUNS = {
+    "reference": [],
+    "two ranks": ["launcher.ranks=2"],
+    "micro-batches": ["train.max_edges=300"],
+    "both, stage 2, checkpointing": [
+        *["launcher.ranks=2", "train.max_edges=300", "zero.stage=2", "zero.checkpointing=true"],
+    ],
+    "stage 1, loader process": ["zero.stage=1", "data.num_workers=1"],
+    "another seed": ["seed=1"],
+    "direct": ["model.forces=direct"],
+    "direct, stage 3, two ranks": ["model.forces=direct", "zero.stage=3", "launcher.ranks=2"],
+}
+
+
+@pytest.fixture(scope="module")
+def losses(tiny_data, tmp_path_factory) -> dict[str, list[float]]:
+    """Validation losses along the way, the last training loss and the test loss of each of RUNS."""
+    root = tmp_path_factory.mktemp("studies")
+    staged = {}
+    for number, (name, overrides) in enumerate(RUNS.items()):
+        where = [f"data.path={tiny_data}", f"study.root={root}", f"study.name=s{number}"]
+        (staged[name],) = stage([validated(OmegaConf.from_dotlist([*COMMON, *where, *overrides]))])
+    ended = [event for event in run_all(list(staged.values()), workers=2, threads=1) if event.run]
+    assert [event.state for event in ended] == ["done"] * len(RUNS), [event.run.status() for event in ended]
+    return {name: _losses(run) for name, run in staged.items()}
+
+
+def _losses(run) -> list[float]:
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    found = [line["val_loss"] for line in lines if "val_loss" in line]
+    assert len(found) == STEPS // 4
+    return [*found, *(line["train_loss"] for line in lines if "train_loss" in line), run.result().test_loss]
+
+
+@pytest.mark.parametrize("name", ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process"])
+def test_losses_are_those_of_one_rank_and_one_micro_batch(losses, name):
+    assert losses[name] == pytest.approx(losses["reference"], rel=1e-5)
+
+
+def test_stage_3_follows_stage_0_with_direct_forces(losses):
+    assert losses["direct, stage 3, two ranks"] == pytest.approx(losses["direct"], rel=1e-5)
+
+
+def test_another_seed_gives_other_losses(losses):
+    """The control: the tolerance does tell trajectories apart."""
+    assert losses["another seed"] != pytest.approx(losses["reference"], rel=1e-3)

@@ -1,0 +1,44 @@
+"""Counts in closed form are those of torch's own counters."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from scaling.config import ModelConfig
+from scaling.models import build
+from scaling.models.counting import count_parameters, egnn_training_flops
+from tests.unit.models.test_physics import crystal, graphs
+
+
+def network(width, depth, forces):
+    config = ModelConfig(width=width, depth=depth, forces=forces)
+    return config, build(config, num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0).double().train()
+
+
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+@pytest.mark.parametrize(("width", "depth"), [(4, 1), (8, 2), (16, 3), (32, 5)])
+def test_training_flops_in_closed_form_are_those_counted(width, depth, forces):
+    config, model = network(width, depth, forces)
+    batch = graphs(*crystal(0))
+    with FlopCounterMode(display=False) as counter:
+        energy_G, forces_N3 = model(batch)
+        (energy_G.square().sum() + forces_N3.square().sum()).backward()
+    expected = egnn_training_flops(config, num_atoms=len(batch.x_N3), num_edges=len(batch.src_E))
+    assert expected == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+def test_parts_add_up_to_all_parameters(forces):
+    _, model = network(8, 2, forces)
+    count = count_parameters(model)
+    assert count.total == sum(p.numel() for p in model.parameters())
+    assert count.embedding == 3 * 8
+    assert count.head > 0
+    assert count.trunk > count.head
+
+
+def test_wider_model_costs_quadratically_more():
+    narrow = egnn_training_flops(ModelConfig(width=64), num_atoms=100, num_edges=3000)
+    wide = egnn_training_flops(ModelConfig(width=128), num_atoms=100, num_edges=3000)
+    assert 3.4 < wide / narrow < 4.0
+    assert torch.isfinite(torch.tensor(wide))

@@ -1,0 +1,40 @@
+"""Unlike runs are never mixed under one study's name."""
+
+from dataclasses import replace
+
+import pytest
+
+from scaling.config import BudgetConfig, RunConfig
+from scaling.errors import RunError
+from scaling.runs.study import hold_together
+
+GRID = [
+    replace(RunConfig(), model=replace(RunConfig().model, width=w), data=replace(RunConfig().data, fraction=f))
+    for w in (4, 8)
+    for f in (0.5, 1.0)
+]
+
+
+def test_grid_may_be_given_again_and_extended(tmp_path):
+    hold_together(tmp_path / "s", GRID, "digest")
+    hold_together(tmp_path / "s", GRID, "digest")
+    hold_together(tmp_path / "s", [replace(GRID[0], seed=1, model=replace(GRID[0].model, width=64))], "digest")
+
+
+def test_changed_data_is_refused_by_digest(tmp_path):
+    hold_together(tmp_path / "s", GRID, "digest")
+    with pytest.raises(RunError, match=r"its data = digest, now it is other.*another study\.name"):
+        hold_together(tmp_path / "s", GRID, "other")
+
+
+def test_changed_recipe_is_refused_by_key(tmp_path):
+    hold_together(tmp_path / "s", GRID, "digest")
+    longer = replace(GRID[0], train=replace(GRID[0].train, budget=BudgetConfig("steps", 9999)))
+    with pytest.raises(RunError, match=r"train\.budget\.amount = 2000\.0, now it is 9999\.0"):
+        hold_together(tmp_path / "s", [longer], "digest")
+
+
+def test_keys_that_the_first_grid_swept_may_vary(tmp_path):
+    rates = [replace(GRID[0], optim=replace(GRID[0].optim, lr=lr)) for lr in (0.01, 0.02)]
+    hold_together(tmp_path / "s", rates, "digest")
+    hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, lr=0.04))], "digest")

@@ -1,0 +1,118 @@
+"""The schema refuses what cannot be meant, and identity holds what changes a result and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+from omegaconf import OmegaConf
+
+from scaling.config import (
+    BudgetConfig,
+    DataConfig,
+    LauncherConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    TrainConfig,
+    ZeroConfig,
+    read_config,
+    to_yaml,
+    validated,
+)
+from scaling.errors import ConfigError
+from scaling.runs.identity import run_id
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "width", 0),
+        ("model", "depth", -1),
+        ("model", "name", "transformer"),
+        ("model", "forces", "magic"),
+        ("data", "fraction", 1.5),
+        ("data", "fraction", 0.0),
+        ("data", "cutoff_ang", -1.0),
+        ("optim", "lr", 0.0),
+        ("optim", "warmup_share", 1.5),
+        ("train", "batch_size", 0),
+        ("train", "precision", "fp8"),
+        ("zero", "stage", 4),
+        ("launcher", "ranks", 0),
+        ("study", "name", "../escape"),
+    ],
+)
+def test_value_out_of_range_is_refused_by_key_and_value(section, key, value):
+    with pytest.raises(ConfigError) as refused:
+        validated(OmegaConf.create({section: {key: value}}))
+    assert section in str(refused.value)
+    assert key in str(refused.value)
+    assert str(value) in str(refused.value)
+
+
+def test_fraction_error_says_what_to_use():
+    with pytest.raises(ConfigError, match=r"data\.fraction=1\.5 must be in \(0, 1\]; use 1\.0 for the full set"):
+        DataConfig(fraction=1.5)
+
+
+def test_unknown_key_and_wrong_type_are_refused():
+    with pytest.raises(ConfigError, match="wdth"):
+        validated(OmegaConf.create({"model": {"wdth": 8}}))
+    with pytest.raises(ConfigError, match="'x'"):
+        validated(OmegaConf.create({"model": {"width": "x"}}))
+
+
+def test_zero_3_with_conservative_forces_is_refused_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"zero\.stage=3.*conservative.*use zero\.stage=2, or model\.forces=direct"):
+        RunConfig(zero=ZeroConfig(stage=3))
+    assert RunConfig(zero=ZeroConfig(stage=3), model=ModelConfig(forces="direct")).zero.stage == 3
+
+
+def test_config_survives_its_file(tmp_path):
+    config = RunConfig(seed=3, train=TrainConfig(budget=BudgetConfig("epochs", 1.5)))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert read_config(tmp_path / "config.yaml") == config
+
+
+BASE = RunConfig()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(BASE, zero=ZeroConfig(stage=2, checkpointing=True)),
+        replace(BASE, launcher=LauncherConfig(ranks=4, workers=3)),
+        replace(BASE, train=replace(BASE.train, max_edges=100, num_threads=2, checkpoint_every=7)),
+        replace(BASE, data=replace(BASE.data, path="/elsewhere", num_workers=2, cache_mb=1)),
+        validated(OmegaConf.create({"train": {"budget": {"amount": 2000}}})),
+    ],
+)
+def test_logistics_do_not_rename_a_run(config):
+    assert run_id(config, "d") == run_id(BASE, "d")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(BASE, seed=1),
+        replace(BASE, model=replace(BASE.model, forces="direct")),
+        replace(BASE, optim=OptimConfig(lr=0.02)),
+        replace(BASE, data=replace(BASE.data, fraction=0.5)),
+        replace(BASE, data=replace(BASE.data, split_seed=1)),
+        replace(BASE, train=replace(BASE.train, batch_size=16)),
+        replace(BASE, train=replace(BASE.train, validate_every=100)),
+        replace(BASE, train=replace(BASE.train, precision="bf16")),
+        replace(BASE, train=replace(BASE.train, budget=BudgetConfig("steps", 2001))),
+    ],
+)
+def test_whatever_changes_the_result_renames_the_run(config):
+    assert run_id(config, "d") != run_id(BASE, "d")
+
+
+def test_other_data_is_another_run():
+    assert run_id(BASE, "d") != run_id(BASE, "e")
+
+
+def test_learning_rate_follows_width():
+    optim = OptimConfig(lr=0.01, lr_reference_width=16, lr_width_exponent=-0.5)
+    assert optim.peak_lr(16) == pytest.approx(0.01)
+    assert optim.peak_lr(64) == pytest.approx(0.005)
