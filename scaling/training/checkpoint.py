@@ -1,18 +1,18 @@
 """Checkpoints that are whole or not there: written aside, checksummed, renamed; a torn one is passed over."""
 
-import errno
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from scaling.errors import RunError
-from scaling.runs.files import write_json
+from scaling.runs.files import sync_directory, sync_file, write_json
 from scaling.training.engine import Engine
 
 KEPT = 2
@@ -23,13 +23,13 @@ BEST = "best.safetensors"
 class Progress:
     """Where a run is: everything besides weights and optimiser that its future depends on.
 
-    step: steps done. best_step, best_val_loss: of the best weights so far (-1: none). metrics_bytes: length of
+    step: steps done. best_step, best_val_loss: of the best weights so far (-1, None: none). metrics_bytes: length of
     metrics.jsonl. seconds: spent computing.
     """
 
     step: int = 0
     best_step: int = -1
-    best_val_loss: float = float("inf")
+    best_val_loss: float | None = None
     metrics_bytes: int = 0
     seconds: float = 0.0
 
@@ -61,23 +61,14 @@ class Checkpoints:
             shutil.rmtree(final, ignore_errors=True)
             temporary.mkdir()
         self.engine.world.barrier()
-        try:
+        with self._explained(final, temporary):
             self.engine.save(temporary)
             self.engine.world.barrier()
             if self._is_first:
                 self._seal(temporary, progress)
                 os.replace(temporary, final)
-                _sync_directory(self.directory)
+                sync_directory(self.directory)
                 self._thin(progress)
-        except (OSError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_write_failure(error):
-                raise
-            if self._is_first:
-                shutil.rmtree(temporary, ignore_errors=True)
-            raise RunError(
-                f"cannot write checkpoint {final}: {_reason(error, self.directory)}; the checkpoints before it are whole: free some space "
-                "and give the same command again"
-            ) from error
         self.engine.world.barrier()
 
     def resume(self) -> Progress:
@@ -106,14 +97,10 @@ class Checkpoints:
         if self._is_first:
             final = self._best_path(step)
             temporary = final.with_name(f".tmp-{final.name}")
-            try:
+            with self._explained(final, temporary):
                 save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary)
+                sync_file(temporary)
                 os.replace(temporary, final)
-            except Exception as error:
-                temporary.unlink(missing_ok=True)
-                if isinstance(error, OSError) or "o space left" in str(error):
-                    raise RunError(f"cannot write {final}: {_reason(error, self.directory)}; free some space and give the same command again") from error
-                raise
         self.engine.world.barrier()
 
     def load_best(self, step: int) -> None:
@@ -143,11 +130,27 @@ class Checkpoints:
     def _partition(self) -> dict[str, int]:
         return {"ranks": self.engine.world.size, "zero_stage": self.engine.zero_stage}
 
+    @contextmanager
+    def _explained(self, final: Path, temporary: Path) -> Iterator[None]:
+        """Sweep away what was half written; a failure to write, e.g. on a full disk, becomes a RunError."""
+        try:
+            yield
+        except Exception as error:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+            if not _is_write_failure(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(
+                f"cannot write {final}: {reason} ({shutil.disk_usage(self.directory).free / 2**20:.0f} MiB free); the "
+                "checkpoints before it are whole: make room and give the same command again"
+            ) from error
+
     def _seal(self, path: Path, progress: Progress) -> None:
         files = {str(p.relative_to(path)): _sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
         seal = {"run_id": self.run_id, "partition": self._partition(), "progress": asdict(progress), "sha256": files}
-        if progress.best_step < 0:
-            seal["progress"]["best_val_loss"] = None
         write_json(path / "seal.json", seal)
 
     def _thin(self, progress: Progress) -> None:
@@ -168,8 +171,6 @@ def _read_seal(path: Path, *, verify: bool = True) -> dict | None:  # type: igno
             return None
     except (OSError, json.JSONDecodeError, KeyError):
         return None
-    if seal["progress"]["best_val_loss"] is None:
-        seal["progress"]["best_val_loss"] = float("inf")
     return seal  # type: ignore[no-any-return]
 
 
@@ -178,22 +179,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _is_write_failure(error: RuntimeError) -> bool:
-    """torch's zip writer reports a full disk as a RuntimeError of its own."""
-    return any(word in str(error) for word in ("PytorchStreamWriter", "unexpected pos", "file write", "No space left"))
-
-
-def _reason(error: Exception, directory: Path) -> str:
-    if isinstance(error, OSError) and error.errno is not None:
-        return os.strerror(error.errno)
-    if shutil.disk_usage(directory).free < 2**20:
-        return os.strerror(errno.ENOSPC)
-    return str(error).splitlines()[0]
+def _is_write_failure(error: Exception) -> bool:
+    """Torch and safetensors report the system's errors in words of their own."""
+    words = ("os error", "I/O error", "PytorchStreamWriter", "unexpected pos", "file write failed", "No space left")
+    return isinstance(error, OSError) or any(word in str(error) for word in words)

@@ -1,5 +1,6 @@
 """One run from its configuration to its result; every rank runs this."""
 
+import math
 import platform
 import subprocess
 import time
@@ -126,6 +127,8 @@ class Trainer:
         )
         self.checkpoints = Checkpoints(run.checkpoints, self.engine, run_id=run.run_id)
         self.progress = self.checkpoints.resume()
+        if self.progress.step and self.is_first:
+            print(f"resumed at step {self.progress.step}", flush=True)
         self.metrics = MetricsLog(run.metrics_path, keep_bytes=self.progress.metrics_bytes, enabled=self.is_first)
         self.started = time.monotonic()
 
@@ -232,7 +235,8 @@ class Trainer:
             val_energy_mae_ev_per_atom=means.energy_mae_ev_per_atom,
             val_force_mae_ev_per_ang=means.force_mae_ev_per_ang,
         )
-        if loss < self.progress.best_val_loss:
+        best = self.progress.best_val_loss
+        if math.isfinite(loss) and (best is None or loss < best):
             self.checkpoints.save_best(step)
             self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
 
@@ -244,7 +248,7 @@ class Trainer:
         self.started = time.monotonic()
 
     def _finish(self) -> None:
-        if self.progress.best_step < 0:
+        if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
