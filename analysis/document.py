@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.backtest import Backtest
-from analysis.files import write_whole
 from analysis.fit import Law
 from analysis.objective import LITERATURE_DELTA, SMALL_TABLE
+from scaling.runs.files import write_atomic
 
 
 def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def conventions(law: Law) -> dict[str, str]:
 
 def write_document(document: dict[str, Any], path: Path) -> None:
     """Write strict JSON; a number that is not finite becomes null."""
-    write_whole(path, json.dumps(strict(document), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(strict(document), indent=2, allow_nan=False) + "\n")
 
 
 def strict(value: Any) -> Any:

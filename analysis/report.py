@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from analysis.backtest import Backtest, backtest
 from analysis.document import conventions, law_document, write_document
-from analysis.files import write_whole
 from analysis.findings import (
     best_run_sentence,
     cautions,
@@ -27,6 +26,7 @@ from analysis.plots import plot, plot_backtest
 from analysis.style import save_bytes, size_text
 from analysis.tables import RunTable, distinct_sizes, same_size
 from scaling.errors import DataError
+from scaling.runs.files import write_atomic
 
 SINGLE_AXIS_REPLICATES = 1000
 CAPTIONS = {
@@ -117,7 +117,7 @@ def write_report(table: RunTable, choice: FitChoice, folder: Path, *, title: str
     for name, figure in figures.items():
         for kind in ("png", "svg"):
             files.append(folder / f"{name}.{kind}")
-            write_whole(files[-1], save_bytes(figure, kind, name))
+            write_atomic(files[-1], save_bytes(figure, kind, name))
         encoded = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
         pictures.append({"name": name, "caption": CAPTIONS[name], "data": encoded})
     document = law_document(law, backtests) if law else _document_without_law(table, choice, problem)
@@ -139,7 +139,7 @@ def write_report(table: RunTable, choice: FitChoice, folder: Path, *, title: str
         counts=_count_columns(table),
         size_text=size_text,
     )
-    write_whole(folder / "index.html", page)
+    write_atomic(folder / "index.html", page)
     return Report(sentence, law, (folder / "index.html", folder / "fit.json", *files))
 
 

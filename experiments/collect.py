@@ -26,8 +26,8 @@ def main() -> int:
     study_dir = parser.parse_args().study_dir
     table = collect(study_dir)
     write_table(table, study_dir)
-    counts = table["status"].value_counts()
-    print(f"{study_dir / 'runs.parquet'}: {len(table)} runs, " + ", ".join(f"{n} {state}" for state, n in counts.items()))
+    counts = ", ".join(f"{count} {state}" for state, count in table["status"].value_counts().items())
+    print(f"{study_dir / 'runs.parquet'}: {len(table)} runs, {counts}")
     return 0
 
 

@@ -14,11 +14,12 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from experiments.command import command, writable
 from scaling.data.manifest import Manifest
 from scaling.data.prepare import prepare, verify
 from scaling.data.sources import SOURCES
 from scaling.data.validation import Bounds
-from scaling.errors import ConfigError, ScalingError
+from scaling.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class PrepareConfig:
 def register_schemas() -> None:
     """Tell Hydra the types, so that it refuses unknown keys and wrong values by name."""
     store = ConfigStore.instance()
-    store.store(group="schema", name="prepare", node=_open_schema(PrepareConfig))
+    store.store(group="schema", name="prepare", node=writable(PrepareConfig))
     for name, source in SOURCES.items():
-        store.store(group="schema/source", name=name, node=_open_schema(source))
+        store.store(group="schema/source", name=name, node=writable(source))
 
 
 def run(config: DictConfig) -> str:
@@ -83,35 +84,19 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
     return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items())])
 
 
-def _open_schema(schema: type) -> DictConfig:
-    """The structured config of a frozen dataclass, open to overrides (OmegaConf takes frozen for read-only)."""
-    node = OmegaConf.structured(schema)
-    _clear_read_only(node)
-    return node
+@command
+def main() -> int:
+    """Prepare or verify, and say what came of it."""
 
-
-def _clear_read_only(node: DictConfig) -> None:
-    node._set_flag("readonly", None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            _clear_read_only(child)
-
-
-@hydra.main(config_path="pkg://conf", config_name="prepare", version_base="1.3")
-def main(config: DictConfig) -> None:
-    """Prepare or verify, and exit with the error's code and one line if that fails."""
-    try:
+    @hydra.main(config_path="pkg://conf", config_name="prepare", version_base="1.3")
+    def take(config: DictConfig) -> None:
         print(run(config))
-    except ScalingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("error: interrupted; the same command starts again", file=sys.stderr)
-        sys.exit(130)
+
+    take()
+    return 0
 
 
 register_schemas()
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

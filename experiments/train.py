@@ -15,15 +15,15 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from experiments.command import command
-from scaling.config import RunConfig, schema, validated
+from experiments.command import command, writable
+from scaling.config import RunConfig, validated
 from scaling.data.manifest import read_manifest
 from scaling.launch import run_all
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together
 
-ConfigStore.instance().store(name="schema", node=schema())
+ConfigStore.instance().store(name="schema", node=writable(RunConfig))
 
 
 def compose() -> list[RunConfig]:

@@ -229,22 +229,6 @@ class RunConfig:
             )
 
 
-def schema() -> DictConfig:
-    """The schema as a config that overrides may write to (OmegaConf makes frozen dataclasses read-only)."""
-    config = OmegaConf.structured(RunConfig)
-    _make_writable(config)
-    assert isinstance(config, DictConfig)
-    return config
-
-
-def _make_writable(config: DictConfig) -> None:
-    OmegaConf.set_readonly(config, False)
-    for key in config:
-        child = config._get_node(key)
-        if isinstance(child, DictConfig):
-            _make_writable(child)
-
-
 def validated(config: DictConfig) -> RunConfig:
     """Turn a composed config into the frozen dataclasses.
 
@@ -252,7 +236,7 @@ def validated(config: DictConfig) -> RunConfig:
         ConfigError: naming the key, its value and what is allowed.
     """
     try:
-        run = OmegaConf.to_object(OmegaConf.merge(schema(), config))
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).replace("\n", "; ")) from error
     assert isinstance(run, RunConfig)

@@ -1,4 +1,4 @@
-"""What a user did wrong, or what went wrong with a run: always the key or file, the value, what is allowed, the remedy."""
+"""What a user did wrong or what went wrong with a run: the key or file, the value, what is allowed, the remedy."""
 
 
 class ScalingError(Exception):

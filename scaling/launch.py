@@ -26,8 +26,8 @@ from scaling.runs.store import RunDir
 HELD = 75
 POLL_S = 0.5
 
-#: glibc gives every tensor over 32 MB back to the kernel and pays for its pages again at the next one; training steps on
-#: large batches ran 1.7-2.4x faster with memory kept. Read by the C library at process start.
+#: glibc gives every tensor over 32 MB back to the kernel and pays for its pages again at the next one; memory kept
+#: makes steps on large batches faster. Read by the C library at process start.
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
@@ -98,7 +98,10 @@ def _settle(run: RunDir, exitcode: int) -> str:
     how = f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
     hint = "; out of memory?" if exitcode == -signal.SIGKILL else ""
     run.write_status(
-        "failed", step=status.step, num_steps=status.num_steps, attempts=status.attempts,
+        "failed",
+        step=status.step,
+        num_steps=status.num_steps,
+        attempts=status.attempts,
         failure=f"the process ended early ({how}{hint}); see {run.path / 'log.txt'}",
     )
     return "failed"
@@ -126,9 +129,7 @@ def _run_claimed(run: RunDir) -> None:
         if failure:
             print(failure, flush=True)
             before = run.status()
-            run.write_status(
-                "failed", step=before.step, num_steps=before.num_steps, attempts=attempts, failure=failure
-            )
+            run.write_status("failed", step=before.step, num_steps=before.num_steps, attempts=attempts, failure=failure)
 
 
 def _compute(run: RunDir) -> str:

@@ -12,7 +12,7 @@ FloatArray = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Field:
-    """One stored field: trailing shape, storage dtype, unit, and whether there is one entry per atom or per structure."""
+    """One stored field: trailing shape, storage dtype, unit, and whether it has an entry per atom or per structure."""
 
     per: str  # "atom" or "structure"
     shape: tuple[int, ...]

@@ -1,7 +1,7 @@
 """What every rank runs: reads one resolved config, knows neither Hydra nor SLURM.
 
-    python -m scaling.worker RUN_DIR                                    (one rank)
-    torchrun --nproc-per-node 2 -m scaling.worker RUN_DIR               (more)
+python -m scaling.worker RUN_DIR                                    (one rank)
+torchrun --nproc-per-node 2 -m scaling.worker RUN_DIR               (more)
 """
 
 import json

@@ -47,7 +47,9 @@ class Baseline:
             mean_degree=float(num_edges(shards, structures, cutoff_ang).sum() / num_atoms.sum()),
         )
         if result.force_mae_ev_per_ang == 0 and result.energy_mae_ev_per_atom < 1e-12:
-            raise DataError(f"{shards.path}: all {len(structures)} training structures have zero forces and no spread of energies")
+            raise DataError(
+                f"{shards.path}: all {len(structures)} training structures have zero forces and no spread of energies"
+            )
         return result
 
 

@@ -15,7 +15,6 @@ from scaling.data.shards import ShardSet
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray
 
-
 #: Forked workers start in milliseconds; they touch neither the accelerator nor open files of their parent.
 _WORKER_START = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
@@ -92,8 +91,8 @@ class GraphDataset(Dataset[Data]):
         if (degree == 0).any():
             raise DataError(
                 f"{self.shards.path}: structure {index}: atom {int(degree.argmin())} has no neighbour within "
-                f"data.cutoff_ang={self.cutoff_ang}; raise the cut-off, or prepare the data with this one as cutoff_ang "
-                "so that such structures are rejected"
+                f"data.cutoff_ang={self.cutoff_ang}; raise the cut-off, or prepare the data with "
+                f"bounds.cutoff_ang={self.cutoff_ang} so that such structures are rejected"
             )
         element_N = self.element_of_z[s.numbers]
         graph = _Graph(

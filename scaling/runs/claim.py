@@ -10,6 +10,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -94,10 +95,8 @@ def _remove_if_dead(path: Path) -> bool:
         return True
     taken = _read(aside)
     if taken is not None and taken.get("token") != owner.get("token"):  # somebody was quicker: give it back
-        try:
+        with suppress(FileExistsError):  # yet another claim stands; its holder and this one's both check `is_mine`
             os.link(aside, path)
-        except FileExistsError:
-            pass  # yet another claim stands; its holder and this one's both check `is_mine`
         aside.unlink(missing_ok=True)
         return False
     aside.unlink(missing_ok=True)

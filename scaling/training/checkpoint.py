@@ -157,7 +157,8 @@ class Checkpoints:
         steps = sorted(self.directory.glob("step-*"))
         for old in steps[:-KEPT]:
             shutil.rmtree(old)
-        still_named = {seal["progress"]["best_step"] for path in steps[-KEPT:] if (seal := _read_seal(path, verify=False))}
+        seals = [_read_seal(path, verify=False) for path in steps[-KEPT:]]
+        still_named = {seal["progress"]["best_step"] for seal in seals if seal}
         for path in self.directory.glob("best-*.safetensors"):
             if int(path.stem.split("-")[1]) not in still_named | {progress.best_step}:
                 path.unlink()

@@ -19,12 +19,12 @@ from torch.nn.utils import clip_grad_norm_
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
 
-import deepspeed  # noqa: E402
-import deepspeed.ops  # noqa: E402
-from deepspeed.utils import logger as deepspeed_logger  # noqa: E402
-from deepspeed.utils import safe_get_full_grad  # noqa: E402
+import deepspeed
+import deepspeed.ops
+from deepspeed.utils import logger as deepspeed_logger
+from deepspeed.utils import safe_get_full_grad
 
-from scaling.config import OptimConfig, ZeroConfig  # noqa: E402
+from scaling.config import OptimConfig, ZeroConfig
 
 # Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -78,9 +78,7 @@ class Engine:
     step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's size.
     """
 
-    def __init__(
-        self, model: nn.Module, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World
-    ) -> None:
+    def __init__(self, model: nn.Module, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World) -> None:
         self.world = world
         self.zero_stage = zero.stage
         self._max_grad_norm = optim.max_grad_norm

@@ -1,36 +1,29 @@
 """One run from its configuration to its result; every rank runs this."""
 
 import math
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from importlib.metadata import version
-from itertools import chain
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch_geometric.data import Data
 
 from scaling.config import RunConfig
-from scaling.data.baseline import Baseline, num_edges, require_elements
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.sampler import EvaluationSampler, TrainSampler
-from scaling.data.shards import ShardSet
-from scaling.data.split import Split, nested_fraction, split
 from scaling.errors import RunError
 from scaling.models import Graphs, build
-from scaling.models.counting import ParameterCount, count_parameters, egnn_training_flops
+from scaling.models.counting import count_parameters, egnn_training_flops
 from scaling.runs.identity import run_id
-from scaling.runs.record import RunResult
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
-from scaling.training.checkpoint import Checkpoints, Progress
+from scaling.training.checkpoint import Checkpoints
 from scaling.training.engine import Engine, World
-from scaling.training.metrics import Errors, LossScale, Means, MetricsLog
+from scaling.training.metrics import Errors, Means, MetricsLog
+from scaling.training.result import Outcome, describe
 from scaling.training.schedule import learning_rate, num_steps
+from scaling.training.task import Task
 
 #: Lines in metrics.jsonl and updates of status.json, in steps.
 LOG_EVERY = 50
@@ -38,35 +31,6 @@ LOG_EVERY = 50
 EVALUATION_EDGES = 40_000
 #: A loss this many times that of the composition-only model has diverged.
 DIVERGED = 1e4
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a run learns from and is judged on."""
-
-    shards: ShardSet
-    split: Split
-    train: IntArray
-    baseline: Baseline
-    train_scale: LossScale
-    judge_scale: LossScale
-
-    @classmethod
-    def of(cls, config: RunConfig) -> "Task":
-        """Open the data, split it, take the fraction and fit the composition-only model to it.
-
-        Raises:
-            DataError, ConfigError: if the data cannot be used so.
-        """
-        data = config.data
-        shards = ShardSet(data.path)
-        parts = split(shards, val_share=data.val_share, test_share=data.test_share, seed=data.split_seed)
-        train = parts.train[nested_fraction(shards.group[parts.train], data.fraction, seed=data.split_seed)]
-        for judged in (parts.val, parts.test, *parts.apart.values()):
-            require_elements(shards, train, judged, fraction=data.fraction)
-        own = Baseline.fit(shards, train, cutoff_ang=data.cutoff_ang)
-        whole = Baseline.fit(shards, parts.train, cutoff_ang=data.cutoff_ang)
-        return cls(shards, parts, train, own, LossScale.of(config.train, own), LossScale.of(config.train, whole))
 
 
 def train(config: RunConfig, run: RunDir, world: World) -> None:
@@ -100,11 +64,9 @@ class Trainer:
             scale_ev=task.train_scale.force_scale,
             checkpointing=config.zero.checkpointing,
         )
-        self.parameters: ParameterCount = count_parameters(model)
-        self.engine = Engine(
-            model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world
-        )
-        edges = self._edges(task.train)
+        self.parameters = count_parameters(model)
+        self.engine = Engine(model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world)
+        edges = self.task.num_edges(task.train)
         self.flops_per_structure = egnn_training_flops(
             config.model,
             num_atoms=task.shards.num_atoms[task.train].mean(),
@@ -157,7 +119,7 @@ class Trainer:
         config = self.config
         sampler = TrainSampler(
             structures=self.task.train,
-            cost=self._edges(self.task.train),
+            cost=self.task.num_edges(self.task.train),
             batch_size=config.train.batch_size,
             seed=config.seed,
             rank=self.world.rank,
@@ -218,7 +180,7 @@ class Trainer:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         sampler = EvaluationSampler(
-            structures, self._edges(structures), self.world.rank, self.world.size, EVALUATION_EDGES
+            structures, self.task.num_edges(structures), self.world.rank, self.world.size, EVALUATION_EDGES
         )
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
@@ -256,68 +218,19 @@ class Trainer:
         self.metrics.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
-            self.run_dir.write_result(self._result(test, apart))
+            outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds())
+            self.run_dir.write_result(
+                describe(self.config, self.task, outcome, self.parameters, self.flops_per_structure, self.world)
+            )
             self._write_status(self.steps, state="done")
             self.checkpoints.clear()
         self.world.barrier()
 
-    def _result(self, test: Means, apart: dict[str, Means]) -> RunResult:
-        config, task, seconds = self.config, self.task, self._seconds()
-        base = self._baseline_test()
-        samples = self.steps * config.train.batch_size
-        extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
-        for name, means in apart.items():
-            extra[f"test_{name}_structures"] = means.num_structures
-            extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
-            extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
-        return RunResult(
-            run_id=self.run_dir.run_id,
-            study=config.study.name,
-            seed=config.seed,
-            model=config.model.name,
-            width=config.model.width,
-            depth=config.model.depth,
-            forces=config.model.forces,
-            num_params=self.parameters.total,
-            num_params_embedding=self.parameters.embedding,
-            num_params_trunk=self.parameters.trunk,
-            num_params_head=self.parameters.head,
-            fraction=config.data.fraction,
-            train_structures=len(task.train),
-            train_atoms=int(task.shards.num_atoms[task.train].sum()),
-            train_edges=int(self._edges(task.train).sum()),
-            samples_seen=samples,
-            steps=self.steps,
-            epochs=samples / len(task.train),
-            train_flops=samples * self.flops_per_structure,
-            peak_lr=config.optim.peak_lr(config.model.width),
-            test_loss=test.loss(task.judge_scale),
-            val_loss=self.progress.best_val_loss,
-            best_step=self.progress.best_step,
-            test_structures=test.num_structures,
-            test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
-            test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,
-            baseline_test_loss=base.loss(task.judge_scale),
-            baseline_test_energy_mae_ev_per_atom=base.energy_mae_ev_per_atom,
-            baseline_test_force_mae_ev_per_ang=base.force_mae_ev_per_ang,
-            loss_energy_scale_ev_per_atom=task.judge_scale.energy_scale,
-            loss_force_scale_ev_per_ang=task.judge_scale.force_scale,
-            wall_s=seconds,
-            device_hours=seconds * self.world.size / 3600,
-            peak_memory_bytes=_peak_memory(self.world.device),
-            world_size=self.world.size,
-            zero_stage=config.zero.stage,
-            checkpointing=config.zero.checkpointing,
-            precision=config.train.precision,
-            device=torch.cuda.get_device_name() if self.world.device.type == "cuda" else platform.processor() or "cpu",
-            data_digest=task.shards.manifest.digest,
-            code_version=_code_version(),
-            extra=extra,
-        )
-
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
-        sampler = EvaluationSampler(self.task.split.test, self._edges(self.task.split.test), 0, 1, EVALUATION_EDGES)
+        sampler = EvaluationSampler(
+            self.task.split.test, self.task.num_edges(self.task.split.test), 0, 1, EVALUATION_EDGES
+        )
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in self.loader.batches(sampler):
             sums += self._errors(batch, _predict_nothing).sums().cpu()
@@ -325,9 +238,6 @@ class Trainer:
 
     def _baseline_loss(self) -> float:
         return self.config.train.energy_weight + self.config.train.force_weight
-
-    def _edges(self, structures: IntArray) -> IntArray:
-        return num_edges(self.task.shards, structures, self.config.data.cutoff_ang)
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.monotonic() - self.started
@@ -346,20 +256,3 @@ def _diverged(step: int, what: str, batch: Data) -> str:
         f"diverged at step {step}: {what} on structures {list(batch.structures)}; lower optim.lr, or look at these "
         "structures' labels"
     )
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _code_version() -> str:
-    """Version and, in a checkout, commit of the code."""
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return "+".join(chain([version("gnn-scaling")], [commit] if commit else []))

@@ -1,11 +1,10 @@
 """The loss and the errors of predictions: sums over structures, so that ranks and micro-batches add up exactly."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import json
 
 import torch
 from torch import Tensor
@@ -18,9 +17,9 @@ from scaling.data.baseline import Baseline
 class LossScale:
     """The loss of a structure: w_E |dE| / (N s_E) + w_F mean|dF| / s_F.
 
-    s_E (eV/atom) and s_F (eV/angstrom) are the mean errors of the composition-only model, so that a loss of w_E + w_F is
-    what composition alone gives. Training uses the scales of the run's own training structures; tests use those of all
-    training structures of the data set, the same for every run of a study.
+    s_E (eV/atom) and s_F (eV/angstrom) are the mean errors of the composition-only model, so that a loss of w_E + w_F
+    is what composition alone gives. Training uses the scales of the run's own training structures; tests use those of
+    all training structures of the data set, the same for every run of a study.
     """
 
     energy_weight: float
@@ -61,7 +60,13 @@ class Errors:
 
     @classmethod
     def of(
-        cls, energy_G: Tensor, forces_N3: Tensor, *, true_energy_G: Tensor, true_forces_N3: Tensor, graph_N: Tensor,
+        cls,
+        energy_G: Tensor,
+        forces_N3: Tensor,
+        *,
+        true_energy_G: Tensor,
+        true_forces_N3: Tensor,
+        graph_N: Tensor,
         num_atoms_G: Tensor,
     ) -> "Errors":
         """Compare predictions with labels."""
@@ -71,11 +76,9 @@ class Errors:
 
     def sums(self) -> Tensor:
         """(5,) float64: structures, atoms, and the sums from which `Means` are made."""
-        one = torch.ones_like(self.num_atoms_G)
-        rows = torch.stack(
-            [one, self.num_atoms_G, self.energy_G.detach(), self.force_G.detach(), self.force_G.detach() * self.num_atoms_G]
-        )
-        return rows.double().sum(dim=1)
+        atoms_G, energy_G, force_G = self.num_atoms_G.double(), self.energy_G.detach(), self.force_G.detach()
+        rows = [torch.ones_like(atoms_G), atoms_G, energy_G.double(), force_G.double(), force_G * atoms_G]
+        return torch.stack(rows).sum(dim=1)
 
 
 @dataclass(frozen=True)

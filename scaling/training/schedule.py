@@ -25,7 +25,8 @@ def num_steps(budget: BudgetConfig, *, batch_size: int, train_structures: int, f
     steps = max(1, math.ceil(samples / batch_size - 1e-9))
     if steps > MAX_STEPS:
         raise ConfigError(
-            f"train.budget.amount={budget.amount:g} {budget.unit} is {steps:.3g} steps; at most {MAX_STEPS:.0e} make sense"
+            f"train.budget.amount={budget.amount:g} {budget.unit} is {steps:.3g} steps, more than {MAX_STEPS:.0e}; "
+            "lower it, or check train.budget.unit"
         )
     return steps
 

@@ -10,7 +10,13 @@ from scaling.config import validated
 from scaling.launch import run_all
 
 STEPS = 12
-COMMON = ["model.width=8", f"train.budget.amount={STEPS}", "train.batch_size=9", "train.validate_every=4", "optim.lr=0.02"]
+COMMON = [
+    "model.width=8",
+    f"train.budget.amount={STEPS}",
+    "train.batch_size=9",
+    "train.validate_every=4",
+    "optim.lr=0.02",
+]
 RUNS = {
     "reference": [],
     "two ranks": ["launcher.ranks=2"],
@@ -45,7 +51,9 @@ def _losses(run) -> list[float]:
     return [*found, *(line["train_loss"] for line in lines if "train_loss" in line), run.result().test_loss]
 
 
-@pytest.mark.parametrize("name", ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process"])
+@pytest.mark.parametrize(
+    "name", ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process"]
+)
 def test_losses_are_those_of_one_rank_and_one_micro_batch(losses, name):
     assert losses[name] == pytest.approx(losses["reference"], rel=1e-5)
 

@@ -1,4 +1,4 @@
-"""A tiny study from the command line: trained, skipped, killed, resumed, collected, reported; and every user's mistake."""
+"""A tiny study from the command line: trained, skipped, killed, resumed, collected, reported; and users' mistakes."""
 
 import json
 import os
@@ -71,7 +71,9 @@ def test_collect_status_and_report(undisturbed):
     table = pd.read_parquet(undisturbed / "runs.parquet")
     assert len(table) == 4
     assert (table["status"] == "done").all()
-    assert (table["num_params_embedding"] + table["num_params_trunk"] + table["num_params_head"] == table["num_params"]).all()
+    assert (
+        table["num_params_embedding"] + table["num_params_trunk"] + table["num_params_head"] == table["num_params"]
+    ).all()
     assert table.set_index("run_id")["test_loss"].to_dict() == test_loss_by_run(undisturbed)
     status = run_command("experiments.status", str(undisturbed), "--json")
     assert status.returncode == 0

@@ -76,11 +76,11 @@ def test_checkpoint_of_another_partition_is_refused(tmp_path):
     other = engine()
     other.world = replace(other.world, size=1)
     other.zero_stage = 2
-    with pytest.raises(RunError, match="'zero_stage': 0.*now it is.*'zero_stage': 2"):
+    with pytest.raises(RunError, match=r"'zero_stage': 0.*now it is.*'zero_stage': 2"):
         checkpoints(tmp_path, other).resume()
 
 
-@pytest.fixture()
+@pytest.fixture
 def disk_that_is_full():
     """No file may grow beyond 1 kB, as if the disk were full; writes fail with the system's own error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -100,9 +100,9 @@ def test_full_disk_leaves_the_previous_checkpoint_whole_and_says_so(tmp_path, di
     kept.save_best(10)
     kept.save(Progress(step=10, best_step=10, best_val_loss=1.0))
     disk_that_is_full()
-    with pytest.raises(RunError, match="cannot write .*step-00000020.*before it are whole"):
+    with pytest.raises(RunError, match=r"cannot write .*step-00000020.*before it are whole"):
         kept.save(Progress(step=20))
-    with pytest.raises(RunError, match="cannot write .*best-00000020"):
+    with pytest.raises(RunError, match=r"cannot write .*best-00000020"):
         kept.save_best(20)
     assert [path.name for path in sorted(kept.directory.iterdir())] == ["best-00000010.safetensors", "step-00000010"]
     assert checkpoints(tmp_path, engine(seed=2)).resume().step == 10

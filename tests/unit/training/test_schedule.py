@@ -1,5 +1,7 @@
 """Budgets become steps, and the learning rate rises, stays and falls."""
 
+from itertools import pairwise
+
 import pytest
 
 from scaling.config import BudgetConfig, OptimConfig
@@ -25,5 +27,5 @@ def test_learning_rate_warms_up_stays_and_decays_to_almost_nothing():
     rates = [learning_rate(step, 100, peak=1.0, optim=optim) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
     assert rates[10:60] == [1.0] * 50
-    assert all(a > b for a, b in zip(rates[60:], rates[61:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[60:]))
     assert rates[-1] == pytest.approx(1 / 40)

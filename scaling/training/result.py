@@ -1,0 +1,108 @@
+"""What is written down of a run that has ended."""
+
+import platform
+import resource
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaling.config import RunConfig
+from scaling.models.counting import ParameterCount
+from scaling.runs.identity import run_id
+from scaling.runs.record import RunResult
+from scaling.training.checkpoint import Progress
+from scaling.training.engine import World
+from scaling.training.metrics import Means
+from scaling.training.task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """test, apart: errors of the best weights; baseline: of the composition-only model; seconds: of computing."""
+
+    test: Means
+    apart: dict[str, Means]
+    baseline: Means
+    progress: Progress
+    steps: int
+    seconds: float
+
+
+def describe(
+    config: RunConfig,
+    task: Task,
+    outcome: Outcome,
+    parameters: ParameterCount,
+    flops_per_structure: float,
+    world: World,
+) -> RunResult:
+    """Put a run's configuration, data and outcome into one row."""
+    test, baseline, best_val_loss = outcome.test, outcome.baseline, outcome.progress.best_val_loss
+    assert best_val_loss is not None
+    samples = outcome.steps * config.train.batch_size
+    extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
+    for name, means in outcome.apart.items():
+        extra[f"test_{name}_structures"] = means.num_structures
+        extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
+        extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
+    return RunResult(
+        run_id=run_id(config, task.shards.manifest.digest),
+        study=config.study.name,
+        seed=config.seed,
+        model=config.model.name,
+        width=config.model.width,
+        depth=config.model.depth,
+        forces=config.model.forces,
+        num_params=parameters.total,
+        num_params_embedding=parameters.embedding,
+        num_params_trunk=parameters.trunk,
+        num_params_head=parameters.head,
+        fraction=config.data.fraction,
+        train_structures=len(task.train),
+        train_atoms=int(task.shards.num_atoms[task.train].sum()),
+        train_edges=int(task.num_edges(task.train).sum()),
+        samples_seen=samples,
+        steps=outcome.steps,
+        epochs=samples / len(task.train),
+        train_flops=samples * flops_per_structure,
+        peak_lr=config.optim.peak_lr(config.model.width),
+        test_loss=test.loss(task.judge_scale),
+        val_loss=best_val_loss,
+        best_step=outcome.progress.best_step,
+        test_structures=test.num_structures,
+        test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
+        test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,
+        baseline_test_loss=baseline.loss(task.judge_scale),
+        baseline_test_energy_mae_ev_per_atom=baseline.energy_mae_ev_per_atom,
+        baseline_test_force_mae_ev_per_ang=baseline.force_mae_ev_per_ang,
+        loss_energy_scale_ev_per_atom=task.judge_scale.energy_scale,
+        loss_force_scale_ev_per_ang=task.judge_scale.force_scale,
+        wall_s=outcome.seconds,
+        device_hours=outcome.seconds * world.size / 3600,
+        peak_memory_bytes=_peak_memory(world.device),
+        world_size=world.size,
+        zero_stage=config.zero.stage,
+        checkpointing=config.zero.checkpointing,
+        precision=config.train.precision,
+        device=torch.cuda.get_device_name() if world.device.type == "cuda" else platform.processor() or "cpu",
+        data_digest=task.shards.manifest.digest,
+        code_version=_code_version(),
+        extra=extra,
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _code_version() -> str:
+    """Version and, in a checkout, commit of the code."""
+    describe_commit = ["git", "describe", "--always", "--dirty"]
+    told = subprocess.run(describe_commit, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return "+".join(part for part in (version("gnn-scaling"), told.stdout.strip()) if part)
