@@ -1,4 +1,4 @@
-"""How a command begins and ends: typed keys; users' mistakes become one line and an exit code, never a traceback."""
+"""How a command ends: users' mistakes become one line and an exit code, never a traceback."""
 
 import os
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import wraps
 
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scaling.errors import ConfigError, ScalingError
@@ -32,18 +31,3 @@ def command(main: Callable[[], int]) -> Callable[[], int]:
         return code
 
     return guarded
-
-
-def writable(schema: type) -> DictConfig:
-    """A frozen dataclass as a schema that overrides may write to (OmegaConf makes frozen ones read-only)."""
-    node = OmegaConf.structured(schema)
-    _clear_read_only(node)
-    return node
-
-
-def _clear_read_only(node: DictConfig) -> None:
-    node._set_flag("readonly", None)
-    for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            _clear_read_only(child)

@@ -14,7 +14,8 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.command import command, writable
+from experiments.command import command
+from scaling.config import writable
 from scaling.data.manifest import Manifest
 from scaling.data.prepare import prepare, verify
 from scaling.data.sources import SOURCES

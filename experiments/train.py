@@ -15,8 +15,8 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from experiments.command import command, writable
-from scaling.config import RunConfig, validated
+from experiments.command import command
+from scaling.config import RunConfig, validated, writable
 from scaling.data.manifest import read_manifest
 from scaling.launch import run_all
 from scaling.runs.identity import run_id
@@ -32,14 +32,14 @@ def compose() -> list[RunConfig]:
     Raises:
         ConfigError: naming the first key that is not allowed.
     """
-    composed: list[RunConfig] = []
+    composed: list[DictConfig] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(config: DictConfig) -> None:
-        composed.append(validated(config))
+        composed.append(config)
 
     take()
-    return composed
+    return [validated(config) for config in composed]
 
 
 def stage(configs: Sequence[RunConfig]) -> list[RunDir]:

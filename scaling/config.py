@@ -229,6 +229,21 @@ class RunConfig:
             )
 
 
+def writable(schema: type) -> DictConfig:
+    """A frozen dataclass as a schema that overrides may write to (OmegaConf makes frozen ones read-only)."""
+    node: DictConfig = OmegaConf.structured(schema)
+    _clear_read_only(node)
+    return node
+
+
+def _clear_read_only(node: DictConfig) -> None:
+    node._set_flag("readonly", None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _clear_read_only(child)
+
+
 def validated(config: DictConfig) -> RunConfig:
     """Turn a composed config into the frozen dataclasses.
 
@@ -236,7 +251,7 @@ def validated(config: DictConfig) -> RunConfig:
         ConfigError: naming the key, its value and what is allowed.
     """
     try:
-        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), config))
+        run = OmegaConf.to_object(OmegaConf.merge(writable(RunConfig), config))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).replace("\n", "; ")) from error
     assert isinstance(run, RunConfig)
