@@ -72,7 +72,7 @@ class ModelConfig:
     name: str = "egnn"
     width: int = 16
     depth: int = 2
-    num_radial: int = 12
+    num_radial: int = 10
     forces: str = "conservative"
 
     def __post_init__(self) -> None:
@@ -92,9 +92,9 @@ class OptimConfig:
     max_grad_norm: clipping of the global gradient norm; 0 switches it off.
     """
 
-    lr: float = 0.01
+    lr: float = 0.02
     lr_reference_width: int = 16
-    lr_width_exponent: float = -0.5
+    lr_width_exponent: float = -0.25
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.001
@@ -139,6 +139,9 @@ class BudgetConfig:
 class TrainConfig:
     """The optimisation: batch_size structures a step over all ranks, and the weights of the two loss terms.
 
+    energy_weight: forces carry 3 N labels a structure, the energy one, whose gradient is the noisier: at equal weights
+    both end up worse (docs/decisions/0005).
+
     precision: fp32, or bf16 by autocast. validate_every, checkpoint_every: steps; validation chooses the weights that
     are tested, so it is part of the result, checkpointing is not. max_edges: edge budget of one micro-batch (0: one
     micro-batch a step). num_threads: of one rank; 0 leaves torch's choice.
@@ -146,7 +149,7 @@ class TrainConfig:
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     batch_size: int = 32
-    energy_weight: float = 1.0
+    energy_weight: float = 0.1
     force_weight: float = 1.0
     precision: str = "fp32"
     validate_every: int = 500

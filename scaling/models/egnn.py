@@ -8,7 +8,8 @@ Source: Satorras, Hoogeboom, Welling, "E(n) Equivariant Graph Neural Networks", 
 - the first linear of phi_e factored into per-atom products: W [h_i, h_j, e_ij] = W_1 h_i + W_2 h_j + W_3 e_ij;
 - a smooth cut-off on messages (Behler, J. Chem. Phys. 134, 074106 (2011), eq. 4), so that energies are continuous
   when a neighbour leaves the cut-off sphere;
-- pre-normalised residual updates, scaled by depth, so that deep stacks train.
+- sums over neighbours divided by the root of the mean degree and residual updates by the root of the depth, so that
+  deep stacks train; layer normalisation in their place trained slower (docs/decisions/0005).
 """
 
 import math
@@ -43,7 +44,6 @@ class EGNNLayer(nn.Module):
         super().__init__()
         self.residual_scale = residual_scale
         self.aggregation_scale = aggregation_scale
-        self.norm = nn.LayerNorm(width)
         self.atom_in = nn.Linear(width, 3 * width)  # W_1 h_i | W_2 h_j | the h part of phi_h
         self.radial_in = nn.Linear(num_radial, width, bias=False)
         self.moved_in = None if first else nn.Parameter(torch.randn(width) / math.sqrt(width))
@@ -55,7 +55,7 @@ class EGNNLayer(nn.Module):
     def forward(self, h_NF: Tensor, u_N3: Tensor, geometry: EdgeGeometry) -> tuple[Tensor, Tensor]:
         """Returns the new features (N, F) and displacements (N, 3)."""
         width = h_NF.shape[1]
-        dst_NF, src_NF, own_NF = self.atom_in(self.norm(h_NF)).split(width, dim=1)
+        dst_NF, src_NF, own_NF = self.atom_in(h_NF).split(width, dim=1)
         edge_EF = (
             self.radial_in(geometry.radial_ER)
             + dst_NF.index_select(0, geometry.dst_E)
