@@ -40,6 +40,7 @@ class Backtest:
     """The largest sizes of one axis held out.
 
     Attributes:
+        axis: "N", "D", or "width" where N is made of several widths and depths.
         size: the smallest size held out.
         law: the fit to the other runs, None if they were too few; then `problem` says why.
         rmse: root mean square of log_error.
@@ -69,15 +70,24 @@ class Backtest:
 def backtest(law: Law, *, replicates: int = REPLICATES) -> tuple[Backtest, ...]:
     """Hold out the runs of the largest size, for each axis of the law in turn.
 
+    Where the models differ in width and depth, the largest width is held out instead of the largest N: at every depth.
     Where the sizes do not form a grid, as many of the largest are held out as make up HELD_OUT_SHARE of the runs.
     The refit uses the law's form, objective and delta. Where the remaining runs cannot determine the form, the
     backtest says so instead of a number.
     """
-    return tuple(_hold_out(law, axis, replicates) for axis in law.form.axes)
+    return tuple(_hold_out(law, *_sizes(law.table, axis), replicates) for axis in law.form.axes)
 
 
-def _hold_out(law: Law, axis: str, replicates: int) -> Backtest:
-    largest, size = _largest(law.table.axis(axis))
+def _sizes(table: RunTable, axis: str) -> tuple[str, FloatArray]:
+    """The axis to hold out along, and each run's size on it."""
+    frame = table.frame
+    if axis == "N" and {"width", "depth"} <= set(frame) and frame["depth"].nunique() > 1 < frame["width"].nunique():
+        return "width", frame["width"].to_numpy(dtype=float)
+    return axis, table.axis(axis)
+
+
+def _hold_out(law: Law, axis: str, sizes: FloatArray, replicates: int) -> Backtest:
+    largest, size = _largest(sizes)
     objective = law.optimum.objective
     try:
         smaller = fit(

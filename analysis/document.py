@@ -82,6 +82,7 @@ def conventions(law: Law) -> dict[str, str]:
 
 def write_document(document: dict[str, Any], path: Path) -> None:
     """Write strict JSON; a number that is not finite becomes null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(strict(document), indent=2, allow_nan=False) + "\n")
 
 

@@ -94,10 +94,10 @@ def plot_curves(law: Law, axis: str, baseline: Reference | None = None) -> Figur
             limits = _draw_references(axes, law, baseline, bottom, top, named=axes is row[0])
             log_axis(axes, "x", low, high, size_text, most=7 if len(panels) == 1 else 3)
             log_axis(axes, "y", *limits)
-            axes.set_xlabel(_axis_name(law, axis) if len(panels) == 1 else axis)
+            axes.set_xlabel(_axis_name(law, axis) if len(panels) <= 2 else axis)
         row[0].set_ylabel(_loss_name(law))
         if len(panels) > 1:
-            row[len(panels) // 2].set_xlabel(_axis_name(law, axis))
+            row[len(panels) // 2].set_xlabel(_axis_name(law, axis))  # three or more: once, below the middle
             _width_legend(figure, panels)
         else:
             _legend(figure, law, other)
@@ -343,7 +343,7 @@ def _legend(figure: Figure, law: Law, other: str | None) -> None:
     ]
     entries += [Line2D([], [], color=MUTED, marker=m, ls="", label=text) for text, _, m in _depths(law.table) if text]
     longest = max(len(str(entry.get_label())) for entry in entries)
-    columns = min(len(entries), 5 if longest < 12 else 3 if longest < 22 else 2)
+    columns = min(len(entries), 6 if longest < 12 else 3 if longest < 22 else 2)
     title = _axis_name(law, other) + ("" if exact else " (runs take the nearest line's colour)")
     figure.legend(handles=entries, title=title, loc="outside lower center", ncols=columns)
 

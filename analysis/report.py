@@ -110,6 +110,7 @@ def write_report(table: RunTable, choice: FitChoice, folder: Path, *, title: str
         law, problem = choice.apply(table), None
     except DataError as error:
         law, problem = None, str(error)
+    folder.mkdir(parents=True, exist_ok=True)
     backtests = backtest(law) if law else ()
     figures = _figures(law, backtests) if law else {}
     files = []

@@ -82,3 +82,10 @@ def test_prediction_is_the_formula(make_study):
     value = {estimate.name: estimate.value for estimate in law.params}
     expected = value["E"] + value["A"] * 5e4 ** -value["alpha"] + value["B"] * 1e4 ** -value["beta"]
     assert law.predict(5e4, 1e4)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_backtest_holds_out_the_largest_width_at_every_depth(make_study):
+    tested = backtest(fit(load_runs(make_study(LAW, scatter=0.05, depths=(2, 3))), replicates=0))[0]
+    assert (tested.axis, tested.size) == ("width", 64)
+    assert len({run.num_params for run in tested.runs}) == 2, "both depths"
+    assert tested.rmse < 0.15
