@@ -18,6 +18,7 @@ from tqdm import tqdm
 from experiments.command import command
 from scaling.config import RunConfig, validated, writable
 from scaling.data.manifest import read_manifest
+from scaling.errors import ConfigError
 from scaling.launch import run_all
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
@@ -61,16 +62,21 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
     return list(staged.values())
 
 
-def workers(config: RunConfig) -> int:
-    """How many runs fit side by side on this machine."""
-    if config.launcher.workers:
-        return config.launcher.workers
+def slots(config: RunConfig) -> list[str]:
+    """The devices of each run that fits side by side on this machine; "" for a run on CPU cores."""
     import torch
 
-    if torch.cuda.is_available():
-        return max(1, torch.cuda.device_count() // config.launcher.ranks)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // (config.launcher.ranks * max(1, config.train.num_threads)))
+    ranks = config.launcher.ranks
+    gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    if gpus:
+        fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fitting = [""] * max(1, cores // (ranks * max(1, config.train.num_threads)))
+    if not fitting:
+        raise ConfigError(f"launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here")
+    wanted = config.launcher.workers or len(fitting)
+    return (fitting * wanted)[:wanted]
 
 
 def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
@@ -82,7 +88,7 @@ def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
     failed = 0
     started = time.monotonic()
     with tqdm(total=len(todo), unit="run", desc="training", dynamic_ncols=True) as bar:
-        for event in run_all(todo, workers=workers(config), threads=config.train.num_threads):
+        for event in run_all(todo, slots=slots(config), threads=config.train.num_threads):
             if event.run is None:
                 bar.set_postfix_str(_progress(todo))
                 continue

@@ -43,12 +43,13 @@ class Event:
     state: str = ""
 
 
-def run_all(runs: Sequence[RunDir], *, workers: int, threads: int) -> Iterator[Event]:
-    """Bring all runs to an end: done ones are left alone, others run `workers` at a time, in the given order.
+def run_all(runs: Sequence[RunDir], *, slots: Sequence[str], threads: int) -> Iterator[Event]:
+    """Bring all runs to an end: done ones are left alone, others run in as many slots at a time, in the given order.
 
     A run that another process works on is waited for. A run that fails does not stop the others.
 
     Args:
+        slots: for each run side by side the devices it may see, as in CUDA_VISIBLE_DEVICES; "" on a CPU.
         threads: of one rank.
     Yields:
         an event for each run that ends, and one every half second.
@@ -56,20 +57,23 @@ def run_all(runs: Sequence[RunDir], *, workers: int, threads: int) -> Iterator[E
     os.environ.update({key: os.environ.get(key, value) for key, value in ALLOCATOR.items()})
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["scaling.training.loop"])
-    waiting, held = deque(runs), list[RunDir]()
-    active: dict[int, tuple[BaseProcess, RunDir]] = {}
+    # A process that is forked after its server has seen a GPU cannot use it.
+    context = multiprocessing.get_context("spawn" if any(slots) else "forkserver")
+    if not any(slots):
+        context.set_forkserver_preload(["scaling.training.loop"])
+    waiting, held, free_slots = deque(runs), list[RunDir](), list(slots)
+    active: dict[int, tuple[BaseProcess, RunDir, str]] = {}
     try:
         while waiting or held or active:
-            while waiting and len(active) < workers:
-                run = waiting.popleft()
-                process = context.Process(target=_run_claimed, args=(run,), name=run.run_id)
+            while waiting and free_slots:
+                run, slot = waiting.popleft(), free_slots.pop()
+                process = context.Process(target=_run_claimed, args=(run, slot), name=run.run_id)
                 process.start()
-                active[process.sentinel] = process, run
+                active[process.sentinel] = process, run, slot
             for sentinel in wait(list(active), timeout=POLL_S) if active else _pause():
-                process, run = active.pop(sentinel)  # type: ignore[index]
+                process, run, slot = active.pop(sentinel)  # type: ignore[index]
                 process.join()
+                free_slots.append(slot)
                 if process.exitcode == HELD:
                     held.append(run)
                 else:
@@ -79,9 +83,9 @@ def run_all(runs: Sequence[RunDir], *, workers: int, threads: int) -> Iterator[E
             waiting.extend(free)
             yield Event(None)
     finally:
-        for process, _ in active.values():
+        for process, _, _ in active.values():
             process.terminate()
-        for process, _ in active.values():
+        for process, _, _ in active.values():
             process.join()
 
 
@@ -107,8 +111,10 @@ def _settle(run: RunDir, exitcode: int) -> str:
     return "failed"
 
 
-def _run_claimed(run: RunDir) -> None:
+def _run_claimed(run: RunDir, devices: str) -> None:
     """The body of a run's process."""
+    if devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     claim = Claim.take(run.path)
@@ -147,7 +153,10 @@ def _compute(run: RunDir) -> str:
         return ""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     ended = subprocess.run(
-        [*command, "-m", "scaling.worker", str(run.path)], check=False, preexec_fn=_be_told_of_parents_death
+        [*command, "-m", "scaling.worker", str(run.path)],
+        check=False,
+        preexec_fn=_be_told_of_parents_death,
+        start_new_session=True,  # Ctrl-C is not for it
     )
     return "" if ended.returncode == 0 else first_failure(run) or f"torchrun ended with exit code {ended.returncode}"
 

@@ -118,8 +118,11 @@ class MetricsLog:
             self._file.flush()
 
     def num_bytes(self) -> int:
-        """Length so far."""
-        return 0 if self._file is None else self._file.tell()
+        """Length so far, all of it on the disk."""
+        if self._file is None:
+            return 0
+        os.fsync(self._file.fileno())
+        return self._file.tell()
 
     def close(self) -> None:
         """Close the file."""

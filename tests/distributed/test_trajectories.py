@@ -39,7 +39,7 @@ def losses(tiny_data, tmp_path_factory) -> dict[str, list[float]]:
     for number, (name, overrides) in enumerate(RUNS.items()):
         where = [f"data.path={tiny_data}", f"study.root={root}", f"study.name=s{number}"]
         (staged[name],) = stage([validated(OmegaConf.from_dotlist([*COMMON, *where, *overrides]))])
-    ended = [event for event in run_all(list(staged.values()), workers=2, threads=1) if event.run]
+    ended = [event for event in run_all(list(staged.values()), slots=["", ""], threads=1) if event.run]
     assert [event.state for event in ended] == ["done"] * len(RUNS), [event.run.status() for event in ended]
     return {name: _losses(run) for name, run in staged.items()}
 
