@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 DATA ?= data/emt
-export DS_ACCELERATOR ?= cpu
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -18,7 +17,7 @@ $(VENV)/.ready: setup.cfg constraints.txt
 	touch $@
 
 study: setup ## train the quickstart grid on this machine and write its law (minutes)
-	$(PY) -m experiments.prepare source=emt out=$(DATA)
+	$(PY) -m experiments.prepare source=emt out=$(DATA) bounds.cutoff_ang=4.5
 	$(PY) -m experiments.train study=quickstart data.path=$(DATA)
 	$(PY) -m experiments.collect studies/quickstart
 	$(PY) -m analysis report studies/quickstart

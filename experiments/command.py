@@ -22,7 +22,8 @@ def command(main: Callable[[], int]) -> Callable[[], int]:
         except ScalingError as error:
             message, code = str(error), error.exit_code
         except (HydraException, OmegaConfBaseException) as error:
-            message, code = str(error), ConfigError.exit_code
+            cause = str(error.__cause__ or "").partition("\n")[0]  # Hydra's own text leaves out what is wrong
+            message, code = f"{error}\n{cause}".strip(), ConfigError.exit_code
         except OSError as error:
             message, code = f"{error.filename or 'file system'}: {error.strerror or error}", 1
         except KeyboardInterrupt:

@@ -89,11 +89,15 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
 def main() -> int:
     """Prepare or verify, and say what came of it."""
 
+    composed: list[DictConfig] = []
+
     @hydra.main(config_path="pkg://conf", config_name="prepare", version_base="1.3")
     def take(config: DictConfig) -> None:
-        print(run(config))
+        composed.append(config)
 
     take()
+    for config in composed:  # none after --help and the like
+        print(run(config))
     return 0
 
 

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from experiments.command import command
 from scaling.config import RunConfig, validated, writable
-from scaling.data.manifest import read_manifest
+from scaling.data.shards import ShardSet
+from scaling.data.split import choose
 from scaling.errors import ConfigError
 from scaling.launch import run_all
 from scaling.runs.identity import run_id
@@ -49,16 +50,25 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
     Raises:
         ScalingError: if the data is missing, or the study holds runs that are not comparable with these.
     """
-    digests = {path: read_manifest(Path(path)).digest for path in {config.data.path for config in configs}}
-    study_dir = Path(configs[0].study.root) / configs[0].study.name
-    (digest,) = set(digests.values()) if len(set(digests.values())) == 1 else (None,)
-    assert digest is not None, "one study, one data set"
+    shards = {config.data.path: ShardSet(config.data.path) for config in configs}
+    directories = {Path(config.study.root) / config.study.name for config in configs}
+    digests = {opened.manifest.digest for opened in shards.values()}
+    if len(directories) > 1 or len(digests) > 1:
+        raise ConfigError("data.path and study.name cannot be swept: a study has one name and one data set")
+    for data in {config.data for config in configs}:
+        choose(data, shards[data.path])
+    (study_dir,), (digest,) = directories, digests
     hold_together(study_dir, configs, digest)
-    staged = {}
+    staged: dict[str, RunDir] = {}
     for config in sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True):
         run = RunDir(study_dir / run_id(config, digest))
-        run.stage(config)
+        if run.run_id in staged:
+            raise ConfigError(
+                f"two cells of the grid are the same run {run.run_id}: they differ only in what does not change the "
+                "result (ranks, ZeRO stage, micro-batches); compare those under different study.name"
+            )
         staged[run.run_id] = run
+        run.stage(config)
     return list(staged.values())
 
 

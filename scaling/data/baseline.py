@@ -26,10 +26,10 @@ class Baseline:
     mean_degree: float
 
     @classmethod
-    def fit(cls, shards: ShardSet, structures: IntArray, *, cutoff_ang: float) -> "Baseline":
-        """Least squares over the given structures.
+    def fit(cls, shards: ShardSet, structures: IntArray, num_edges: IntArray) -> "Baseline":
+        """Least squares over the given structures; num_edges: (len,) edges of each.
 
-        Elements that the structures lack get the energy 0; `require_elements` guards against judging on them.
+        Elements that the structures lack get the energy 0; `split.choose` guards against judging on them.
 
         Raises:
             DataError: if there is nothing to learn (no spread of energies and no forces).
@@ -44,33 +44,10 @@ class Baseline:
             reference_ev=reference,
             energy_mae_ev_per_atom=float(np.abs((energy - counts @ reference) / num_atoms).mean()),
             force_mae_ev_per_ang=float(np.abs(forces, dtype=np.float64).mean()),
-            mean_degree=float(num_edges(shards, structures, cutoff_ang).sum() / num_atoms.sum()),
+            mean_degree=float(num_edges.sum() / num_atoms.sum()),
         )
         if result.force_mae_ev_per_ang == 0 and result.energy_mae_ev_per_atom < 1e-12:
             raise DataError(
                 f"{shards.path}: all {len(structures)} training structures have zero forces and no spread of energies"
             )
         return result
-
-
-def num_edges(shards: ShardSet, structures: IntArray, cutoff_ang: float) -> IntArray:
-    """(len,) edges of each structure: counted at the cut-off of the preparation, scaled by volume to another one."""
-    counted = shards.num_edges[structures].astype(np.float64)
-    return np.ceil(counted * (cutoff_ang / shards.manifest.cutoff_ang) ** 3).astype(np.int64)
-
-
-def require_elements(shards: ShardSet, train: IntArray, judged: IntArray, *, fraction: float) -> None:
-    """Refuse a training subset that lacks an element on which the run would be judged.
-
-    Raises:
-        DataError: naming the elements.
-    """
-    seen = (shards.composition(train) > 0).any(axis=0)
-    needed = (shards.composition(judged) > 0).any(axis=0)
-    missing = np.flatnonzero(needed & ~seen)
-    if len(missing):
-        names = ", ".join(f"Z={shards.manifest.elements[k]}" for k in missing)
-        raise DataError(
-            f"data.fraction={fraction} leaves no training structure with {names}, which validation or test structures "
-            "contain; use a larger fraction or another data.split_seed"
-        )

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.config import DataConfig
 from scaling.data.shards import ShardSet
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, DataError
 from scaling.structure import IntArray
 
 TEST = "test"
@@ -67,15 +68,55 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
     return Split(chosen["train"], chosen["val"], chosen["test"] if test is None or not len(test) else test, held_out)
 
 
-def nested_fraction(groups: IntArray, fraction: float, *, seed: int) -> NDArray[np.int64]:
+def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
+    """Split the data and take the fraction of the training structures; strata are chemical systems.
+
+    Raises:
+        ConfigError, DataError: if a set would be empty, or lack an element on which the run is judged.
+    """
+    parts = split(shards, val_share=data.val_share, test_share=data.test_share, seed=data.split_seed)
+    if not len(parts.test):
+        raise ConfigError(
+            f"data.test_share={data.test_share} leaves no test set, and {shards.path} names none: raise it"
+        )
+    systems = np.unique(shards.composition(parts.train) > 0, axis=0, return_inverse=True)[1].ravel()
+    groups = shards.group[parts.train]
+    train = parts.train[nested_fraction(groups, data.fraction, seed=data.split_seed, strata=systems)]
+    for judged in (parts.val, parts.test, *parts.apart.values()):
+        _require_elements(shards, train, judged, fraction=data.fraction)
+    return parts, train
+
+
+def _require_elements(shards: ShardSet, train: IntArray, judged: IntArray, *, fraction: float) -> None:
+    """Refuse a training subset that lacks an element on which the run would be judged.
+
+    Raises:
+        DataError: naming the elements.
+    """
+    seen = (shards.composition(train) > 0).any(axis=0)
+    needed = (shards.composition(judged) > 0).any(axis=0)
+    missing = np.flatnonzero(needed & ~seen)
+    if len(missing):
+        names = ", ".join(f"Z={shards.manifest.elements[k]}" for k in missing)
+        raise DataError(
+            f"data.fraction={fraction} leaves no training structure with {names}, which validation or test structures "
+            "contain; use a larger fraction or another data.split_seed"
+        )
+
+
+def nested_fraction(
+    groups: IntArray, fraction: float, *, seed: int, strata: IntArray | None = None
+) -> NDArray[np.int64]:
     """Pick whole groups until `fraction` of all structures is reached; smaller fractions are subsets of larger ones.
 
-    Groups are taken in the order of their hash, as many as come nearest to the fraction.
+    Within a stratum groups are taken in the order of their hash; strata advance together, so that every fraction has
+    about the same mixture of them and the data axis measures size, not composition.
 
     Args:
         groups: (S,) group id of each training structure.
         fraction: share of the S structures, in (0, 1].
         seed: another seed, another order.
+        strata: (S,) stratum of each structure, e.g. its chemical system; None: one for all.
 
     Returns:
         (S',) sorted positions in `groups`.
@@ -86,23 +127,40 @@ def nested_fraction(groups: IntArray, fraction: float, *, seed: int) -> NDArray[
     if not 0.0 < fraction <= 1.0:
         raise ConfigError(f"data.fraction={fraction} must be in (0, 1]; use 1.0 for the full set")
     if not len(groups):
-        raise ConfigError(f"data.fraction={fraction:g} cannot pick from an empty training set")
-    ids, group_of, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+        raise ConfigError(f"data.fraction={fraction:g} of an empty training set is empty; lower the other shares")
+    ids, first, group_of, sizes = np.unique(
+        np.asarray(groups), return_index=True, return_inverse=True, return_counts=True
+    )
+    stratum = np.zeros(len(ids), np.int64) if strata is None else np.asarray(strata)[first]
+    order = _stratified_order(ids, sizes, stratum, seed)
     rank = np.empty(len(ids), np.int64)
-    order = np.argsort(_hash(ids, seed, _ORDER_SALT), kind="stable")
     rank[order] = np.arange(len(ids))
     reached = np.concatenate([[0], np.cumsum(sizes[order])])
     target = fraction * len(group_of)
     # Half the next group must fit: the nearest count, and monotone in the target, so that fractions nest.
     num_picked = int(np.searchsorted((reached[:-1] + reached[1:]) / 2, target * (1 + 1e-12), side="right"))
     if num_picked == 0:
-        first = sizes[order[0]]
-        smallest = np.ceil(1e6 * first / 2 / len(group_of)) / 1e6
+        size = sizes[order[0]]
+        smallest = size / 2 / len(group_of)
         raise ConfigError(
             f"data.fraction={fraction:g} picks no group of the {len(group_of)} training structures "
-            f"(the first group has {first}); use at least {smallest:.6f}"
+            f"(the first group has {size}); use at least {smallest:.6f}"
         )
     return np.flatnonzero(rank[group_of] < num_picked)
+
+
+def _stratified_order(ids: IntArray, sizes: IntArray, stratum: IntArray, seed: int) -> NDArray[np.int64]:
+    """Systematic sampling: a group stands where its stratum's running share, begun at a random phase, has come to."""
+    by_hash = np.argsort(_hash(ids, seed, _ORDER_SALT), kind="stable")
+    by_stratum = by_hash[np.argsort(stratum[by_hash], kind="stable")]
+    names, start, count = np.unique(stratum[by_stratum], return_index=True, return_counts=True)
+    ordered = sizes[by_stratum].astype(np.float64)
+    before = np.cumsum(ordered) - ordered
+    of_stratum = np.repeat(np.arange(len(names)), count)
+    total = np.add.reduceat(ordered, start)
+    phase = _uniform(names, seed, _ORDER_SALT)[of_stratum]
+    place = (before - before[start][of_stratum] + phase * ordered) / total[of_stratum]
+    return by_stratum[np.argsort(place, kind="stable")]
 
 
 def _uniform(groups: IntArray, seed: int, salt: int) -> NDArray[np.float64]:

@@ -24,13 +24,14 @@ class Progress:
     """Where a run is: everything besides weights and optimiser that its future depends on.
 
     step: steps done. best_step, best_val_loss: of the best weights so far (-1, None: none). metrics_bytes: length of
-    metrics.jsonl. seconds: spent computing.
+    metrics.jsonl. loss_sum: of the steps since the last line there. seconds: spent computing.
     """
 
     step: int = 0
     best_step: int = -1
     best_val_loss: float | None = None
     metrics_bytes: int = 0
+    loss_sum: float = 0.0
     seconds: float = 0.0
 
 

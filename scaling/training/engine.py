@@ -43,7 +43,7 @@ class World:
     def join(cls) -> "World":
         """Join the process group that the environment describes (RANK, WORLD_SIZE, ...), or a world of one."""
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        on_gpu = torch.cuda.is_available()
+        on_gpu = os.environ["DS_ACCELERATOR"] == "cuda"
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
         if on_gpu:
             torch.cuda.set_device(device)

@@ -31,6 +31,8 @@ LOG_EVERY = 50
 EVALUATION_EDGES = 40_000
 #: A loss this many times that of the composition-only model has diverged.
 DIVERGED = 1e4
+#: An absolute-error loss never has gradients this small, unless activations have died and outputs become constant.
+COLLAPSED = 1e-6
 
 
 def train(config: RunConfig, run: RunDir, world: World) -> None:
@@ -66,7 +68,7 @@ class Trainer:
         )
         self.parameters = count_parameters(model)
         self.engine = Engine(model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world)
-        edges = self.task.num_edges(task.train)
+        edges = self.task.edges[task.train]
         self.flops_per_structure = egnn_training_flops(
             config.model,
             num_atoms=task.shards.num_atoms[task.train].mean(),
@@ -97,7 +99,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end of the budget, then test the best weights."""
         every = self.config.train
-        loss_sum = torch.zeros(1, dtype=torch.float64)
+        loss_sum = self.progress.loss_sum if self.is_first else 0.0  # this rank's share
         batches = self._training_batches()
         for step in range(self.progress.step, self.steps):
             loss, grad_norm, lr = self._step(step, batches)
@@ -105,21 +107,21 @@ class Trainer:
             done = step + 1
             at_end = done == self.steps
             if done % LOG_EVERY == 0 or at_end:
-                mean = self.world.sum(loss_sum).item() / (done % LOG_EVERY or LOG_EVERY)
-                loss_sum = torch.zeros(1, dtype=torch.float64)
+                mean = self._total(loss_sum) / (done % LOG_EVERY or LOG_EVERY)
+                loss_sum = 0.0
                 self.metrics.write(step=done, train_loss=mean, grad_norm=grad_norm, lr=lr)
                 self._write_status(done)
             if done % every.validate_every == 0 or at_end:
                 self._validate(done)
             if done % every.checkpoint_every == 0 and not at_end:
-                self._checkpoint(done)
+                self._checkpoint(done, self._total(loss_sum))
         self._finish()
 
     def _training_batches(self) -> Iterator[Data]:
         config = self.config
         sampler = TrainSampler(
             structures=self.task.train,
-            cost=self.task.num_edges(self.task.train),
+            cost=self.task.edges[self.task.train],
             batch_size=config.train.batch_size,
             seed=config.seed,
             rank=self.world.rank,
@@ -151,8 +153,8 @@ class Trainer:
             step, self.steps, peak=self.config.optim.peak_lr(self.config.model.width), optim=self.config.optim
         )
         grad_norm = self.engine.step(lr)
-        if not grad_norm < float("inf"):  # also true of NaN
-            raise RunError(_diverged(step, f"the gradient norm is {grad_norm}", batch))
+        if not COLLAPSED < grad_norm < float("inf"):  # also true of NaN
+            raise RunError(_diverged(step, f"the gradient norm is {grad_norm:.3g}", batch))
         return loss_sum, grad_norm, lr
 
     def _errors(self, batch: Data, forward: Any) -> Errors:
@@ -180,7 +182,7 @@ class Trainer:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         sampler = EvaluationSampler(
-            structures, self.task.num_edges(structures), self.world.rank, self.world.size, EVALUATION_EDGES
+            structures, self.task.edges[structures], self.world.rank, self.world.size, EVALUATION_EDGES
         )
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
@@ -202,9 +204,17 @@ class Trainer:
             self.checkpoints.save_best(step)
             self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
 
-    def _checkpoint(self, step: int) -> None:
+    def _total(self, share: float) -> float:
+        """Sum over all ranks."""
+        return float(self.world.sum(torch.tensor(share, dtype=torch.float64)))
+
+    def _checkpoint(self, step: int, loss_sum: float) -> None:
         self.progress = replace(
-            self.progress, step=step, metrics_bytes=self.metrics.num_bytes(), seconds=self._seconds()
+            self.progress,
+            step=step,
+            metrics_bytes=self.metrics.num_bytes(),
+            loss_sum=loss_sum,
+            seconds=self._seconds(),
         )
         self.checkpoints.save(self.progress)
         self.started = time.monotonic()
@@ -228,9 +238,7 @@ class Trainer:
 
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
-        sampler = EvaluationSampler(
-            self.task.split.test, self.task.num_edges(self.task.split.test), 0, 1, EVALUATION_EDGES
-        )
+        sampler = EvaluationSampler(self.task.split.test, self.task.edges[self.task.split.test], 0, 1, EVALUATION_EDGES)
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in self.loader.batches(sampler):
             sums += self._errors(batch, _predict_nothing).sums().cpu()

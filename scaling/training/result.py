@@ -2,6 +2,7 @@
 
 import platform
 import resource
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -64,7 +65,7 @@ def describe(
         fraction=config.data.fraction,
         train_structures=len(task.train),
         train_atoms=int(task.shards.num_atoms[task.train].sum()),
-        train_edges=int(task.num_edges(task.train).sum()),
+        train_edges=int(task.edges[task.train].sum()),
         samples_seen=samples,
         steps=outcome.steps,
         epochs=samples / len(task.train),
@@ -102,7 +103,10 @@ def _peak_memory(device: torch.device) -> int:
 
 
 def _code_version() -> str:
-    """Version and, in a checkout, commit of the code."""
-    describe_commit = ["git", "describe", "--always", "--dirty"]
-    told = subprocess.run(describe_commit, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    return "+".join(part for part in (version("gnn-scaling"), told.stdout.strip()) if part)
+    """Version of the code, with the commit where it is run from its own checkout."""
+    package = Path(__file__).resolve().parents[2]
+    commit = ""
+    if (package / ".git").exists() and shutil.which("git"):
+        asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+        commit = subprocess.run(asked, cwd=package, capture_output=True, text=True, check=False).stdout.strip()
+    return "+".join(part for part in (version("gnn-scaling"), commit) if part)

@@ -2,25 +2,31 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from scaling.config import RunConfig
-from scaling.data.baseline import Baseline, num_edges, require_elements
+from scaling.data.baseline import Baseline
+from scaling.data.neighbors import neighbor_list
 from scaling.data.shards import ShardSet
-from scaling.data.split import Split, nested_fraction, split
+from scaling.data.split import Split, choose
 from scaling.structure import IntArray
 from scaling.training.metrics import LossScale
 
 
 @dataclass(frozen=True)
 class Task:
-    """train: the run's own training structures. baseline, train_scale: fitted to them; judge_scale: to all of them."""
+    """train: the run's own training structures. baseline, train_scale: fitted to them; judge_scale: to all of them.
+
+    edges: (S,) edges of every structure within the run's cut-off.
+    """
 
     shards: ShardSet
     split: Split
     train: IntArray
+    edges: IntArray
     baseline: Baseline
     train_scale: LossScale
     judge_scale: LossScale
-    cutoff_ang: float
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -29,24 +35,19 @@ class Task:
         Raises:
             DataError, ConfigError: if the data cannot be used so.
         """
-        data = config.data
-        shards = ShardSet(data.path)
-        parts = split(shards, val_share=data.val_share, test_share=data.test_share, seed=data.split_seed)
-        train = parts.train[nested_fraction(shards.group[parts.train], data.fraction, seed=data.split_seed)]
-        for judged in (parts.val, parts.test, *parts.apart.values()):
-            require_elements(shards, train, judged, fraction=data.fraction)
-        own = Baseline.fit(shards, train, cutoff_ang=data.cutoff_ang)
-        whole = Baseline.fit(shards, parts.train, cutoff_ang=data.cutoff_ang)
-        return cls(
-            shards,
-            parts,
-            train,
-            own,
-            LossScale.of(config.train, own),
-            LossScale.of(config.train, whole),
-            data.cutoff_ang,
-        )
+        shards = ShardSet(config.data.path)
+        parts, train = choose(config.data, shards)
+        edges = count_edges(shards, config.data.cutoff_ang)
+        own = Baseline.fit(shards, train, edges[train])
+        whole = Baseline.fit(shards, parts.train, edges[parts.train])
+        scales = LossScale.of(config.train, own), LossScale.of(config.train, whole)
+        return cls(shards, parts, train, edges, own, *scales)
 
-    def num_edges(self, structures: IntArray) -> IntArray:
-        """(len,) edges of each structure, as estimated for filling batches."""
-        return num_edges(self.shards, structures, self.cutoff_ang)
+
+def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:
+    """(S,) edges of every structure: stored for the preparation's cut-off, counted for any other."""
+    if cutoff_ang == shards.manifest.cutoff_ang:
+        return shards.num_edges.astype(np.int64)
+    structures = (shards.read(index) for index in range(shards.num_structures))
+    counts = (neighbor_list(s.positions, s.cell, s.pbc, cutoff_ang)[0].shape[1] for s in structures)
+    return np.fromiter(counts, dtype=np.int64, count=shards.num_structures)

@@ -95,7 +95,7 @@ def test_logistics_do_not_rename_a_run(config):
     [
         replace(BASE, seed=1),
         replace(BASE, model=replace(BASE.model, forces="direct")),
-        replace(BASE, optim=OptimConfig(lr=0.02)),
+        replace(BASE, optim=OptimConfig(lr=0.05)),
         replace(BASE, data=replace(BASE.data, fraction=0.5)),
         replace(BASE, data=replace(BASE.data, split_seed=1)),
         replace(BASE, train=replace(BASE.train, batch_size=16)),
