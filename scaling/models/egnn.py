@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from scaling.models.geometry import EdgeGeometry, RadialBasis
+from scaling.models.linear import AFTER_SILU, linear
 
 
 class EGNNLayer(nn.Module):
@@ -44,13 +45,13 @@ class EGNNLayer(nn.Module):
         super().__init__()
         self.residual_scale = residual_scale
         self.aggregation_scale = aggregation_scale
-        self.atom_in = nn.Linear(width, 3 * width)  # W_1 h_i | W_2 h_j | the h part of phi_h
-        self.radial_in = nn.Linear(num_radial, width, bias=False)
-        self.moved_in = None if first else nn.Parameter(torch.randn(width) / math.sqrt(width))
-        self.message_out = nn.Linear(width, width)
-        self.move = nn.Linear(width, 1, bias=False) if moves_positions else None
-        self.aggregate_in = nn.Linear(width, width, bias=False)
-        self.update_out = nn.Linear(width, width)
+        self.atom_in = linear(width, 3 * width)  # W_1 h_i | W_2 h_j | the h part of phi_h
+        self.radial_in = linear(num_radial, width, gain=math.sqrt(num_radial), bias=False)
+        self.moved_in = None if first else nn.Parameter(torch.randn(width))
+        self.message_out = linear(width, width, gain=AFTER_SILU)
+        self.move = linear(width, 1, gain=0.1, bias=False) if moves_positions else None
+        self.aggregate_in = linear(width, width, gain=AFTER_SILU, bias=False)
+        self.update_out = linear(width, width, gain=AFTER_SILU)
 
     def forward(self, h_NF: Tensor, u_N3: Tensor, geometry: EdgeGeometry) -> tuple[Tensor, Tensor]:
         """Returns the new features (N, F) and displacements (N, 3)."""

@@ -1,9 +1,15 @@
 """From atom features to energies and forces. Shape suffixes: N atoms, E edges, G graphs, F features, 3 Cartesian."""
 
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scaling.models.geometry import EdgeGeometry, at_least_fp32
+from scaling.models.linear import linear
+
+#: Predictions begin below the size of the labels, so that the first steps need not unlearn them.
+OUTPUT = 0.3
 
 
 class EnergyHead(nn.Module):
@@ -11,8 +17,8 @@ class EnergyHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, 1, bias=False)
+        self.hidden = linear(width, width)
+        self.out = linear(width, 1, gain=OUTPUT, bias=False)
 
     def forward(self, h_NF: Tensor, graph_N: Tensor, num_graphs: int) -> Tensor:
         """Returns (G,); graph_N: the graph of each atom."""
@@ -28,9 +34,9 @@ class DirectForceHead(nn.Module):
 
     def __init__(self, width: int, num_radial: int) -> None:
         super().__init__()
-        self.atom_in = nn.Linear(width, 2 * width)
-        self.radial_in = nn.Linear(num_radial, width, bias=False)
-        self.out = nn.Linear(width, 1, bias=False)
+        self.atom_in = linear(width, 2 * width)
+        self.radial_in = linear(num_radial, width, gain=math.sqrt(num_radial), bias=False)
+        self.out = linear(width, 1, gain=OUTPUT, bias=False)
 
     def forward(self, h_NF: Tensor, geometry: EdgeGeometry) -> Tensor:
         """Returns (N, 3)."""
