@@ -74,15 +74,18 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
 
 def slots(config: RunConfig) -> list[str]:
     """The devices of each run that fits side by side on this machine; "" for a run on CPU cores."""
-    import torch
-
     ranks = config.launcher.ranks
-    gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    gpus: list[str] = []
+    if os.environ.get("DS_ACCELERATOR") != "cpu":
+        import torch  # takes seconds, which a command for the CPU need not wait
+
+        gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
     if gpus:
         fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = [""] * max(1, cores // (ranks * max(1, config.train.num_threads)))
+        threads = config.train.num_threads or cores  # 0: torch takes them all
+        fitting = [""] * max(1, cores // (ranks * threads))
     if not fitting:
         raise ConfigError(f"launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here")
     wanted = config.launcher.workers or len(fitting)
@@ -91,7 +94,12 @@ def slots(config: RunConfig) -> list[str]:
 
 def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
     """Compute what is not done, showing progress; returns how many runs failed."""
-    todo = [run for run in runs if run.status().state != "done"]
+    todo = []
+    for run in runs:
+        if run.status().state == "done":
+            run.tidy()
+        else:
+            todo.append(run)
     print(f"{runs[0].path.parent}: {len(runs)} runs, {len(runs) - len(todo)} done already", flush=True)
     if not todo:
         return 0
@@ -107,7 +115,8 @@ def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
                 bar.write(f"  done    {event.run.run_id}  test loss {result.test_loss:.4f}  {result.wall_s:.0f} s")
             else:
                 failed += 1
-                bar.write(f"  FAILED  {event.run.run_id}  {event.run.status().failure.strip().splitlines()[-1]}")
+                why = [line for line in event.failure.splitlines() if line.strip()]
+                bar.write(f"  FAILED  {event.run.run_id}  {why[-1] if why else 'for no reason given'}")
             bar.update(1)
     print(f"{len(todo) - failed} runs done, {failed} failed, {time.monotonic() - started:.0f} s")
     return failed

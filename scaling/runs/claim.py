@@ -1,22 +1,34 @@
-"""Only one process works on a run: a lock file with a heartbeat, which also works on network file systems.
+"""Only one process works on a run: a file with a heartbeat, which also works on network file systems.
 
 A claim is given up when its holder ends, and may be taken over when the holder is dead: at once if it was a process of
-this machine, after STALE_S without a heartbeat otherwise.
+this machine, after STALE_S without a heartbeat otherwise. A claim appears by a hard link, which is atomic everywhere;
+it is taken over, given up and acted upon under a lock beside it, so that nobody does so between another's look and act.
 """
 
+import errno
+import fcntl
 import json
 import os
 import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from scaling.errors import RunError
+from scaling.runs.files import write_new
+
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
+
+CLAIM = "claim.json"
+LOCK = ".claim.lock"
+#: Hands the token of a claim down to the processes that compute the run.
+TOKEN_VARIABLE = "GNN_SCALING_CLAIM"
 
 
 class Claim:
@@ -35,27 +47,28 @@ class Claim:
         Raises:
             OSError: if the directory cannot be written.
         """
-        path = run_dir / "claim.json"
+        if holder(run_dir) is not None:
+            return None
+        path = run_dir / CLAIM
         token = secrets.token_hex(8)
         owner = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "token": token}
         draft = run_dir / f".claim.{token}"
-        draft.write_text(json.dumps(owner))
         try:
-            for _ in range(2):
-                try:
-                    os.link(draft, path)  # atomic, also on NFS: fails if there is a claim
-                    return cls(path, token)
-                except FileExistsError:
-                    if not _remove_if_dead(path):
-                        return None
+            write_new(draft, json.dumps(owner))
+            with _alone(run_dir):
+                if holder(run_dir) is not None:
+                    return None
+                path.unlink(missing_ok=True)
+                os.link(draft, path)
+                return cls(path, token)
+        except FileExistsError:  # only where the file system has no locks
             return None
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
 
     def is_mine(self) -> bool:
         """Whether this claim still stands (a holder that slept for long may have been taken for dead)."""
-        holder = _read(self.path)
-        return holder is not None and holder.get("token") == self.token
+        return _token(self.path) == self.token
 
     def __enter__(self) -> "Claim":
         self._heart.start()
@@ -66,59 +79,93 @@ class Claim:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        if self.is_mine():
-            self.path.unlink(missing_ok=True)
+        with suppress(OSError), _alone(self.path.parent):  # what cannot be removed dies with this process
+            if self.is_mine():
+                self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            if self.is_mine():
-                os.utime(self.path)
+            with suppress(OSError):  # a file server may come back before the claim is stale
+                if self.is_mine():
+                    os.utime(self.path)
 
 
 def holder(run_dir: Path) -> dict[str, Any] | None:
-    """Who works on a run now ({host, pid, ...}), or None."""
-    owner = _read(run_dir / "claim.json")
-    return owner if owner is not None and not _is_dead(run_dir / "claim.json", owner) else None
-
-
-def _remove_if_dead(path: Path) -> bool:
-    """Take a dead process's claim away; true if the way may be free now."""
-    owner = _read(path)
-    if owner is None:
-        return not path.exists()
-    if not _is_dead(path, owner):
-        return False
-    aside = path.with_name(f".claim.dead.{owner.get('token')}")
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return True
-    taken = _read(aside)
-    if taken is not None and taken.get("token") != owner.get("token"):  # somebody was quicker: give it back
-        with suppress(FileExistsError):  # yet another claim stands; its holder and this one's both check `is_mine`
-            os.link(aside, path)
-        aside.unlink(missing_ok=True)
-        return False
-    aside.unlink(missing_ok=True)
-    return True
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        owner = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    """Who works on a run now ({host, pid, ...}; {} if its claim is torn, and not yet old), or None."""
+    seen = _read(run_dir / CLAIM)
+    if seen is None:
         return None
-    return owner if isinstance(owner, dict) else None
-
-
-def _is_dead(path: Path, owner: dict[str, Any]) -> bool:
+    owner, beaten = seen
     if owner.get("host") == socket.gethostname():
         pid = int(owner["pid"])
-        return _born(pid) != owner.get("born") if Path("/proc/self/stat").exists() else not _exists(pid)
+        alive = _born(pid) == owner["born"] if Path("/proc/self/stat").exists() else _exists(pid)
+    else:
+        alive = _now(run_dir) - beaten <= STALE_S
+    return owner if alive else None
+
+
+def still_mine(run_dir: Path) -> bool:
+    """Whether the claim handed down to this process still stands; also true if none was."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    return token is None or _token(run_dir / CLAIM) == token
+
+
+@contextmanager
+def as_holder(run_dir: Path) -> Iterator[None]:
+    """Act on a run while nobody can take it over.
+
+    Raises:
+        RunError: if it was taken over before.
+    """
+    if TOKEN_VARIABLE not in os.environ:
+        yield
+        return
+    with _alone(run_dir):
+        if not still_mine(run_dir):
+            raise RunError(f"{run_dir} was taken over by another process while this one stood still")
+        yield
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    with (run_dir / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # some clusters mount without locks: of two that take over at once, one may lose later
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                raise
+        yield
+
+
+def _read(path: Path) -> tuple[dict[str, Any], float] | None:
+    """Owner ({} if the file is torn) and time of the last heartbeat, or None if there is no claim."""
     try:
-        return time.time() - path.stat().st_mtime > STALE_S
+        with path.open("rb") as file:  # opening makes a network file system ask its server for the time
+            beaten = os.fstat(file.fileno()).st_mtime
+            content = file.read()
     except FileNotFoundError:
-        return True
+        return None
+    try:
+        owner = json.loads(content)
+    except ValueError:
+        owner = None
+    is_whole = isinstance(owner, dict) and {"host", "pid", "born", "token"} <= owner.keys()
+    return (owner if is_whole else {}), beaten
+
+
+def _token(path: Path) -> str | None:
+    seen = _read(path)
+    return str(seen[0].get("token")) if seen else None
+
+
+def _now(run_dir: Path) -> float:
+    """The time by the clock that also stamps heartbeats: a file server's may differ from ours."""
+    lock = run_dir / LOCK
+    try:
+        lock.touch()
+        return lock.stat().st_mtime
+    except OSError:  # a directory that we may only read
+        return time.time()
 
 
 def _born(pid: int) -> str:

@@ -1,7 +1,9 @@
 """Runs are files: studies/NAME/RUN/{config.yaml, status.json, metrics.jsonl, result.json, checkpoints/}."""
 
 import json
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ import pandas as pd
 
 from scaling.config import RunConfig, read_config, to_yaml
 from scaling.errors import RunError
-from scaling.runs.claim import holder
+from scaling.runs.claim import Claim, as_holder, holder
 from scaling.runs.files import write_atomic, write_json
 from scaling.runs.record import RunResult
 
 STATES = ("waiting", "running", "done", "failed")
+#: All that a run which is done keeps in checkpoints/.
+BEST_WEIGHTS = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -45,30 +49,35 @@ class RunDir:
         return read_config(self.config_path)
 
     def stage(self, config: RunConfig) -> None:
-        """Write down what the run will compute (again, if only its logistics changed)."""
+        """Write down what the run will compute; again if only its logistics changed, but not of a run done or held."""
         self.path.mkdir(parents=True, exist_ok=True)
         text = to_yaml(config)
-        if not self.config_path.exists() or self.config_path.read_text() != text:
-            write_atomic(self.config_path, text)
+        if self.config_path.exists():
+            is_fixed = self.result_path.exists() or holder(self.path) is not None
+            if is_fixed or self.config_path.read_text() == text:
+                return
+        write_atomic(self.config_path, text)
 
     def status(self) -> Status:
         """The last status written; a run is done when its result says so."""
         if self.result_path.exists():
             steps = int(self.result().steps)
             return Status("done", steps, steps)
-        try:
-            raw = json.loads((self.path / "status.json").read_text())
-        except FileNotFoundError:
-            return Status()
-        status = Status(**raw)
+        status = self._written()
         if status.state == "running" and holder(self.path) is None:
             return Status("waiting", status.step, status.num_steps, "broken off", status.attempts, status.updated)
         return status
 
     def write_status(self, state: str, *, step: int = 0, num_steps: int = 0, failure: str = "", attempts: int) -> None:
-        """Replace the status."""
+        """Replace the status.
+
+        Raises:
+            RunError: if this process held a claim, and lost it.
+        """
         assert state in STATES, state
-        write_json(self.path / "status.json", asdict(Status(state, step, num_steps, failure, attempts, time.time())))
+        status = Status(state, step, num_steps, failure, attempts, time.time())
+        with as_holder(self.path):
+            write_json(self.path / "status.json", asdict(status))
 
     def result(self) -> RunResult:
         """The result of a run that is done.
@@ -82,8 +91,35 @@ class RunDir:
             raise RunError(f"{self.result_path} is not a whole result ({error}); remove it to run again") from error
 
     def write_result(self, result: RunResult) -> None:
-        """The last write of a run: it is done from here on."""
-        write_json(self.result_path, asdict(result))
+        """The last write of a run: it is done from here on.
+
+        Raises:
+            RunError: if this process held a claim, and lost it.
+        """
+        with as_holder(self.path):
+            write_json(self.result_path, asdict(result))
+
+    def tidy(self) -> None:
+        """Finish what a run that is done was killed in; what cannot be removed is left to the next command."""
+        best = self.checkpoints / BEST_WEIGHTS
+        left_over = [path for path in self.checkpoints.glob("*") if path != best] if best.exists() else []
+        if not left_over and self._written().state == "done":
+            return
+        with suppress(OSError):
+            claim = Claim.take(self.path)
+            if claim is None:
+                return
+            with claim:
+                steps = self.result().steps
+                for path in left_over:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                self.write_status("done", step=steps, num_steps=steps, attempts=self._written().attempts)
+
+    def _written(self) -> Status:
+        try:
+            return Status(**json.loads((self.path / "status.json").read_text()))
+        except FileNotFoundError:
+            return Status()
 
     def row(self) -> dict[str, Any]:
         """The run as one row of the study's table, done or not."""

@@ -1,0 +1,94 @@
+"""Runs are files: who may write them, and what a run that is done leaves."""
+
+import json
+from dataclasses import MISSING, fields, replace
+
+import pytest
+
+from scaling.config import LauncherConfig, RunConfig
+from scaling.errors import RunError
+from scaling.runs.claim import TOKEN_VARIABLE, Claim
+from scaling.runs.record import RunResult
+from scaling.runs.store import RunDir
+
+TWO_RANKS = replace(RunConfig(), launcher=LauncherConfig(ranks=2))
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.stage(RunConfig())
+    return run
+
+
+@pytest.fixture
+def result() -> RunResult:
+    return RunResult(**{entry.name: 7 for entry in fields(RunResult) if entry.default_factory is MISSING})
+
+
+def test_changed_logistics_are_staged_again_but_not_of_a_run_done_or_held(run, result):
+    with Claim.take(run.path):
+        run.stage(TWO_RANKS)
+    assert run.config() == RunConfig()
+    run.stage(TWO_RANKS)
+    assert run.config() == TWO_RANKS
+    run.write_result(result)
+    run.stage(RunConfig())
+    assert run.config() == TWO_RANKS
+
+
+def test_holder_that_lost_its_claim_writes_neither_result_nor_status(run, result, monkeypatch):
+    with Claim.take(run.path) as claim:
+        monkeypatch.setenv(TOKEN_VARIABLE, claim.token)
+        run.write_status("running", step=3, attempts=1)
+        (run.path / "claim.json").unlink()
+        assert Claim.take(run.path) is not None
+        with pytest.raises(RunError, match="taken over by another process"):
+            run.write_status("failed", attempts=1)
+        with pytest.raises(RunError, match="taken over by another process"):
+            run.write_result(result)
+    assert not run.result_path.exists()
+    assert run.status().state == "running"
+
+
+def test_holder_writes_its_result(run, result, monkeypatch):
+    with Claim.take(run.path) as claim:
+        monkeypatch.setenv(TOKEN_VARIABLE, claim.token)
+        run.write_result(result)
+    assert run.result() == result
+
+
+@pytest.fixture
+def killed_at_the_end(run, result) -> RunDir:
+    """A run whose process was killed after it wrote the result and before it cleaned up."""
+    run.write_status("running", step=5, num_steps=7, attempts=2)
+    (run.checkpoints / "step-00000005").mkdir(parents=True)
+    (run.checkpoints / "step-00000005" / "seal.json").write_text("{}")
+    for name in ("best.safetensors", "best-00000004.safetensors", ".tmp-best"):
+        (run.checkpoints / name).write_text("weights")
+    run.write_result(result)
+    return run
+
+
+def test_tidy_leaves_the_best_weights_and_says_done(killed_at_the_end):
+    killed_at_the_end.tidy()
+    assert [path.name for path in killed_at_the_end.checkpoints.iterdir()] == ["best.safetensors"]
+    written = json.loads((killed_at_the_end.path / "status.json").read_text())
+    assert (written["state"], written["step"], written["attempts"]) == ("done", 7, 2)
+    assert not (killed_at_the_end.path / "claim.json").exists()
+
+
+def test_tidy_leaves_a_run_alone_that_is_held_or_has_no_result(killed_at_the_end):
+    before = sorted(killed_at_the_end.checkpoints.iterdir())
+    with Claim.take(killed_at_the_end.path):
+        killed_at_the_end.tidy()
+    killed_at_the_end.result_path.unlink()
+    killed_at_the_end.tidy()
+    assert sorted(killed_at_the_end.checkpoints.iterdir()) == before
+
+
+def test_tidy_writes_nothing_where_nothing_is_left_over(killed_at_the_end):
+    killed_at_the_end.tidy()
+    before = {path: path.stat().st_mtime_ns for path in killed_at_the_end.path.iterdir()}
+    killed_at_the_end.tidy()
+    assert {path: path.stat().st_mtime_ns for path in killed_at_the_end.path.iterdir()} == before

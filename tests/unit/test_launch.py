@@ -1,0 +1,253 @@
+"""Runs end with a reason, whatever kills them, and leave no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from experiments.train import execute, slots, stage
+from scaling.config import BudgetConfig, DataConfig, LauncherConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
+from scaling.errors import RunError
+from scaling.launch import Event, _Active, _settle
+from scaling.runs.claim import Claim
+from scaling.runs.store import RunDir
+from scaling.worker import failure_path, reason
+from tests.conftest import ROOT, run_command
+
+FOREVER = TrainConfig(budget=BudgetConfig(amount=1_000_000), batch_size=2, checkpoint_every=20)
+
+COMPUTE = """
+import json, sys
+from pathlib import Path
+from scaling.launch import run_all
+from scaling.runs.store import RunDir
+
+for event in run_all([RunDir(Path(path)) for path in sys.argv[1:]], slots=[""], threads=1):
+    if event.run:
+        print(json.dumps([event.state, event.failure]), flush=True)
+"""
+
+
+class Study:
+    """A process that computes runs; it and all that descends from it are known by a mark in their environment."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.mark = f"STUDY_MARK={uuid.uuid4()}"
+        environment = {**os.environ, **dict([self.mark.split("=")])}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMPUTE, *map(str, paths)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self) -> list[list[str]]:
+        return [json.loads(line) for line in self.process.communicate(timeout=120)[0].splitlines()]
+
+    def living(self, *words: str) -> list[int]:
+        """Processes of the study that live and have these words in their command line or environment."""
+        found = []
+        for proc in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                told = (proc / "cmdline").read_bytes() + b"\0" + (proc / "environ").read_bytes()
+                is_zombie = (proc / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+                if not is_zombie and {self.mark, *words} <= set(told.decode(errors="replace").split("\0")):
+                    found.append(int(proc.name))
+        return found
+
+    def seconds_until_all_are_gone(self, *words: str) -> float:
+        began = time.monotonic()
+        while self.living(*words) and time.monotonic() < began + 20:
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def study():
+    """Starts studies, and leaves none of their processes behind."""
+    started = []
+
+    def start(*paths: Path) -> Study:
+        started.append(Study(*paths))
+        return started[-1]
+
+    yield start
+    for each in started:
+        for pid in each.living():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        each.process.communicate()
+
+
+@pytest.fixture
+def endless(tiny_data, tmp_path) -> RunDir:
+    """A run of two ranks with a loader process each that goes on until it is killed."""
+    config = RunConfig(
+        data=DataConfig(path=str(tiny_data), num_workers=1),
+        model=ModelConfig(width=4),
+        train=FOREVER,
+        launcher=LauncherConfig(ranks=2),
+        study=StudyConfig(root=str(tmp_path / "studies")),
+    )
+    (run,) = stage([config])
+    return run
+
+
+def wait_for_checkpoint(run: RunDir, study: Study) -> None:
+    deadline = time.monotonic() + 100
+    while not list(run.checkpoints.glob("step-*")):
+        assert study.process.poll() is None, (run.path / "log.txt").read_text()
+        assert time.monotonic() < deadline, (run.path / "log.txt").read_text()
+        time.sleep(0.1)
+
+
+RANK = ("-u", "scaling.worker")  # a loader process looks the same: it is forked from its rank
+AGENT = ("torch.distributed.run",)
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells processes of their parents' death")
+
+
+@pytest.mark.long
+@linux
+def test_killed_rank_is_named_with_its_signal(endless, study):
+    first = study(endless.path)
+    wait_for_checkpoint(endless, first)
+    (rank_1,) = set(first.living(*RANK, "RANK=1")) - set(loaders(first))
+    os.kill(rank_1, signal.SIGKILL)
+    failure = f"rank 1 ended early (killed by SIGKILL; out of memory?); see {endless.path / 'log.txt'}"
+    assert first.events() == [["failed", failure]]
+    assert endless.status().failure == failure
+
+
+@pytest.mark.long
+@linux
+def test_ranks_do_not_outlive_a_killed_torchrun(endless, study):
+    first = study(endless.path)
+    wait_for_checkpoint(endless, first)
+    (agent,) = first.living(*AGENT)
+    assert len(loaders(first)) == 2
+    os.kill(agent, signal.SIGKILL)
+    assert first.seconds_until_all_are_gone(*RANK) < 3
+    ((state, failure),) = first.events()
+    assert state == "failed"
+    assert "torchrun ended early (killed by SIGKILL)" in failure
+
+
+@linux
+def test_killed_study_leaves_no_process_behind(endless, study):
+    first = study(endless.path)
+    wait_for_checkpoint(endless, first)
+    assert len(loaders(first)) == 2
+    first.process.kill()
+    first.process.wait()
+    assert first.seconds_until_all_are_gone() < 3
+    assert endless.status().failure == "broken off"
+
+
+def loaders(study: Study) -> list[int]:
+    """Loader processes: children of ranks that look like ranks."""
+    ranks = study.living(*RANK)
+    parents = {}
+    for pid in ranks:
+        with suppress(OSError):
+            parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return [pid for pid, parent in parents.items() if parent in ranks]
+
+
+def test_run_that_cannot_write_a_file_fails_with_its_name(tmp_path, study):
+    run = RunDir(tmp_path / "run")
+    run.stage(RunConfig())
+    (run.path / "log.txt").mkdir()
+    failure = f"{run.path / 'log.txt'}: Is a directory"
+    assert study(run.path).events() == [["failed", failure]]
+    status = run.status()
+    assert (status.state, status.failure, status.attempts) == ("failed", failure, 1)
+
+
+def test_rank_that_cannot_leave_its_reason_still_says_it_and_fails(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.stage(replace(RunConfig(), data=DataConfig(path=str(tmp_path / "nowhere"))))
+    failure_path(run, 0).mkdir()
+    ended = run_command("scaling.worker", str(run.path))
+    assert ended.returncode == 1
+    assert "error: " in ended.stderr
+    assert "nowhere" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RunError("diverged at step 7\n  on these structures"), "diverged at step 7 on these structures"),
+        (OSError(28, "No space left on device", "r/metrics.jsonl"), "r/metrics.jsonl: No space left on device"),
+        (OSError(28, "No space left on device"), "r: No space left on device"),
+        (KeyError("x\ny"), "KeyError: 'x\\ny'; see r/log.txt"),
+        (ValueError("two\nlines"), "ValueError: two lines; see r/log.txt"),
+    ],
+)
+def test_reason_of_a_failure_is_one_line(error, line):
+    assert reason(error, RunDir(Path("r"))) == line
+
+
+@pytest.fixture
+def died(tmp_path) -> _Active:
+    """A run whose process died without a word."""
+    run = RunDir(tmp_path / "run")
+    run.stage(RunConfig())
+    run.write_status("running", step=3, num_steps=9, attempts=1)
+    context = get_context("fork")
+    process = context.Process(target=os._exit, args=(3,))
+    process.start()
+    process.join()
+    return _Active(run, "", process, context.Pipe(duplex=False)[0])
+
+
+def test_process_that_died_without_a_word_has_failed(died):
+    assert "exit code 3" in _settle(died)
+    status = died.run.status()
+    assert (status.state, status.step, status.num_steps, status.attempts) == ("failed", 3, 9, 1)
+    assert not (died.run.path / "claim.json").exists()
+
+
+def test_failure_is_not_written_over_a_run_that_another_process_goes_on_with(died):
+    with Claim.take(died.run.path):
+        assert _settle(died) is None
+        assert died.run.status().state == "running"
+
+
+def test_failure_that_cannot_be_written_is_told_all_the_same(died):
+    died.run.path.rename(died.run.path.with_name("gone"))
+    failure = _settle(died)
+    assert "exit code 3" in failure
+    assert "No such file" in failure
+
+
+def test_command_for_the_cpu_sees_no_gpus_and_does_not_load_torch():
+    code = (
+        "import sys; from experiments.train import slots; from scaling.config import RunConfig\n"
+        "assert set(slots(RunConfig())) == {''}; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_runs_that_take_all_threads_have_one_slot(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    sizes = {threads: len(slots(replace(RunConfig(), train=TrainConfig(num_threads=threads)))) for threads in (0, 1, 4)}
+    assert sizes == {0: 1, 1: 8, 4: 2}
+
+
+def test_failure_that_says_nothing_and_one_of_many_lines_are_shown(died, monkeypatch, capsys):
+    ended = [Event(died.run, "failed", ""), Event(died.run, "failed", "first\nlast\n\n")]
+    monkeypatch.setattr("experiments.train.run_all", lambda *_, **__: iter(ended))
+    assert execute([died.run], RunConfig()) == 2
+    shown = capsys.readouterr()
+    assert "last" in shown.out + shown.err
