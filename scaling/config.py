@@ -103,7 +103,7 @@ class OptimConfig:
     decay_share: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optim.lr", self.lr, "> 0")
+        _require(0 < self.lr < float("inf"), "optim.lr", self.lr, "> 0 and finite")
         _require(self.lr_reference_width >= 1, "optim.lr_reference_width", self.lr_reference_width, ">= 1")
         _require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "in [0, 1)")
         _require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "in [0, 1)")
@@ -132,7 +132,7 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         _require(self.unit in BUDGET_UNITS, "train.budget.unit", self.unit, f"one of {', '.join(BUDGET_UNITS)}")
-        _require(self.amount > 0, "train.budget.amount", self.amount, "> 0")
+        _require(0 < self.amount < float("inf"), "train.budget.amount", self.amount, "> 0 and finite")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Source: Satorras, Hoogeboom, Welling, "E(n) Equivariant Graph Neural Networks", 
 - a smooth cut-off on messages (Behler, J. Chem. Phys. 134, 074106 (2011), eq. 4), so that energies are continuous
   when a neighbour leaves the cut-off sphere;
 - sums over neighbours divided by the root of the mean degree and residual updates by the root of the depth, so that
-  deep stacks train; layer normalisation in their place trained slower (docs/decisions/0005).
+  deep stacks train; layer normalisation in their place trained no better (docs/decisions/0005).
 """
 
 import math

@@ -26,6 +26,7 @@ RUNS = {
     ],
     "stage 1, loader process": ["zero.stage=1", "data.num_workers=1"],
     "another seed": ["seed=1"],
+    "bf16": ["train.precision=bf16"],
     "direct": ["model.forces=direct"],
     "direct, stage 3, two ranks": ["model.forces=direct", "zero.stage=3", "launcher.ranks=2"],
 }
@@ -60,6 +61,11 @@ def test_losses_are_those_of_one_rank_and_one_micro_batch(losses, name):
 
 def test_stage_3_follows_stage_0_with_direct_forces(losses):
     assert losses["direct, stage 3, two ranks"] == pytest.approx(losses["direct"], rel=1e-5)
+
+
+def test_bf16_stays_within_three_percent_of_fp32(losses):
+    assert losses["bf16"] == pytest.approx(losses["reference"], rel=0.03)
+    assert losses["bf16"] != pytest.approx(losses["reference"], rel=1e-6), "the control: it did compute in bf16"
 
 
 def test_another_seed_gives_other_losses(losses):
