@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 def tiny_data(tmp_path_factory) -> Path:
     """EMT structures, enough that a quarter of them holds every element."""
     out = tmp_path_factory.mktemp("data") / "emt"
-    done = run_command("experiments.prepare", "source=emt", "source.num_structures=240", f"out={out}")
+    done = run_command("experiments.prepare", "source=emt", "source.num_structures=320", f"out={out}")
     assert done.returncode == 0, done.stderr
     return out
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
+from scaling.runs.store import BEST_WEIGHTS
 from scaling.training.engine import Engine
 
 KEPT = 2
-BEST = "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -109,21 +109,12 @@ class Checkpoints:
         self.engine.set_weights(load_file(self._best_path(step), device=str(self.engine.world.device)))
 
     def publish_best(self, step: int) -> None:
-        """Give the best weights their final name, `best.safetensors`."""
+        """Give the best weights their final name; `RunDir.tidy` then removes all else."""
         if self._is_first:
             temporary = self.directory / ".tmp-best"
             temporary.unlink(missing_ok=True)
             os.link(self._best_path(step), temporary)
-            os.replace(temporary, self.directory / BEST)
-
-    def clear(self) -> None:
-        """A run that is done needs only its best weights."""
-        if self._is_first:
-            for path in self.directory.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path)
-                elif path.name != BEST:
-                    path.unlink()
+            os.replace(temporary, self.directory / BEST_WEIGHTS)
 
     def _best_path(self, step: int) -> Path:
         return self.directory / f"best-{step:08d}.safetensors"

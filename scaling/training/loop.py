@@ -15,6 +15,7 @@ from scaling.data.sampler import EvaluationSampler, TrainSampler
 from scaling.errors import RunError
 from scaling.models import Graphs, build
 from scaling.models.counting import count_parameters, egnn_training_flops
+from scaling.runs.claim import still_mine
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
@@ -216,6 +217,8 @@ class Trainer:
             loss_sum=loss_sum,
             seconds=self._seconds(),
         )
+        if not still_mine(self.run_dir.path):
+            raise RunError(f"{self.run_dir.path} was taken over by another process while this one stood still")
         self.checkpoints.save(self.progress)
         self.started = time.monotonic()
 
@@ -233,7 +236,6 @@ class Trainer:
                 describe(self.config, self.task, outcome, self.parameters, self.flops_per_structure, self.world)
             )
             self._write_status(self.steps, state="done")
-            self.checkpoints.clear()
         self.world.barrier()
 
     def _baseline_test(self) -> Means:
