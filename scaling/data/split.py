@@ -69,7 +69,7 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
 
 
 def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
-    """Split the data and take the fraction of the training structures; strata are chemical systems.
+    """Split the data and take the fraction of the training structures; strata are formulas.
 
     Raises:
         ConfigError, DataError: if a set would be empty, or lack an element on which the run is judged.
@@ -79,9 +79,9 @@ def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
         raise ConfigError(
             f"data.test_share={data.test_share} leaves no test set, and {shards.path} names none: raise it"
         )
-    systems = np.unique(shards.composition(parts.train) > 0, axis=0, return_inverse=True)[1].ravel()
+    formulas = np.unique(shards.composition(parts.train), axis=0, return_inverse=True)[1].ravel()
     groups = shards.group[parts.train]
-    train = parts.train[nested_fraction(groups, data.fraction, seed=data.split_seed, strata=systems)]
+    train = parts.train[nested_fraction(groups, data.fraction, seed=data.split_seed, strata=formulas)]
     for judged in (parts.val, parts.test, *parts.apart.values()):
         _require_elements(shards, train, judged, fraction=data.fraction)
     return parts, train
@@ -116,7 +116,7 @@ def nested_fraction(
         groups: (S,) group id of each training structure.
         fraction: share of the S structures, in (0, 1].
         seed: another seed, another order.
-        strata: (S,) stratum of each structure, e.g. its chemical system; None: one for all.
+        strata: (S,) stratum of each structure, e.g. its formula; None: one for all.
 
     Returns:
         (S',) sorted positions in `groups`.
