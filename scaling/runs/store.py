@@ -19,6 +19,7 @@ from scaling.runs.record import RunResult
 STATES = ("waiting", "running", "done", "failed")
 #: All that a run which is done keeps in checkpoints/.
 BEST_WEIGHTS = "best.safetensors"
+LAST_WEIGHTS = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,9 @@ class RunDir:
 
     def tidy(self) -> None:
         """Finish what a run that is done was killed in; what cannot be removed is left to the next command."""
-        best = self.checkpoints / BEST_WEIGHTS
-        left_over = [path for path in self.checkpoints.glob("*") if path != best] if best.exists() else []
+        kept = {BEST_WEIGHTS, LAST_WEIGHTS}
+        has_best = (self.checkpoints / BEST_WEIGHTS).exists()
+        left_over = [path for path in self.checkpoints.glob("*") if path.name not in kept] if has_best else []
         if not left_over and self._written().state == "done":
             return
         with suppress(OSError):

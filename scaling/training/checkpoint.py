@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
-from scaling.runs.store import BEST_WEIGHTS
+from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
 from scaling.training.engine import Engine
 
 KEPT = 2
@@ -94,15 +94,11 @@ class Checkpoints:
 
     def save_best(self, step: int) -> None:
         """Keep the weights of this step for the test."""
-        weights = self.engine.weights()
-        if self._is_first:
-            final = self._best_path(step)
-            temporary = final.with_name(f".tmp-{final.name}")
-            with self._explained(final, temporary):
-                save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary)
-                sync_file(temporary)
-                os.replace(temporary, final)
-        self.engine.world.barrier()
+        self._save_weights(self._best_path(step))
+
+    def save_last(self) -> None:
+        """Keep the weights that training ended with."""
+        self._save_weights(self.directory / LAST_WEIGHTS)
 
     def load_best(self, step: int) -> None:
         """Put the weights that `save_best` kept into the engine's network."""
@@ -115,6 +111,16 @@ class Checkpoints:
             temporary.unlink(missing_ok=True)
             os.link(self._best_path(step), temporary)
             os.replace(temporary, self.directory / BEST_WEIGHTS)
+
+    def _save_weights(self, final: Path) -> None:
+        weights = self.engine.weights()
+        if self._is_first:
+            temporary = final.with_name(f".tmp-{final.name}")
+            with self._explained(final, temporary):
+                save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary)
+                sync_file(temporary)
+                os.replace(temporary, final)
+        self.engine.world.barrier()
 
     def _best_path(self, step: int) -> Path:
         return self.directory / f"best-{step:08d}.safetensors"

@@ -225,6 +225,7 @@ class Trainer:
     def _finish(self) -> None:
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
+        self.checkpoints.save_last()
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
         apart = {name: self.evaluate(structures) for name, structures in self.task.split.apart.items()}

@@ -53,7 +53,7 @@ def test_study_leaves_what_the_contract_says(undisturbed):
         run = config.parent
         names = {"config.yaml", "status.json", "metrics.jsonl", "result.json"}
         assert names <= {path.name for path in run.iterdir()}
-        assert [path.name for path in (run / "checkpoints").iterdir()] == ["best.safetensors"]
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
         assert json.loads((run / "status.json").read_text())["state"] == "done"
 
 
@@ -193,10 +193,19 @@ def test_mistake_is_one_line_and_leaves_nothing_behind(tiny_data, tmp_path, over
     assert not list((tmp_path).glob("studies/wrong/*/config.yaml"))
 
 
-def test_fraction_that_picks_no_group_fails_with_the_smallest_that_would(tiny_data, tmp_path):
-    done = run_command("experiments.train", "data.fraction=0.0001", "model.width=4", *where(tiny_data, tmp_path))
-    assert done.returncode == 1
-    assert "picks no group" in done.stderr + done.stdout
+def test_fraction_that_picks_no_group_is_refused_before_anything_runs(tiny_data, tmp_path):
+    grid = ["-m", "data.fraction=1.0,0.0001", "model.width=4"]
+    done = run_command("experiments.train", *grid, *where(tiny_data, tmp_path))
+    assert done.returncode == 2
+    assert "data.fraction=0.0001 picks no group" in done.stderr
+    assert "use at least" in done.stderr
+    assert not list(tmp_path.glob("tiny/*/config.yaml"))
+
+
+def test_cells_that_are_the_same_run_are_refused(tiny_data, tmp_path):
+    done = run_command("experiments.train", "-m", "zero.stage=0,1", *where(tiny_data, tmp_path))
+    assert done.returncode == 2
+    assert "are the same run" in done.stderr
 
 
 def test_study_whose_data_changed_is_refused(undisturbed, tiny_data, tmp_path):
