@@ -1,5 +1,6 @@
 """Checkpoints that are whole or not there: written aside, checksummed, renamed; a torn one is passed over."""
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
 from scaling.training.engine import Engine
 
 KEPT = 2
+#: Libraries tell of a full disk in words of their own; with less than this left it is full.
+FULL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,11 @@ class Checkpoints:
                 temporary.unlink(missing_ok=True)
             if not _is_write_failure(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
+            is_full = shutil.disk_usage(self.directory).free < FULL_BYTES
+            reason = os.strerror(errno.ENOSPC) if is_full else str(error).strip().splitlines()[0]
             raise RunError(
-                f"cannot write {final}: {reason} ({shutil.disk_usage(self.directory).free / 2**20:.0f} MiB free); the "
-                "checkpoints before it are whole: make room and give the same command again"
+                f"cannot write {final}: {reason}; the checkpoints before it are whole: make room and give the same "
+                "command again"
             ) from error
 
     def _seal(self, path: Path, progress: Progress) -> None:
