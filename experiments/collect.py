@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.command import command
-from scaling.runs.store import collect
+from scaling.runs.store import STATES, collect
 
 
 def write_table(table: pd.DataFrame, study_dir: Path) -> None:
@@ -26,7 +26,8 @@ def main() -> int:
     study_dir = parser.parse_args().study_dir
     table = collect(study_dir)
     write_table(table, study_dir)
-    counts = ", ".join(f"{count} {state}" for state, count in table["status"].value_counts().items())
+    found = table["status"].value_counts()
+    counts = ", ".join(f"{found[state]} {state}" for state in STATES if state in found)
     print(f"{study_dir / 'runs.parquet'}: {len(table)} runs, {counts}")
     return 0
 
