@@ -78,7 +78,7 @@ def test_collect_status_and_report(undisturbed):
     status = run_command("experiments.status", str(undisturbed), "--json")
     assert status.returncode == 0
     assert json.loads(status.stdout)["counts"] == {"waiting": 0, "running": 0, "done": 4, "failed": 0}
-    reported = run_command("analysis", "report", str(undisturbed), "--bootstrap", "50")
+    reported = run_command("analysis", "report", str(undisturbed), "--bootstrap", "100")
     assert reported.returncode == 0, reported.stderr
     assert (undisturbed / "report" / "index.html").stat().st_size > 1000
     assert (undisturbed / "report" / "fit.json").exists()
@@ -211,7 +211,9 @@ def test_cells_that_are_the_same_run_are_refused(tiny_data, tmp_path):
 def test_study_whose_data_changed_is_refused(undisturbed, tiny_data, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "tiny")
     other = tmp_path / "other"
-    made = run_command("experiments.prepare", "source=emt", "source.num_structures=80", "source.seed=1", f"out={other}")
+    made = run_command(
+        "experiments.prepare", "source=emt", "source.num_structures=640", "source.seed=1", f"out={other}"
+    )
     assert made.returncode == 0, made.stderr
     done = run_command("experiments.train", *GRID, *where(other, tmp_path))
     assert done.returncode == 4
