@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -80,29 +81,31 @@ def test_checkpoint_of_another_partition_is_refused(tmp_path):
         checkpoints(tmp_path, other).resume()
 
 
-@pytest.fixture
+@contextmanager
 def disk_that_is_full():
-    """No file may grow beyond 1 kB, as if the disk were full; writes fail with the system's own error."""
+    """No file may grow beyond 1 kB, as if the disk were full; writes fail with the system's own error.
+
+    The limit holds for the whole process, the test runner's own log too, so it must end inside the test.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
-    def fill() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
 
-    yield fill
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_full_disk_leaves_the_previous_checkpoint_whole_and_says_so(tmp_path, disk_that_is_full):
+def test_full_disk_leaves_the_previous_checkpoint_whole_and_says_so(tmp_path):
     one = engine(seed=1)
     kept = checkpoints(tmp_path, one)
     kept.save_best(10)
     kept.save(Progress(step=10, best_step=10, best_val_loss=1.0))
-    disk_that_is_full()
-    with pytest.raises(RunError, match=r"cannot write .*step-00000020.*before it are whole"):
-        kept.save(Progress(step=20))
-    with pytest.raises(RunError, match=r"cannot write .*best-00000020"):
-        kept.save_best(20)
+    with disk_that_is_full():
+        with pytest.raises(RunError, match=r"cannot write .*step-00000020.*before it are whole"):
+            kept.save(Progress(step=20))
+        with pytest.raises(RunError, match=r"cannot write .*best-00000020"):
+            kept.save_best(20)
     assert [path.name for path in sorted(kept.directory.iterdir())] == ["best-00000010.safetensors", "step-00000010"]
     assert checkpoints(tmp_path, engine(seed=2)).resume().step == 10
