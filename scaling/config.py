@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from scaling.errors import ConfigError
 
@@ -263,10 +264,16 @@ def validated(config: DictConfig) -> RunConfig:
 
 def read_config(path: Path) -> RunConfig:
     """Read a run's config.yaml."""
-    loaded = OmegaConf.load(path)
+    try:
+        loaded = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}; remove the run's directory") from error
     if not isinstance(loaded, DictConfig):
-        raise ConfigError(f"{path} is not a run configuration")
-    return validated(loaded)
+        raise ConfigError(f"{path} is not a run configuration; remove the run's directory")
+    try:
+        return validated(loaded)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -3,8 +3,13 @@
 import json
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from scaling.errors import RunError
+
+T = TypeVar("T")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -37,6 +42,19 @@ def write_new(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN and infinity are refused, since a missing number must not look like one."""
     write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, make: Callable[[Any], T], *, remedy: str) -> T:
+    """What `make` makes of a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        RunError: if it is damaged or holds something else; ends with the remedy.
+    """
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
 
 
 def sync_file(path: Path) -> None:

@@ -1,6 +1,5 @@
 """Runs are files: studies/NAME/RUN/{config.yaml, status.json, metrics.jsonl, result.json, checkpoints/}."""
 
-import json
 import shutil
 import time
 from contextlib import suppress
@@ -13,7 +12,7 @@ import pandas as pd
 from scaling.config import RunConfig, read_config, to_yaml
 from scaling.errors import RunError
 from scaling.runs.claim import Claim, as_holder, holder
-from scaling.runs.files import write_atomic, write_json
+from scaling.runs.files import read_json, write_atomic, write_json
 from scaling.runs.record import RunResult
 
 STATES = ("waiting", "running", "done", "failed")
@@ -86,10 +85,7 @@ class RunDir:
         Raises:
             RunError: if the file is not a whole result.
         """
-        try:
-            return RunResult(**json.loads(self.result_path.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise RunError(f"{self.result_path} is not a whole result ({error}); remove it to run again") from error
+        return read_json(self.result_path, lambda found: RunResult(**found), remedy="remove it to run again")
 
     def write_result(self, result: RunResult) -> None:
         """The last write of a run: it is done from here on.
@@ -119,7 +115,11 @@ class RunDir:
 
     def _written(self) -> Status:
         try:
-            return Status(**json.loads((self.path / "status.json").read_text()))
+            return read_json(
+                self.path / "status.json",
+                lambda found: Status(**found),
+                remedy="remove it: the run goes on all the same",
+            )
         except FileNotFoundError:
             return Status()
 

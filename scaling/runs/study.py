@@ -1,13 +1,12 @@
 """What the runs of a study have in common, written down when it is begun, so that unlike runs are never mixed."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from scaling.config import RunConfig, result_fields
 from scaling.errors import RunError
-from scaling.runs.files import write_json
+from scaling.runs.files import read_json, write_json
 
 #: What a study may vary besides the keys that its first grid swept.
 AXES = ("seed", "data.fraction", "model.name", "model.width", "model.depth")
@@ -27,7 +26,8 @@ def hold_together(study_dir: Path, configs: Sequence[RunConfig], data_digest: st
         fixed = {key: value for key, value in recipes[0].items() if key not in swept}
         write_json(path, {"axes": swept, "fixed": fixed})
         return
-    fixed = json.loads(path.read_text())["fixed"]
+    remedy = "remove it, and the next command writes what its runs have in common"
+    fixed = read_json(path, lambda found: dict(found["fixed"]), remedy=remedy)
     for recipe in recipes:
         for key, value in fixed.items():
             if recipe.get(key) != value:

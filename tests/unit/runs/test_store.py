@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, replace
 import pytest
 
 from scaling.config import LauncherConfig, RunConfig
-from scaling.errors import RunError
+from scaling.errors import RunError, ScalingError
 from scaling.runs.claim import TOKEN_VARIABLE, Claim
 from scaling.runs.record import RunResult
 from scaling.runs.store import RunDir
@@ -92,3 +92,20 @@ def test_tidy_writes_nothing_where_nothing_is_left_over(killed_at_the_end):
     before = {path: path.stat().st_mtime_ns for path in killed_at_the_end.path.iterdir()}
     killed_at_the_end.tidy()
     assert {path: path.stat().st_mtime_ns for path in killed_at_the_end.path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "remedy"),
+    [
+        ("status.json", '{"state": "run', r"status\.json is damaged .*remove it"),
+        ("status.json", "[]", r"status\.json is damaged .*remove it"),
+        ("result.json", "{}", r"result\.json is damaged .*remove it to run again"),
+        ("config.yaml", "seed: [", r"config\.yaml is damaged.*remove the run"),
+        ("config.yaml", "- 1", r"config\.yaml is not a run configuration"),
+        ("config.yaml", "model: {width: 0}", r"config\.yaml: model\.width=0 must be"),
+    ],
+)
+def test_damaged_file_of_a_run_is_named_with_the_way_out(run, file, content, remedy):
+    (run.path / file).write_text(content)
+    with pytest.raises(ScalingError, match=remedy):
+        run.row()

@@ -38,3 +38,10 @@ def test_keys_that_the_first_grid_swept_may_vary(tmp_path):
     rates = [replace(GRID[0], optim=replace(GRID[0].optim, lr=lr)) for lr in (0.01, 0.02)]
     hold_together(tmp_path / "s", rates, "digest")
     hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, lr=0.04))], "digest")
+
+
+def test_damaged_study_file_is_named_with_the_way_out(tmp_path):
+    hold_together(tmp_path / "s", GRID, "digest")
+    (tmp_path / "s" / "study.json").write_text('{"axes": ["se')
+    with pytest.raises(RunError, match=r"study\.json is damaged .*remove it"):
+        hold_together(tmp_path / "s", GRID, "digest")
