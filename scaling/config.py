@@ -178,13 +178,17 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class ZeroConfig:
-    """What is partitioned over the ranks (stage 0-3, DeepSpeed ZeRO) and whether layers are recomputed in backward."""
+    """What is partitioned over the ranks, and what is computed again in place of being kept.
+
+    stage: 0-3, DeepSpeed ZeRO. checkpointing: recompute every k-th layer in backward (1: every layer; 0: none).
+    """
 
     stage: int = field(default=0, metadata=LOGISTICS)
-    checkpointing: bool = field(default=False, metadata=LOGISTICS)
+    checkpointing: int = field(default=0, metadata=LOGISTICS)
 
     def __post_init__(self) -> None:
         _require(self.stage in (0, 1, 2, 3), "zero.stage", self.stage, "0, 1, 2 or 3")
+        _require(self.checkpointing >= 0, "zero.checkpointing", self.checkpointing, ">= 0 (0: no layer, 1: every one)")
 
 
 @dataclass(frozen=True)
@@ -226,11 +230,6 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")
-        if self.zero.stage == 3 and self.model.forces == "conservative":
-            raise ConfigError(
-                "zero.stage=3 with model.forces=conservative cannot be trained: forces by double backward need the "
-                "parameters that stage 3 has already released; use zero.stage=2, or model.forces=direct"
-            )
 
 
 def writable(schema: type) -> DictConfig:

@@ -19,7 +19,7 @@ def build(
     cutoff_ang: float,
     mean_degree: float,
     scale_ev: float,
-    checkpointing: bool = False,
+    checkpointing: int = 0,
 ) -> Potential:
     """The network of a run; the constants come from the run's own training structures."""
     trunk = TRUNKS[config.name](

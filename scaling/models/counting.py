@@ -29,20 +29,21 @@ def count_parameters(model: Potential) -> ParameterCount:
 
 
 def egnn_training_flops(config: ModelConfig, *, num_atoms: float, num_edges: float) -> float:
-    """FLOPs of all matrix products of one training step (forward and backward) on a graph of this size.
+    """FLOPs of all products of matrices of one training step (forward and backward) on a graph of this size.
 
     A product of (n, a) by (a, b) counts 2 n a b. With direct forces each is computed three times (output, gradient of
-    the input, gradient of the weight); with conservative forces six times, since forward and the force's own backward
-    pass are both differentiated. The exceptions are spelled out; elementwise work is not counted.
+    the input, gradient of the weight). With conservative forces eight times: forward and backward for the forces, then
+    values and tangents forward, and two products backward for each (`scaling/models/forces.py`). What differs is
+    spelled out; layers recomputed for want of memory, products with vectors and elementwise work are not counted.
     """
     F, R, L = config.width, config.num_radial, config.depth
     N, E = 2.0 * num_atoms, 2.0 * num_edges
-    atoms_first, radial, message = N * F * 3 * F, E * R * F, E * F * F
-    aggregate, update, move = N * F * F, N * F * F, E * F
-    energy_head = N * F * F + N * F
+    # One layer: what atoms give, features of edges (recomputed in backward, not differentiated), second layer, update.
+    atoms, second, update = N * F * 3 * F, E * F * F, 2 * N * F * F
+    features, moved = E * R * F, (L - 1) * E * F
+    hidden, out = N * F * F, N * F
     if config.forces == "direct":
-        layers = L * (3 * (atoms_first + message + aggregate + update) + 2 * radial) + 3 * (L - 1) * move
-        force_head = 3 * (N * F * 2 * F + E * F) + 2 * radial
-        return layers + 3 * energy_head + force_head
-    layers = 6 * L * (radial + message + aggregate + update) + 6 * (L - 1) * (move + atoms_first) + 3 * atoms_first
-    return layers + 6 * N * F * F + 5 * N * F
+        force_head = 3 * N * F * 2 * F + 3 * features
+        return L * (3 * (atoms + second + update) + 3 * features) + 4 * moved + 3 * (hidden + out) + force_head
+    layers = L * (8 * (atoms + second + update) + 9 * features) + 11 * moved - atoms
+    return layers + 8 * (hidden + out)

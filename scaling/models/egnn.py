@@ -1,6 +1,7 @@
 """EGNN with periodic images: E(n)-equivariant message passing on relative vectors alone.
 
-Shape suffixes: N atoms, E edges, F features (width), R radial functions, 3 Cartesian.
+Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, E edges, F features (width), R radial
+functions, 3 Cartesian.
 
 Source: Satorras, Hoogeboom, Welling, "E(n) Equivariant Graph Neural Networks", ICML 2021, eqs. 3-6, with
 - edge vectors r_ij = x_j + S cell - x_i, so that periodic images are distinct neighbours;
@@ -16,11 +17,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from scaling.models.geometry import EdgeGeometry, RadialBasis
-from scaling.models.linear import AFTER_SILU, linear
+from scaling.models.linear import AFTER_SILU, Embedding, Linear
+from scaling.models.messages import Edges, MessageNet, silu
 
 
 class EGNNLayer(nn.Module):
@@ -45,31 +46,44 @@ class EGNNLayer(nn.Module):
         super().__init__()
         self.residual_scale = residual_scale
         self.aggregation_scale = aggregation_scale
-        self.atom_in = linear(width, 3 * width)  # W_1 h_i | W_2 h_j | the h part of phi_h
-        self.radial_in = linear(num_radial, width, gain=math.sqrt(num_radial), bias=False)
-        self.moved_in = None if first else nn.Parameter(torch.randn(width))
-        self.message_out = linear(width, width, gain=AFTER_SILU)
-        self.move = linear(width, 1, gain=0.1, bias=False) if moves_positions else None
-        self.aggregate_in = linear(width, width, gain=AFTER_SILU, bias=False)
-        self.update_out = linear(width, width, gain=AFTER_SILU)
-
-    def forward(self, h_NF: Tensor, u_N3: Tensor, geometry: EdgeGeometry) -> tuple[Tensor, Tensor]:
-        """Returns the new features (N, F) and displacements (N, 3)."""
-        width = h_NF.shape[1]
-        dst_NF, src_NF, own_NF = self.atom_in(h_NF).split(width, dim=1)
-        edge_EF = (
-            self.radial_in(geometry.radial_ER)
-            + dst_NF.index_select(0, geometry.dst_E)
-            + src_NF.index_select(0, geometry.src_E)
+        self.first = first
+        self.atom_in = Linear(width, 3 * width)  # W_1 h_i | W_2 h_j | the h part of phi_h
+        self.messages = MessageNet(
+            width,
+            num_radial + (not first),
+            second=True,
+            sums=True,
+            move_gain=0.1 if moves_positions else None,
         )
-        if self.moved_in is not None:
-            edge_EF = edge_EF + geometry.moved_square_distance(u_N3) * self.moved_in
-        message_EF = F.silu(self.message_out(F.silu(edge_EF))) * geometry.envelope_E1
-        aggregate_NF = geometry.sum_to_dst(message_EF) * self.aggregation_scale
-        if self.move is not None:
-            u_N3 = u_N3 + geometry.sum_to_dst(self.move(message_EF) * geometry.unit_E3) * self.aggregation_scale
-        update_NF = self.update_out(F.silu(own_NF + self.aggregate_in(aggregate_NF)))
-        return h_NF + self.residual_scale * update_NF, u_N3
+        self.aggregate_in = Linear(width, width, gain=AFTER_SILU, bias=False)
+        self.update_out = Linear(width, width, gain=AFTER_SILU)
+
+    def forward(self, h_KNF: Tensor, u_KN3: Tensor, geometry: EdgeGeometry) -> tuple[Tensor, Tensor]:
+        """Returns the new features (K, N, F) and displacements (K, N, 3)."""
+        width = h_KNF.shape[2]
+        atom_KNF = self.atom_in(h_KNF)
+        moved_KE = None if self.first else geometry.moved_square_distance(u_KN3)
+        sum_KNF, move_KN3 = self.messages(
+            ends(atom_KNF[..., : 2 * width]),
+            geometry.radial_KRE,
+            moved_KE,
+            geometry.envelope_KE,
+            geometry.unit_KE3,
+            geometry.edges,
+        )
+        if move_KN3 is not None:
+            u_KN3 = u_KN3 + move_KN3 * self.aggregation_scale
+        own_KNF = atom_KNF[..., 2 * width :]
+        update_KNF = self.update_out(silu(own_KNF + self.aggregate_in(sum_KNF * self.aggregation_scale)))
+        return h_KNF + self.residual_scale * update_KNF, u_KN3
+
+
+def ends(both_KNF: Tensor) -> Tensor:
+    """From what each atom gives as destination and as source, side by side, to all of the one, then all of the other.
+
+    Returns (K, 2 N, F) of (K, N, 2 F).
+    """
+    return both_KNF.unflatten(2, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class EGNN(nn.Module):
@@ -78,7 +92,7 @@ class EGNN(nn.Module):
     Args:
         num_elements: rows of the embedding. width: F. depth: layers. num_radial: R. cutoff_ang: neighbour radius.
         mean_degree: mean number of neighbours in the training set; sums over neighbours are divided by its root.
-        checkpointing: recompute each layer in backward instead of keeping its activations.
+        checkpointing: recompute every k-th layer in backward instead of keeping its activations; 0: none.
     """
 
     def __init__(
@@ -90,12 +104,12 @@ class EGNN(nn.Module):
         num_radial: int,
         cutoff_ang: float,
         mean_degree: float,
-        checkpointing: bool = False,
+        checkpointing: int = 0,
     ) -> None:
         super().__init__()
         self.checkpointing = checkpointing
         self.basis = RadialBasis(num_radial, cutoff_ang)
-        self.embedding = nn.Embedding(num_elements, width)
+        self.embedding = Embedding(num_elements, width)
         self.layers = nn.ModuleList(
             EGNNLayer(
                 width,
@@ -108,19 +122,21 @@ class EGNN(nn.Module):
             for i in range(depth)
         )
 
-    def forward(self, element_N: Tensor, r_E3: Tensor, src_E: Tensor, dst_E: Tensor) -> tuple[Tensor, EdgeGeometry]:
-        """Returns the features (N, F) and the edges' geometry.
+    def forward(self, element_N: Tensor, r_KE3: Tensor, edges: Edges) -> tuple[Tensor, EdgeGeometry]:
+        """Returns the features (K, N, F) and the edges' geometry.
 
         Args:
-            element_N: index of each atom's element. r_E3: vectors from destination to source, angstrom.
-            src_E, dst_E: atoms of each edge, sorted by destination.
+            element_N: index of each atom's element. r_KE3: vectors from destination to source, angstrom, and their
+                tangents if K = 2.
         """
-        geometry = EdgeGeometry.of(r_E3, src_E, dst_E, num_atoms=len(element_N), basis=self.basis)
-        h_NF = self.embedding(element_N)
-        u_N3 = r_E3.new_zeros(len(element_N), 3)
-        for layer in self.layers:
-            if self.checkpointing and torch.is_grad_enabled():
-                h_NF, u_N3 = checkpoint(layer, h_NF, u_N3, geometry, use_reentrant=False)
+        geometry = EdgeGeometry.of(r_KE3, edges, self.basis)
+        h_KNF = self.embedding(element_N)[None]
+        if len(r_KE3) == 2:
+            h_KNF = torch.cat([h_KNF, torch.zeros_like(h_KNF)])
+        u_KN3 = r_KE3.new_zeros(len(r_KE3), len(element_N), 3)
+        for i, layer in enumerate(self.layers):
+            if self.checkpointing and i % self.checkpointing == 0 and torch.is_grad_enabled():
+                h_KNF, u_KN3 = checkpoint(layer, h_KNF, u_KN3, geometry, use_reentrant=False)
             else:
-                h_NF, u_N3 = layer(h_NF, u_N3, geometry)
-        return h_NF, geometry
+                h_KNF, u_KN3 = layer(h_KNF, u_KN3, geometry)
+        return h_KNF, geometry

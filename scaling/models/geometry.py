@@ -1,6 +1,7 @@
-"""What a layer may know of an edge: its length, its direction, and sums over an atom's edges.
+"""What a layer may know of an edge: its length and its direction.
 
-Shape suffixes: N atoms, E edges, F features, R radial functions, 3 Cartesian.
+Shape suffixes: K 1 (values) or 2 (values and their tangents: derivatives along a direction of the positions), N atoms,
+E edges, R radial functions, 3 Cartesian.
 """
 
 import math
@@ -11,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from scaling.models.messages import Edges
+
 
 class RadialBasis(nn.Module):
     """Gaussians of the edge length times the envelope, and the envelope itself; all are zero at the cut-off.
+
+    g f, g = exp(-z^2 / 2), z = w (d - c);  f = (1 + cos(pi d / d_cut)) / 2
 
     Source: Schuett et al., "SchNet", J. Chem. Phys. 148, 241722 (2018), eq. 6; envelope: Behler, J. Chem. Phys. 134,
     074106 (2011), eq. 4.
@@ -28,92 +33,79 @@ class RadialBasis(nn.Module):
         self.inverse_width = float(1 / (centres_R[1] - centres_R[0]))
         self.register_buffer("centres_R", centres_R, persistent=False)
 
-    def forward(self, length_E1: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the basis (E, R) and the envelope (E, 1)."""
-        angle_E1 = length_E1 * (math.pi / self.cutoff_ang)
-        radial_ER = _GaussianTimesEnvelope.apply(length_E1, self.centres_R, self.inverse_width, self.cutoff_ang)
-        return radial_ER, 0.5 + 0.5 * torch.cos(angle_E1)
+    def forward(self, length_E: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the basis (R, E) and the envelope (E,)."""
+        return _Basis.apply(self, length_E)  # type: ignore[no-any-return]
+
+    def values_and_slopes(self, length_E: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The basis (R, E), the envelope (E,), and their derivatives with respect to the length."""
+        k, w = math.pi / self.cutoff_ang, self.inverse_width
+        z_RE = (length_E - self.centres_R[:, None]) * w
+        gauss_RE = torch.exp(z_RE * z_RE * -0.5)
+        f_E = 0.5 + 0.5 * torch.cos(length_E * k)
+        df_E = torch.sin(length_E * k) * (-0.5 * k)
+        return gauss_RE * f_E, f_E, gauss_RE * (df_E - z_RE * (f_E * w)), df_E
 
 
-class _GaussianTimesEnvelope(torch.autograd.Function):
-    """g(d) f(d) with analytic derivatives: forces differentiate it twice, which autograd does four times slower.
-
-    g = exp(-z^2 / 2), z = w (d - c); f = (1 + cos(pi d / d_cut)) / 2.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, length_E1: Tensor, centres_R: Tensor, w: float, cutoff: float) -> Tensor:
-        z_ER = (length_E1 - centres_R) * w
-        gauss_ER = torch.exp(z_ER * z_ER * -0.5)
-        ctx.save_for_backward(length_E1, z_ER, gauss_ER)
-        ctx.w, ctx.k = w, math.pi / cutoff
-        return gauss_ER * (0.5 + 0.5 * torch.cos(length_E1 * ctx.k))
+class _Basis(torch.autograd.Function):
+    """The analytic derivative, in a few steps where autograd takes many."""
 
     @staticmethod
-    def backward(ctx: Any, grad_ER: Tensor) -> Any:
-        return _GaussianTimesEnvelopeSlope.apply(grad_ER, *ctx.saved_tensors, ctx.w, ctx.k), None, None, None
-
-
-class _GaussianTimesEnvelopeSlope(torch.autograd.Function):
-    """The gradient with respect to d, itself differentiable with respect to d and the incoming gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, grad_ER: Tensor, length_E1: Tensor, z_ER: Tensor, gauss_ER: Tensor, w: float, k: float
-    ) -> Tensor:
-        f_E1 = 0.5 + 0.5 * torch.cos(length_E1 * k)
-        df_E1 = torch.sin(length_E1 * k) * (-0.5 * k)
-        slope_ER = gauss_ER * (df_E1 - z_ER * (f_E1 * w))  # g f' + g' f
-        ctx.save_for_backward(grad_ER, z_ER, gauss_ER, slope_ER, f_E1, df_E1)
-        ctx.w, ctx.k = w, k
-        return (grad_ER * slope_ER).sum(dim=1, keepdim=True)
+    def forward(ctx: Any, basis: RadialBasis, length_E: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        radial_RE, envelope_E, *slopes = basis.values_and_slopes(length_E)
+        ctx.save_for_backward(*slopes)
+        return radial_RE, envelope_E
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_E1: Tensor) -> Any:
-        grad_ER, z_ER, gauss_ER, slope_ER, f_E1, df_E1 = ctx.saved_tensors
-        w, k = ctx.w, ctx.k
-        constant_E1 = (0.5 - f_E1) * k**2 - f_E1 * w**2  # f'' - w^2 f
-        bend_ER = gauss_ER * (constant_E1 + z_ER * (z_ER * (f_E1 * w**2) - df_E1 * (2 * w)))  # g f'' + 2 g' f' + g'' f
-        return grad_E1 * slope_ER, grad_E1 * (grad_ER * bend_ER).sum(dim=1, keepdim=True), None, None, None, None
-
-
-def at_least_fp32(value: Tensor) -> Tensor:
-    """Under autocast, energies and forces are still summed in fp32."""
-    return value.to(torch.promote_types(value.dtype, torch.float32))
+    def backward(ctx: Any, radial_grad_RE: Tensor, envelope_grad_E: Tensor) -> Any:  # type: ignore[override]
+        slope_RE, envelope_slope_E = ctx.saved_tensors
+        return None, (radial_grad_RE * slope_RE).sum(dim=0) + envelope_grad_E * envelope_slope_E
 
 
 @dataclass(frozen=True)
 class EdgeGeometry:
-    """The edges of a batch of graphs, sorted by destination.
+    """The geometry of a batch of graphs.
 
-    r_E3: vectors from destination to source, angstrom. unit_E3: their directions. length_E1: their lengths.
+    r_KE3: vectors from destination to source, angstrom. unit_KE3: their directions. radial_KRE, envelope_KE: functions
+    of their lengths.
     """
 
-    src_E: Tensor
-    dst_E: Tensor
-    num_atoms: int
+    edges: Edges
     cutoff_ang: float
-    r_E3: Tensor
-    unit_E3: Tensor
-    length_E1: Tensor
-    radial_ER: Tensor
-    envelope_E1: Tensor
+    r_KE3: Tensor
+    unit_KE3: Tensor
+    radial_KRE: Tensor
+    envelope_KE: Tensor
 
     @classmethod
-    def of(cls, r_E3: Tensor, src_E: Tensor, dst_E: Tensor, *, num_atoms: int, basis: RadialBasis) -> "EdgeGeometry":
-        """Compute lengths, directions and radial functions once for all layers."""
-        length_E1 = r_E3.square().sum(dim=1, keepdim=True).sqrt()
-        radial_ER, envelope_E1 = basis(length_E1)
-        unit_E3 = r_E3 / length_E1
-        return cls(src_E, dst_E, num_atoms, basis.cutoff_ang, r_E3, unit_E3, length_E1, radial_ER, envelope_E1)
+    def of(cls, r_KE3: Tensor, edges: Edges, basis: RadialBasis) -> "EdgeGeometry":
+        """Compute directions and radial functions once for all layers."""
+        r_E3 = r_KE3[0]
+        length_E = r_E3.square().sum(dim=1).sqrt()
+        unit_E3 = r_E3 / length_E[:, None]
+        if len(r_KE3) == 1:
+            radial_RE, envelope_E = basis(length_E)
+            made = unit_E3[None], radial_RE[None], envelope_E[None]
+            return cls(edges, basis.cutoff_ang, r_KE3, *made)
+        dr_E3 = r_KE3[1]
+        dlength_E = (unit_E3 * dr_E3).sum(dim=1)
+        dunit_E3 = (dr_E3 - unit_E3 * dlength_E[:, None]) / length_E[:, None]
+        radial_RE, envelope_E, radial_slope_RE, envelope_slope_E = basis.values_and_slopes(length_E)
+        return cls(
+            edges,
+            basis.cutoff_ang,
+            r_KE3,
+            torch.stack([unit_E3, dunit_E3]),
+            torch.stack([radial_RE, radial_slope_RE * dlength_E]),
+            torch.stack([envelope_E, envelope_slope_E * dlength_E]),
+        )
 
-    def sum_to_dst(self, value_EF: Tensor) -> Tensor:
-        """Sum edge values (E, F) over each atom's incoming edges, (N, F)."""
-        return value_EF.new_zeros(self.num_atoms, value_EF.shape[1]).index_add(0, self.dst_E, value_EF)
-
-    def moved_square_distance(self, u_N3: Tensor) -> Tensor:
-        """(E, 1): how much the squared edge length has changed through the displacements u (N, 3), over cutoff^2."""
-        du_E3 = u_N3.index_select(0, self.src_E) - u_N3.index_select(0, self.dst_E)
-        change_E1 = (du_E3 * (2 * self.r_E3 + du_E3)).sum(dim=1, keepdim=True)
-        return change_E1 / self.cutoff_ang**2
+    def moved_square_distance(self, u_KN3: Tensor) -> Tensor:
+        """(K, E): how much the squared edge length has changed through displacements u (K, N, 3), over cutoff^2."""
+        du_KE3 = u_KN3.index_select(1, self.edges.src_E) - u_KN3.index_select(1, self.edges.dst_E)
+        du_E3, r_E3 = du_KE3[0], self.r_KE3[0]
+        change = [(du_E3 * (2 * r_E3 + du_E3)).sum(dim=1)]
+        if len(du_KE3) == 2:
+            change.append(2 * (du_KE3[1] * (r_E3 + du_E3) + du_E3 * self.r_KE3[1]).sum(dim=1))
+        return torch.stack(change) / self.cutoff_ang**2

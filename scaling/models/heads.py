@@ -1,12 +1,15 @@
-"""From atom features to energies and forces. Shape suffixes: N atoms, E edges, G graphs, F features, 3 Cartesian."""
+"""From atom features to energies and forces.
 
-import math
+Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, G graphs, F features, 3 Cartesian.
+"""
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from scaling.models.geometry import EdgeGeometry, at_least_fp32
-from scaling.models.linear import linear
+from scaling.models.egnn import ends
+from scaling.models.geometry import EdgeGeometry
+from scaling.models.linear import Linear
+from scaling.models.messages import MessageNet, silu
 
 #: Predictions begin below the size of the labels, so that the first steps need not unlearn them.
 OUTPUT = 0.3
@@ -17,13 +20,14 @@ class EnergyHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.hidden = linear(width, width)
-        self.out = linear(width, 1, gain=OUTPUT, bias=False)
+        self.hidden = Linear(width, width)
+        self.out = Linear(width, 1, gain=OUTPUT, bias=False)
 
-    def forward(self, h_NF: Tensor, graph_N: Tensor, num_graphs: int) -> Tensor:
-        """Returns (G,); graph_N: the graph of each atom."""
-        energy_N = at_least_fp32(self.out(F.silu(self.hidden(h_NF))).squeeze(1))
-        return energy_N.new_zeros(num_graphs).index_add(0, graph_N, energy_N)
+    def forward(self, h_KNF: Tensor, graph_N: Tensor, num_graphs: int) -> Tensor:
+        """Returns (K, G), summed in fp32 at least; graph_N: the graph of each atom."""
+        energy_KN = self.out(silu(self.hidden(h_KNF))).squeeze(2)
+        energy_KN = energy_KN.to(torch.promote_types(energy_KN.dtype, torch.float32))
+        return energy_KN.new_zeros(len(h_KNF), num_graphs).index_add(1, graph_N, energy_KN)
 
 
 class DirectForceHead(nn.Module):
@@ -34,17 +38,11 @@ class DirectForceHead(nn.Module):
 
     def __init__(self, width: int, num_radial: int) -> None:
         super().__init__()
-        self.atom_in = linear(width, 2 * width)
-        self.radial_in = linear(num_radial, width, gain=math.sqrt(num_radial), bias=False)
-        self.out = linear(width, 1, gain=OUTPUT, bias=False)
+        self.atom_in = Linear(width, 2 * width)
+        self.pulls = MessageNet(width, num_radial, second=False, sums=False, move_gain=OUTPUT)
 
-    def forward(self, h_NF: Tensor, geometry: EdgeGeometry) -> Tensor:
-        """Returns (N, 3)."""
-        dst_NF, src_NF = self.atom_in(h_NF).chunk(2, dim=1)
-        edge_EF = (
-            self.radial_in(geometry.radial_ER)
-            + dst_NF.index_select(0, geometry.dst_E)
-            + src_NF.index_select(0, geometry.src_E)
-        )
-        pull_E1 = self.out(F.silu(edge_EF)) * geometry.envelope_E1
-        return geometry.sum_to_dst(at_least_fp32(pull_E1 * geometry.unit_E3))
+    def forward(self, h_KNF: Tensor, geometry: EdgeGeometry) -> Tensor:
+        """Returns (K, N, 3)."""
+        g = geometry
+        ends_KMF = ends(self.atom_in(h_KNF))
+        return self.pulls(ends_KMF, g.radial_KRE, None, g.envelope_KE, g.unit_KE3, g.edges)[1]  # type: ignore[no-any-return]

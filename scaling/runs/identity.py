@@ -6,7 +6,7 @@ import json
 from scaling.config import RunConfig, result_fields
 
 #: Raised when the code changes what an unchanged configuration computes, so that old runs are not taken for new ones.
-COMPUTATION_VERSION = 1
+COMPUTATION_VERSION = 2
 
 
 def run_id(config: RunConfig, data_digest: str) -> str:

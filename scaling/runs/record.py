@@ -51,7 +51,7 @@ class RunResult:
     peak_memory_bytes: int
     world_size: int
     zero_stage: int
-    checkpointing: bool
+    checkpointing: int
     precision: str
     device: str
     data_digest: str

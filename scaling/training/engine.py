@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -25,6 +25,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from deepspeed.utils import safe_get_full_grad
 
 from scaling.config import OptimConfig, ZeroConfig
+from scaling.models import Graphs, Potential
 
 # Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -71,6 +72,15 @@ class World:
             dist.barrier()
 
 
+@contextmanager
+def construction(zero: ZeroConfig) -> Iterator[None]:
+    """Where a network is built: at ZeRO stage 3 each parameter is partitioned as soon as it is there."""
+    with deepspeed.zero.Init(
+        enabled=zero.stage == 3, config_dict_or_path=_deepspeed_config(OptimConfig(), zero, "fp32")
+    ):
+        yield
+
+
 class Engine:
     """A network, its optimiser and their partition over the ranks.
 
@@ -78,10 +88,11 @@ class Engine:
     step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's size.
     """
 
-    def __init__(self, model: nn.Module, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World) -> None:
+    def __init__(self, model: Potential, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World) -> None:
         self.world = world
         self.zero_stage = zero.stage
         self._max_grad_norm = optim.max_grad_norm
+        self._autocast = precision == "bf16"
         optimizer = torch.optim.AdamW(
             model.to(world.device).parameters(),
             lr=optim.lr,
@@ -92,15 +103,24 @@ class Engine:
         self._deepspeed, self._optimizer, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizer, config=_deepspeed_config(optim, zero, precision)
         )
-        self.module: nn.Module = self._deepspeed.module
+        self.module: Potential = self._deepspeed.module
 
-    def forward(self, *inputs: Any) -> Any:
-        """Run the network; DeepSpeed sees the inputs."""
-        return self._deepspeed(*inputs)
+    def forward(self, graphs: Graphs) -> tuple[Tensor, ...]:
+        """Energies and forces to compute a loss from."""
+        if not self.module.is_conservative:
+            return self._deepspeed(graphs)  # type: ignore[no-any-return]
+        # No parameter's gradient follows from this pass, so DeepSpeed's own forward must not see it.
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._autocast):
+            outputs = self.module(graphs)
+        self._differentiated = graphs, tuple(output.requires_grad_() for output in outputs)
+        return self._differentiated[1]
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Add a loss's gradient to the step's; `is_last` tells that `step` follows."""
+        """Add the gradient of a loss of the last `forward` to the step's; `is_last` tells that `step` follows."""
         self._deepspeed.set_gradient_accumulation_boundary(is_last)
+        if self.module.is_conservative:
+            graphs, outputs = self._differentiated
+            (loss,) = self._deepspeed(graphs, torch.autograd.grad(loss, outputs))
         # DeepSpeed averages over the ranks; our losses are already shares of the whole batch's.
         self._deepspeed.backward(loss * self.world.size)
 

@@ -20,7 +20,7 @@ from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.checkpoint import Checkpoints
-from scaling.training.engine import Engine, World
+from scaling.training.engine import Engine, World, construction
 from scaling.training.metrics import Errors, Means, MetricsLog
 from scaling.training.result import Outcome, describe
 from scaling.training.schedule import learning_rate, num_steps
@@ -59,14 +59,15 @@ class Trainer:
         if expected != run.run_id:
             raise RunError(f"{run.path} no longer is what it was staged as ({expected}): its data changed meanwhile")
         torch.manual_seed(config.seed)
-        model = build(
-            config.model,
-            num_elements=len(task.shards.manifest.elements),
-            cutoff_ang=config.data.cutoff_ang,
-            mean_degree=task.baseline.mean_degree,
-            scale_ev=task.train_scale.force_scale,
-            checkpointing=config.zero.checkpointing,
-        )
+        with construction(config.zero):
+            model = build(
+                config.model,
+                num_elements=len(task.shards.manifest.elements),
+                cutoff_ang=config.data.cutoff_ang,
+                mean_degree=task.baseline.mean_degree,
+                scale_ev=task.train_scale.force_scale,
+                checkpointing=config.zero.checkpointing,
+            )
         self.parameters = count_parameters(model)
         self.engine = Engine(model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world)
         edges = self.task.edges[task.train]

@@ -22,11 +22,12 @@ RUNS = {
     "two ranks": ["launcher.ranks=2"],
     "micro-batches": ["train.max_edges=300"],
     "both, stage 2, checkpointing": [
-        *["launcher.ranks=2", "train.max_edges=300", "zero.stage=2", "zero.checkpointing=true"],
+        *["launcher.ranks=2", "train.max_edges=300", "zero.stage=2", "zero.checkpointing=1"],
     ],
     "stage 1, loader process": ["zero.stage=1", "data.num_workers=1"],
     "another seed": ["seed=1"],
     "bf16": ["train.precision=bf16"],
+    "stage 3, two ranks": ["zero.stage=3", "launcher.ranks=2", "zero.checkpointing=2", "train.max_edges=300"],
     "direct": ["model.forces=direct"],
     "direct, stage 3, two ranks": ["model.forces=direct", "zero.stage=3", "launcher.ranks=2"],
 }
@@ -53,7 +54,8 @@ def _losses(run) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    "name", ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process"]
+    "name",
+    ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process", "stage 3, two ranks"],
 )
 def test_losses_are_those_of_one_rank_and_one_micro_batch(losses, name):
     assert losses[name] == pytest.approx(losses["reference"], rel=1e-5)
