@@ -176,6 +176,8 @@ def _attempt(run: RunDir) -> str | None:
         if run.status().state == "done":
             return ""
         failure = _compute(run)
+        if failure and claim.is_mine() and run.status().state == "done":
+            return ""  # a rank stumbled on its way out
         if not failure and not run.result_path.exists():
             failure = f"ended without a result; see {run.path / 'log.txt'}"
         if failure and not claim.is_mine():

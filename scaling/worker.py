@@ -56,7 +56,9 @@ def work(run: RunDir) -> None:
     from scaling.training.engine import World
     from scaling.training.loop import train
 
-    train(run.config(), run, World.join())
+    world = World.join()
+    train(run.config(), run, world)
+    world.leave()
 
 
 def die_with_parent(sign: signal.Signals) -> None:

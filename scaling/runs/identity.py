@@ -2,11 +2,17 @@
 
 import hashlib
 import json
+from typing import Any
 
 from scaling.config import RunConfig, result_fields
 
 #: Raised when the code changes what an unchanged configuration computes, so that old runs are not taken for new ones.
 COMPUTATION_VERSION = 2
+
+
+def computation(config: RunConfig, data_digest: str) -> dict[str, Any]:
+    """All that decides what a run computes."""
+    return {"version": COMPUTATION_VERSION, "data_digest": data_digest, **result_fields(config)}
 
 
 def run_id(config: RunConfig, data_digest: str) -> str:
@@ -16,7 +22,7 @@ def run_id(config: RunConfig, data_digest: str) -> str:
         config: the run; paths, launcher, ZeRO stage and micro-batches do not enter.
         data_digest: content digest of the prepared data.
     """
-    computed = {"version": COMPUTATION_VERSION, "data_digest": data_digest, **result_fields(config)}
-    digest = hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()[:10]
+    computed = json.dumps(computation(config, data_digest), sort_keys=True)
+    digest = hashlib.sha256(computed.encode()).hexdigest()[:10]
     model = config.model
     return f"{model.name}-w{model.width}-d{model.depth}-f{config.data.fraction:g}-s{config.seed}-{digest}"

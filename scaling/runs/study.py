@@ -18,7 +18,7 @@ def hold_together(study_dir: Path, configs: Sequence[RunConfig], data_digest: st
     Raises:
         RunError: naming what differs: the data, or a setting that the study keeps fixed.
     """
-    recipes = [{**_flat(result_fields(config)), "data_digest": data_digest} for config in configs]
+    recipes = [{**flat(result_fields(config)), "data_digest": data_digest} for config in configs]
     swept = sorted({key for recipe in recipes for key in recipe if recipe[key] != recipes[0].get(key)} | set(AXES))
     path = study_dir / "study.json"
     if not path.exists():
@@ -38,8 +38,9 @@ def hold_together(study_dir: Path, configs: Sequence[RunConfig], data_digest: st
                 )
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one, its keys joined by dots."""
+    joined: dict[str, Any] = {}
     for key, value in nested.items():
-        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
+        joined.update(flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return joined

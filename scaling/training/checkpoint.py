@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
 from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
+from scaling.runs.study import flat
 from scaling.training.engine import Engine
 
 KEPT = 2
@@ -41,10 +43,10 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run, in its `checkpoints/` directory."""
 
-    def __init__(self, directory: Path, engine: Engine, *, run_id: str) -> None:
+    def __init__(self, directory: Path, engine: Engine, computation: dict[str, Any]) -> None:
         self.directory = directory
         self.engine = engine
-        self.run_id = run_id
+        self.computation = flat(computation)
         self._is_first = engine.world.rank == 0
         if self._is_first:
             directory.mkdir(exist_ok=True)
@@ -79,21 +81,41 @@ class Checkpoints:
         """Load the newest whole checkpoint into the engine, or begin at the beginning.
 
         Raises:
-            RunError: if a checkpoint was written by another number of ranks or ZeRO stage.
+            RunError: if a checkpoint is of another computation, or of another ZeRO stage.
         """
         for path in sorted(self.directory.glob("step-*"), reverse=True):
             seal = _read_seal(path)
             if seal is None:
                 continue
-            here = self._partition()
-            if seal["partition"] != here:
-                raise RunError(
-                    f"{path} was written with {seal['partition']}, now it is {here}: go on as before, or remove "
-                    f"{self.directory} to begin again"
-                )
-            self.engine.load(path)
+            self._refuse_unlike(path, seal)
+            if seal["partition"] == self._partition():
+                self.engine.load(path)
+            else:
+                self._load_by_other_ranks(path)
             return Progress(**seal["progress"])
         return Progress()
+
+    def _refuse_unlike(self, path: Path, seal: dict[str, Any]) -> None:
+        there, here = dict(seal.get("computation", {})), dict(self.computation)
+        there["zero.stage"], here["zero.stage"] = seal["partition"]["zero_stage"], self.engine.zero_stage
+        unlike = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
+        if unlike:
+            differences = ", ".join(f"{key} = {there.get(key)} there, {here.get(key)} here" for key in unlike)
+            raise RunError(
+                f"{path} cannot be continued: {differences}; go on as it was begun, or remove {self.directory} "
+                "to begin again"
+            )
+
+    def _load_by_other_ranks(self, path: Path) -> None:
+        whole = self.directory / f".tmp-whole-{path.name}"
+        if self._is_first:
+            shutil.rmtree(whole, ignore_errors=True)
+            whole.mkdir()
+        self.engine.world.barrier()
+        self.engine.load(path, by_other_ranks=whole)
+        self.engine.world.barrier()
+        if self._is_first:
+            shutil.rmtree(whole)
 
     def save_best(self, step: int) -> None:
         """Keep the weights of this step for the test."""
@@ -152,7 +174,12 @@ class Checkpoints:
 
     def _seal(self, path: Path, progress: Progress) -> None:
         files = {str(p.relative_to(path)): _sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
-        seal = {"run_id": self.run_id, "partition": self._partition(), "progress": asdict(progress), "sha256": files}
+        seal = {
+            "computation": self.computation,
+            "partition": self._partition(),
+            "progress": asdict(progress),
+            "sha256": files,
+        }
         write_json(path / "seal.json", seal)
 
     def _thin(self, progress: Progress) -> None:

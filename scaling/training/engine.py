@@ -5,6 +5,8 @@ What was learned of DeepSpeed stands here as code: see the comments.
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from deepspeed.utils import safe_get_full_grad
 
 from scaling.config import OptimConfig, ZeroConfig
+from scaling.errors import RunError
 from scaling.models import Graphs, Potential
 
 # Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
@@ -65,6 +68,11 @@ class World:
             values = values.to(self.device)
             dist.all_reduce(values)
         return values
+
+    def leave(self) -> None:
+        """Take leave of the other ranks, so that none ends while another still needs it."""
+        self.barrier()
+        dist.destroy_process_group()
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -143,9 +151,21 @@ class Engine:
         """Write the weights, optimiser and partition; every rank takes part."""
         self._deepspeed.save_checkpoint(str(directory), tag="engine", save_latest=False)
 
-    def load(self, directory: Path) -> None:
-        """Read what `save` wrote, at the same world size and stage."""
-        self._deepspeed.load_checkpoint(str(directory), tag="engine")
+    def load(self, directory: Path, *, by_other_ranks: Path | None = None) -> None:
+        """Read what `save` wrote at the same stage.
+
+        Args:
+            by_other_ranks: an empty directory, if another number of ranks wrote it; there its partition is undone.
+        """
+        if by_other_ranks is None or self.zero_stage == 0:  # at stage 0 every rank holds all
+            self._deepspeed.load_checkpoint(str(directory), tag="engine")
+            return
+        if self.world.rank == 0:
+            _to_universal(directory / "engine", by_other_ranks / "engine")
+        self.world.barrier()
+        self._deepspeed._config.load_universal_checkpoint = True
+        self._deepspeed.load_checkpoint(str(by_other_ranks), tag="engine")
+        self._deepspeed._config.load_universal_checkpoint = False
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in full, on every rank (ZeRO-3 gathers them)."""
@@ -166,6 +186,18 @@ class Engine:
         parameters = list(self.module.parameters())
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if writable else None):
             yield
+
+
+def _to_universal(partitioned: Path, universal: Path) -> None:
+    """DeepSpeed's converter; it forks, so it gets a process of its own."""
+    module = "deepspeed.checkpoint.ds_to_universal"
+    folders = ["--input_folder", str(partitioned), "--output_folder", str(universal)]
+    # Parameters that never had a gradient have no optimiser state.
+    converted = subprocess.run(
+        [sys.executable, "-m", module, *folders, "--inject_missing_state"], capture_output=True, text=True, check=False
+    )
+    if converted.returncode:
+        raise RunError(f"{partitioned} cannot be read by another number of ranks: {converted.stderr.strip()[-500:]}")
 
 
 def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> dict[str, Any]:

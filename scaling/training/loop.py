@@ -16,7 +16,7 @@ from scaling.errors import RunError
 from scaling.models import Graphs, build
 from scaling.models.counting import count_parameters, egnn_training_flops
 from scaling.runs.claim import still_mine
-from scaling.runs.identity import run_id
+from scaling.runs.identity import computation, run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.checkpoint import Checkpoints
@@ -91,7 +91,7 @@ class Trainer:
             ),
             num_workers=config.data.num_workers,
         )
-        self.checkpoints = Checkpoints(run.checkpoints, self.engine, run_id=run.run_id)
+        self.checkpoints = Checkpoints(run.checkpoints, self.engine, computation(config, task.shards.manifest.digest))
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)

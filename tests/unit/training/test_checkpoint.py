@@ -3,7 +3,6 @@
 import resource
 import signal
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 import torch
@@ -22,7 +21,7 @@ def engine(seed: int = 0, width: int = 8) -> Engine:
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", one, run_id="run")
+    return Checkpoints(tmp_path / "checkpoints", one, {"version": 1, "optim": {"lr": 0.1}})
 
 
 def flat(one: Engine) -> torch.Tensor:
@@ -72,13 +71,19 @@ def test_what_was_half_written_is_swept_away(tmp_path):
     assert list(checkpoints(tmp_path, engine()).directory.iterdir()) == []
 
 
-def test_checkpoint_of_another_partition_is_refused(tmp_path):
+def test_checkpoint_of_another_stage_is_refused(tmp_path):
     checkpoints(tmp_path, engine()).save(Progress(step=10))
     other = engine()
-    other.world = replace(other.world, size=1)
     other.zero_stage = 2
-    with pytest.raises(RunError, match=r"'zero_stage': 0.*now it is.*'zero_stage': 2"):
+    with pytest.raises(RunError, match=r"step-00000010 cannot be continued: zero\.stage = 0 there, 2 here; .*remove"):
         checkpoints(tmp_path, other).resume()
+
+
+def test_checkpoint_of_another_computation_is_refused_with_the_difference(tmp_path):
+    checkpoints(tmp_path, engine()).save(Progress(step=10))
+    other = Checkpoints(tmp_path / "checkpoints", engine(), {"version": 1, "optim": {"lr": 0.5}})
+    with pytest.raises(RunError, match=r"cannot be continued: optim\.lr = 0\.1 there, 0\.5 here; "):
+        other.resume()
 
 
 @contextmanager
