@@ -18,7 +18,7 @@ LOGISTICS = {"changes_result": False}
 
 MODELS = ("egnn",)
 FORCES = ("conservative", "direct")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 BUDGET_UNITS = ("steps", "samples", "epochs", "flops")
 
 
@@ -143,9 +143,10 @@ class TrainConfig:
     energy_weight: forces carry 3 N labels a structure, the energy one, whose gradient is the noisier: at equal weights
     both end up worse (docs/decisions/0005).
 
-    precision: fp32, or bf16 by autocast. validate_every, checkpoint_every: steps; validation chooses the weights that
-    are tested, so it is part of the result, checkpointing is not. max_edges: edge budget of one micro-batch (0: one
-    micro-batch a step). num_threads: of one rank; 0 leaves torch's choice.
+    precision: fp32; tf32 in products of matrices, on GPUs that have it; bf16 by autocast. validate_every,
+    checkpoint_every: steps; validation chooses the weights that are tested, so it is part of the result, checkpointing
+    is not. max_edges: edge budget of one micro-batch (0: one micro-batch a step). num_threads: of one rank; 0 leaves
+    torch's choice.
     """
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -181,13 +182,16 @@ class ZeroConfig:
     """What is partitioned over the ranks, and what is computed again in place of being kept.
 
     stage: 0-3, DeepSpeed ZeRO. checkpointing: recompute every k-th layer in backward (1: every layer; 0: none).
+    offload: keep the state of the optimiser, and step, on the CPU; from stage 1 on.
     """
 
     stage: int = field(default=0, metadata=LOGISTICS)
     checkpointing: int = field(default=0, metadata=LOGISTICS)
+    offload: bool = field(default=False, metadata=LOGISTICS)
 
     def __post_init__(self) -> None:
         _require(self.stage in (0, 1, 2, 3), "zero.stage", self.stage, "0, 1, 2 or 3")
+        _require(not (self.offload and self.stage == 0), "zero.offload", True, "false at zero.stage=0", "use stage 1")
         _require(self.checkpointing >= 0, "zero.checkpointing", self.checkpointing, ">= 0 (0: no layer, 1: every one)")
 
 

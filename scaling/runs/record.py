@@ -10,6 +10,7 @@ class RunResult:
 
     num_params counts every trained number; num_params_embedding + _trunk + _head = num_params.
     train_structures, train_atoms, train_edges: size of the run's training subset (D).
+    loss_spikes: steps whose loss stood out from those before it; metrics.jsonl names their structures.
     train_flops: floating-point operations of all matrix products of the training, forward and backward.
     baseline_*: the composition-only model of the run's own training subset on the same test structures.
     extra: further test sets, reported apart, and package versions; they become columns of their own.
@@ -38,6 +39,7 @@ class RunResult:
     test_loss: float
     val_loss: float
     best_step: int
+    loss_spikes: int
     test_structures: int
     test_energy_mae_ev_per_atom: float
     test_force_mae_ev_per_ang: float

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from scaling.runs.files import sync_directory, sync_file, write_json
 from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
 from scaling.runs.study import flat
 from scaling.training.engine import Engine
+from scaling.training.guard import LossHistory
 
 KEPT = 2
 #: Libraries tell of a full disk in words of their own; with less than this left it is full.
@@ -29,7 +30,8 @@ class Progress:
     """Where a run is: everything besides weights and optimiser that its future depends on.
 
     step: steps done. best_step, best_val_loss: of the best weights so far (-1, None: none). metrics_bytes: length of
-    metrics.jsonl. loss_sum: of the steps since the last line there. seconds: spent computing.
+    metrics.jsonl. loss_sum: of the steps since the last line there. seconds: spent computing. history, spikes: of the
+    loss, and how often it stood out.
     """
 
     step: int = 0
@@ -38,6 +40,13 @@ class Progress:
     metrics_bytes: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    history: LossHistory = field(default_factory=LossHistory)
+    spikes: int = 0
+
+    @classmethod
+    def read(cls, saved: dict[str, Any]) -> "Progress":
+        """The inverse of `asdict`."""
+        return cls(**{**saved, "history": LossHistory(**saved["history"])})
 
 
 class Checkpoints:
@@ -92,7 +101,7 @@ class Checkpoints:
                 self.engine.load(path)
             else:
                 self._load_by_other_ranks(path)
-            return Progress(**seal["progress"])
+            return Progress.read(seal["progress"])
         return Progress()
 
     def _refuse_unlike(self, path: Path, seal: dict[str, Any]) -> None:

@@ -101,6 +101,7 @@ class Engine:
         self.zero_stage = zero.stage
         self._max_grad_norm = optim.max_grad_norm
         self._autocast = precision == "bf16"
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         optimizer = torch.optim.AdamW(
             model.to(world.device).parameters(),
             lr=optim.lr,
@@ -206,7 +207,10 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> d
         "gradient_accumulation_steps": 1,
         # DeepSpeed's default is 1.0, silently; at stage 0 `Engine.step` clips
         "gradient_clipping": optim.max_grad_norm if zero.stage else 0.0,
-        "zero_optimization": {"stage": zero.stage},
+        "zero_optimization": {
+            "stage": zero.stage,
+            **({"offload_optimizer": {"device": "cpu", "pin_memory": True}} if zero.offload else {}),
+        },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         # `bf16: enabled` wraps the optimiser differently at stage 0 and goes astray; autocast agrees over all stages

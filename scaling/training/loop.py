@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 
 from scaling.config import RunConfig
 from scaling.data.loader import GraphDataset, Loader
-from scaling.data.sampler import EvaluationSampler, TrainSampler
+from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
 from scaling.errors import RunError
 from scaling.models import Graphs, build
 from scaling.models.counting import count_parameters, egnn_training_flops
@@ -21,6 +21,7 @@ from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.engine import Engine, World, construction
+from scaling.training.guard import check_gradient, check_loss
 from scaling.training.metrics import Errors, Means, MetricsLog
 from scaling.training.result import Outcome, describe
 from scaling.training.schedule import learning_rate, num_steps
@@ -30,10 +31,6 @@ from scaling.training.task import Task
 LOG_EVERY = 50
 #: Edges of one batch of validation or test structures.
 EVALUATION_EDGES = 40_000
-#: A loss this many times that of the composition-only model has diverged.
-DIVERGED = 1e4
-#: An absolute-error loss never has gradients this small, unless activations have died and outputs become constant.
-COLLAPSED = 1e-6
 
 
 def train(config: RunConfig, run: RunDir, world: World) -> None:
@@ -101,22 +98,23 @@ class Trainer:
     def run(self) -> None:
         """Train to the end of the budget, then test the best weights."""
         every = self.config.train
-        loss_sum = self.progress.loss_sum if self.is_first else 0.0  # this rank's share
+        loss_sum = self.progress.loss_sum
         batches = self._training_batches()
         for step in range(self.progress.step, self.steps):
             loss, grad_norm, lr = self._step(step, batches)
             loss_sum += loss
+            self._note_spike(step, loss)
             done = step + 1
             at_end = done == self.steps
             if done % LOG_EVERY == 0 or at_end:
-                mean = self._total(loss_sum) / (done % LOG_EVERY or LOG_EVERY)
+                mean = loss_sum / (done % LOG_EVERY or LOG_EVERY)
                 loss_sum = 0.0
                 self.metrics.write(step=done, train_loss=mean, grad_norm=grad_norm, lr=lr)
                 self._write_status(done)
             if done % every.validate_every == 0 or at_end:
                 self._validate(done)
             if done % every.checkpoint_every == 0 and not at_end:
-                self._checkpoint(done, self._total(loss_sum))
+                self._checkpoint(done, loss_sum)
         self._finish()
 
     def _training_batches(self) -> Iterator[Data]:
@@ -135,7 +133,7 @@ class Trainer:
         return self.loader.batches(sampler)
 
     def _step(self, step: int, batches: Iterator[Data]) -> tuple[float, float, float]:
-        """One optimisation step; returns this rank's share of the batch's mean loss, gradient norm, learning rate."""
+        """One optimisation step; returns the batch's mean loss, the gradient's norm and the learning rate."""
         self.engine.module.train()
         loss_sum = 0.0
         while True:
@@ -144,10 +142,8 @@ class Trainer:
             errors = self._errors(batch, self.engine.forward)
             losses_G = self.task.train_scale.per_structure(errors)
             loss = losses_G.sum() * (batch.weight / self.config.train.batch_size)
-            value = loss.item()
-            if not value < DIVERGED * self._baseline_loss():  # also true of NaN
-                raise RunError(_diverged(step, f"the loss is {value:.3g}", batch))
-            loss_sum += value
+            loss_sum += loss.item()
+            check_loss(loss_sum, composition_only=self._baseline_loss(), step=step, structures=list(batch.structures))
             self.engine.backward(loss, is_last=batch.is_last)
             if batch.is_last:
                 break
@@ -155,9 +151,24 @@ class Trainer:
             step, self.steps, peak=self.config.optim.peak_lr(self.config.model.width), optim=self.config.optim
         )
         grad_norm = self.engine.step(lr)
-        if not COLLAPSED < grad_norm < float("inf"):  # also true of NaN
-            raise RunError(_diverged(step, f"the gradient norm is {grad_norm:.3g}", batch))
-        return loss_sum, grad_norm, lr
+        check_gradient(grad_norm, step=step, structures=self._structures(step))
+        return float(self.world.sum(torch.tensor(loss_sum, dtype=torch.float64))), grad_norm, lr
+
+    def _structures(self, step: int) -> list[int]:
+        """All that a step learns from, over all ranks."""
+        batch, num = self.config.train.batch_size, len(self.task.train)
+        chosen = stream(num, seed=self.config.seed, start=step * batch, length=batch)
+        return [int(index) for index in self.task.train[chosen]]
+
+    def _note_spike(self, step: int, loss: float) -> None:
+        history = self.progress.history
+        spikes = self.progress.spikes
+        if history.is_spike(loss):
+            spikes += 1
+            self.metrics.write(
+                step=step + 1, spike_loss=loss, usual_loss=history.usual, structures=self._structures(step)
+            )
+        self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
     def _errors(self, batch: Data, forward: Any) -> Errors:
         batch = batch.to(self.world.device)
@@ -205,10 +216,6 @@ class Trainer:
         if math.isfinite(loss) and (best is None or loss < best):
             self.checkpoints.save_best(step)
             self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
-
-    def _total(self, share: float) -> float:
-        """Sum over all ranks."""
-        return float(self.world.sum(torch.tensor(share, dtype=torch.float64)))
 
     def _checkpoint(self, step: int, loss_sum: float) -> None:
         self.progress = replace(
@@ -261,10 +268,3 @@ class Trainer:
 
 def _predict_nothing(graphs: Graphs) -> tuple[torch.Tensor, torch.Tensor]:
     return graphs.x_N3.new_zeros(graphs.num_graphs), torch.zeros_like(graphs.x_N3)
-
-
-def _diverged(step: int, what: str, batch: Data) -> str:
-    return (
-        f"diverged at step {step}: {what} on structures {list(batch.structures)}; lower optim.lr, or look at these "
-        "structures' labels"
-    )

@@ -74,6 +74,7 @@ def describe(
         test_loss=test.loss(task.judge_scale),
         val_loss=best_val_loss,
         best_step=outcome.progress.best_step,
+        loss_spikes=outcome.progress.spikes,
         test_structures=test.num_structures,
         test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
         test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,

@@ -13,7 +13,9 @@ from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
 from scaling.training.engine import Engine, World, construction
 
-NUM_STRUCTURES, ATOMS, CUTOFF = 6, 4, 4.0
+NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
+STEPS, LR = 20, 0.002
+OPTIM = OptimConfig(max_grad_norm=0.0, weight_decay=0.1)
 
 
 def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
@@ -63,38 +65,84 @@ def error(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
 def plain_gradients(forces: str, scale: float = 1.0) -> dict[str, torch.Tensor]:
     model = left_to_autograd(network(forces, checkpointing=0))
     (scale * force_loss(model, range(NUM_STRUCTURES))).backward()
-    zeros = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    return zeros | {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
+
+
+def plain_losses(forces: str, lr: float) -> torch.Tensor:
+    """The losses of STEPS steps of torch's AdamW."""
+    model = left_to_autograd(network(forces, checkpointing=0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(OPTIM.beta1, OPTIM.beta2), weight_decay=0.1)
+    losses = []
+    for _ in range(STEPS):
+        loss = force_loss(model, range(NUM_STRUCTURES))
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return torch.tensor(losses)
 
 
 def shares(world: World) -> list[range]:
     """Two micro-batches for this rank, of unequal sizes over the ranks."""
-    if world.size == 1:
-        return [range(0, 4), range(4, 6)]
-    return [range(0, 1), range(1, 4)] if world.rank == 0 else [range(4, 5), range(5, 6)]
+    cuts = np.linspace(0, NUM_STRUCTURES, 2 * world.size + 1).astype(int)
+    return [range(cuts[k], cuts[k + 1]) for k in (2 * world.rank, 2 * world.rank + 1)]
+
+
+def accumulate(engine: Engine) -> float:
+    """Forward and backward of a whole batch in two micro-batches; returns its loss over all ranks."""
+    parts = shares(engine.world)
+    total = torch.zeros(1, dtype=torch.float64)
+    for part in parts:
+        loss = force_loss(engine.forward, part)
+        total += loss.item()
+        engine.backward(loss, is_last=part is parts[-1])
+    return float(engine.world.sum(total))
+
+
+def losses(engine: Engine) -> torch.Tensor:
+    found = []
+    for _ in range(STEPS):
+        found.append(accumulate(engine))
+        engine.step(LR)
+    return torch.tensor(found)
+
+
+def deviation(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float(((found - expected) / expected).abs().max())
 
 
 def main() -> None:
     torch.set_num_threads(1)
     world = World.join()
-    optim = OptimConfig(max_grad_norm=0.0)
     rows = []
     for forces in ("direct", "conservative"):
         expected = plain_gradients(forces)
+        thousandth_off = plain_gradients(forces, scale=1.001)
+        expected_losses, hundredth_off = plain_losses(forces, LR), plain_losses(forces, 1.01 * LR)
         for stage in (0, 1, 2, 3):
-            for checkpointing in (0, 1, 2):
-                zero = ZeroConfig(stage, checkpointing)
-                with construction(zero):
-                    model = network(forces, checkpointing)
-                engine = Engine(model, optim=optim, zero=zero, precision="fp32", world=world)
-                parts = shares(world)
-                for part in parts:
-                    engine.backward(force_loss(engine.forward, part), is_last=part is parts[-1])
-                gradients = engine.gradients()
-                control = error(gradients, plain_gradients(forces, scale=1.001))
-                rows.append([forces, stage, checkpointing, error(gradients, expected), control])
+            for checkpointing, offload in ((0, False), (1, False), (2, False), (1, stage > 0)):
+                zero = ZeroConfig(stage, checkpointing, offload)
+
+                def engine(zero: ZeroConfig = zero, forces: str = forces) -> Engine:
+                    with construction(zero):
+                        model = network(forces, zero.checkpointing)
+                    return Engine(model, optim=OPTIM, zero=zero, precision="fp32", world=world)
+
+                once = engine()
+                accumulate(once)
+                gradients, trajectory = once.gradients(), losses(engine())
+                rows.append(
+                    {
+                        "case": f"{forces}, stage {stage}, checkpointing {checkpointing}, offload {offload}",
+                        "gradient_error": error(gradients, expected),
+                        "gradient_control": error(gradients, thousandth_off),
+                        "loss_error": deviation(trajectory, expected_losses),
+                        "loss_control": deviation(trajectory, hundredth_off),
+                    }
+                )
     if world.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(rows))
+    world.leave()
 
 
 if __name__ == "__main__":
