@@ -73,6 +73,13 @@ def let_children_die_with_me() -> None:
     os.register_at_fork(after_in_child=lambda: die_with_parent(signal.SIGKILL))
 
 
+def end_at_once() -> None:
+    """End a rank that has done its work without the interpreter's farewell: communication threads may abort in it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def main() -> None:
     """Command line of one rank; the reason of a failure is also written to `failure_path`."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -81,6 +88,7 @@ def main() -> None:
     run = RunDir(Path(sys.argv[1]))
     try:
         work(run)
+        end_at_once()
     except Exception as error:
         said = {"type": type(error).__name__, "message": reason(error, run)}
         with suppress(OSError):  # a full disk: the exit code tells of the failure too

@@ -21,9 +21,13 @@ def left_to_autograd(potential: Potential) -> Potential:
 
 
 class _Potential(Potential):
+    @property
+    def is_conservative(self) -> bool:  # its forces are differentiable: no second pass
+        return False
+
     def forward(self, graphs: Graphs, cotangents: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, ...]:
         assert cotangents is None, "forces can be differentiated: give the loss to backward"
-        if not self.is_conservative:
+        if self.force_head is not None:
             return super().forward(graphs)
         with enable_grad():
             x_N3 = graphs.x_N3.detach().requires_grad_()

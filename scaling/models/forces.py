@@ -15,7 +15,7 @@ Shape suffixes: N atoms, E edges, G graphs, 3 Cartesian.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -47,6 +47,15 @@ class Graphs:
     def edges(self) -> Edges:
         """Who sees whom, and how the work on edges is cut."""
         return Edges(self.src_E, self.dst_E, len(self.element_N))
+
+    def tensors(self) -> list[Tensor]:
+        """All it holds."""
+        return [value for value in vars(self).values() if isinstance(value, Tensor)]
+
+    def to(self, device: torch.device) -> "Graphs":
+        """The same batch on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Graphs(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
     def difference(self, value_N3: Tensor) -> Tensor:
         """(E, 3) source minus destination."""

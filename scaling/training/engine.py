@@ -35,6 +35,10 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed_logger.setLevel(logging.ERROR)
 
 
+#: Gradients are reduced over the ranks in buckets of at most this many.
+BUCKET = 50_000_000
+
+
 @dataclass(frozen=True)
 class World:
     """The ranks of a run and this one's place among them."""
@@ -110,7 +114,7 @@ class Engine:
             fused=True,
         )
         self._deepspeed, self._optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=_deepspeed_config(optim, zero, precision)
+            model=model, optimizer=optimizer, config=_deepspeed_config(optim, zero, precision, _num_params(model))
         )
         self.module: Potential = self._deepspeed.module
 
@@ -201,7 +205,11 @@ def _to_universal(partitioned: Path, universal: Path) -> None:
         raise RunError(f"{partitioned} cannot be read by another number of ranks: {converted.stderr.strip()[-500:]}")
 
 
-def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> dict[str, Any]:
+def _num_params(model: Potential) -> int:
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
+
+
+def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_params: int = 0) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand
         "gradient_accumulation_steps": 1,
@@ -209,6 +217,8 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str) -> d
         "gradient_clipping": optim.max_grad_norm if zero.stage else 0.0,
         "zero_optimization": {
             "stage": zero.stage,
+            # a buffer of this many numbers is allocated whatever the network's size; DeepSpeed's default is 2 GB of it
+            "reduce_bucket_size": max(1, min(num_params, BUCKET)),
             **({"offload_optimizer": {"device": "cpu", "pin_memory": True}} if zero.offload else {}),
         },
         "zero_allow_untested_optimizer": True,

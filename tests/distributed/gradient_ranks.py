@@ -12,6 +12,7 @@ from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
 from scaling.training.engine import Engine, World, construction
+from scaling.worker import end_at_once
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
 STEPS, LR = 20, 0.002
@@ -143,6 +144,7 @@ def main() -> None:
     if world.rank == 0:
         Path(sys.argv[1]).write_text(json.dumps(rows))
     world.leave()
+    end_at_once()
 
 
 if __name__ == "__main__":

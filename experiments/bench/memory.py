@@ -1,0 +1,187 @@
+"""What each technique saves and costs: peak memory and time of a training step, as shares of the vanilla step's.
+
+python -m experiments.bench.memory [--json FILE] [--quick]
+
+Two ranks, each with a batch of its own. Two sizes: in the first activations fill the memory, in the second parameters
+do. Conservative forces are also computed by double backward (autograd's create_graph), which is what they are measured
+against. Memory is that of tensors on a CPU and torch.cuda.max_memory_allocated on a GPU, the larger of the two ranks.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch._dynamo  # before zero.Init, whose patches it cannot stand
+
+from experiments.bench.batches import CUTOFF_ANG, random_graphs
+from experiments.bench.double_backward import left_to_autograd
+from experiments.bench.table import options, publish
+from experiments.bench.tensors import PeakTensors
+from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.launch import ALLOCATOR
+from scaling.models import build
+from scaling.training.engine import Engine, World, construction
+from scaling.worker import end_at_once
+
+RANKS = 2
+MEAN_DEGREE = 40.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """structures: of 100 atoms, a rank."""
+
+    name: str
+    width: int
+    depth: int
+    structures: int
+
+
+SIZES = (Size("activations", 128, 4, 5), Size("parameters", 1024, 4, 1))
+QUICK = (Size("activations", 16, 2, 2), Size("parameters", 64, 2, 1))
+
+
+@dataclass(frozen=True)
+class Technique:
+    """A way to compute a step; `double`: forces by double backward."""
+
+    name: str
+    stage: int = 0
+    checkpointing: int = 0
+    offload: bool = False
+    double: bool = False
+
+
+VANILLA = Technique("vanilla")
+DOUBLE = Technique("double backward", double=True)
+TECHNIQUES = (
+    VANILLA,
+    Technique("+ checkpointing every 2nd layer", checkpointing=2),
+    Technique("+ activation checkpointing", checkpointing=1),
+    Technique("+ ZeRO 1", 1, 1),
+    Technique("+ ZeRO 2", 2, 1),
+    Technique("+ ZeRO 3", 3, 1),
+    Technique("+ optimizer states offloaded", 3, 1, offload=True),
+)
+BY_FORCES = {
+    "direct": TECHNIQUES,
+    "conservative": (DOUBLE, Technique("double backward + checkpointing", checkpointing=1, double=True), *TECHNIQUES),
+}
+
+
+def measure(size: Size, forces: str, technique: Technique, world: World) -> dict[str, float]:
+    """One rank's peak bytes over two steps, and the median time of a step."""
+    graphs, labels_N3 = random_graphs(size.structures, mean_degree=MEAN_DEGREE, seed=world.rank)
+    graphs, labels_N3 = graphs.to(world.device), labels_N3.to(world.device)
+    on_gpu = world.device.type == "cuda"
+    counter = PeakTensors(alive=[labels_N3, *graphs.tensors()])
+    if not on_gpu:
+        counter.__enter__()
+    zero = ZeroConfig(technique.stage, technique.checkpointing, technique.offload)
+    with construction(zero):
+        torch.manual_seed(0)
+        model = build(
+            ModelConfig(width=size.width, depth=size.depth, forces=forces),
+            num_elements=5,
+            cutoff_ang=CUTOFF_ANG,
+            mean_degree=MEAN_DEGREE,
+            scale_ev=1.0,
+            checkpointing=technique.checkpointing,
+        )
+        model = left_to_autograd(model) if technique.double else model
+    engine = Engine(model, optim=OptimConfig(), zero=zero, precision="fp32", world=world)
+    del model
+
+    def step() -> None:
+        energy_G, forces_N3 = engine.forward(graphs)
+        loss = (forces_N3 - labels_N3).abs().mean() + 0.1 * energy_G.abs().mean()
+        engine.backward(loss, is_last=True)
+        engine.step(1e-4)
+
+    for _ in range(2):
+        step()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else counter.peak
+    if not on_gpu:
+        counter.__exit__(None, None, None)
+    times = []
+    for _ in range(5):
+        world.barrier()
+        begin = time.perf_counter()
+        step()
+        if on_gpu:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return {"peak_bytes": peak, "ms_per_step": 1e3 * sorted(times)[2]}
+
+
+def rank_main(case: dict[str, Any], out: Path) -> None:
+    """What each rank of one measurement runs."""
+    torch.set_num_threads(1)
+    world = World.join()
+    found = measure(Size(**case["size"]), case["forces"], Technique(**case["technique"]), world)
+    everyone: list[Any] = [None] * world.size
+    torch.distributed.all_gather_object(everyone, found)
+    if world.rank == 0:
+        out.write_text(json.dumps({key: max(rank[key] for rank in everyone) for key in found}))
+    world.leave()
+    end_at_once()
+
+
+def in_processes(size: Size, forces: str, technique: Technique, ranks: int) -> dict[str, float]:
+    """Measure in fresh processes."""
+    case = json.dumps({"size": asdict(size), "forces": forces, "technique": asdict(technique)})
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        command = [*torchrun, "-m", "experiments.bench.memory", "--rank-of", case, str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+        if done.returncode:
+            raise RuntimeError(f"{technique.name}, {forces}: {done.stderr[-2000:]}")
+        return json.loads(out.read_text())  # type: ignore[no-any-return]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"}
+
+
+def main() -> None:
+    """Measure every technique at both sizes."""
+    if "--rank-of" in sys.argv:
+        rank_main(json.loads(sys.argv[-2]), Path(sys.argv[-1]))
+        return
+    given = options(__doc__).parse_args()
+    ranks = min(RANKS, torch.cuda.device_count()) if torch.cuda.is_available() else RANKS
+    rows = []
+    for size in QUICK if given.quick else SIZES:
+        for forces, techniques in BY_FORCES.items():
+            base: dict[str, float] = {}
+            for technique in techniques:
+                if technique.offload and not torch.cuda.is_available():
+                    continue  # on a CPU the states would stay where they are
+                found = in_processes(size, forces, technique, ranks)
+                base = base or found
+                rows.append(
+                    {
+                        "size": size.name,
+                        "width": size.width,
+                        "forces": forces,
+                        "technique": technique.name,
+                        "peak_bytes": int(found["peak_bytes"]),
+                        "peak_percent_of_first": 100 * found["peak_bytes"] / base["peak_bytes"],
+                        "ms_per_step": found["ms_per_step"],
+                        "time_percent_of_first": 100 * found["ms_per_step"] / base["ms_per_step"],
+                    }
+                )
+                print(rows[-1], file=sys.stderr, flush=True)
+    publish(rows, f"Memory and time of a training step, {ranks} ranks", given.json)
+
+
+if __name__ == "__main__":
+    main()
