@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -21,6 +22,7 @@ from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError
 from scaling.launch import run_all
+from scaling.models.counting import with_width
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together
@@ -58,6 +60,8 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
     for data in {config.data for config in configs}:
         choose(data, shards[data.path])
     (study_dir,), (digest,) = directories, digests
+    num_elements = len(next(iter(shards.values())).manifest.elements)
+    configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
     hold_together(study_dir, configs, digest)
     staged: dict[str, RunDir] = {}
     for config in sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True):

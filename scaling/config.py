@@ -68,6 +68,7 @@ class ModelConfig:
     """The network. width: features per atom. depth: message-passing layers. num_radial: radial basis functions.
 
     forces: `conservative` (-dE/dx) or `direct` (a head of its own; not a gradient of the energy).
+    num_params: in place of a width: the width whose network has nearest to so many parameters at this depth.
     """
 
     name: str = "egnn"
@@ -75,11 +76,14 @@ class ModelConfig:
     depth: int = 2
     num_radial: int = 10
     forces: str = "conservative"
+    num_params: float | None = None
 
     def __post_init__(self) -> None:
         _require(self.name in MODELS, "model.name", self.name, f"one of {', '.join(MODELS)}")
         _require(self.width >= 1, "model.width", self.width, ">= 1")
         _require(self.depth >= 1, "model.depth", self.depth, ">= 1")
+        if self.num_params is not None:
+            _require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")
         _require(self.num_radial >= 2, "model.num_radial", self.num_radial, ">= 2")
         _require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
 
@@ -220,6 +224,35 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class PlanConfig:
+    """What `experiments.plan` is to assume; nothing that a run reads.
+
+    device_memory_gib: of one device (0: of this machine). num_devices: a run may use (0: launcher.ranks). flops_per_s:
+    of one device (0: measured on this machine in seconds). num_structures, num_atoms, num_edges, num_elements: of the
+    training set and of its mean structure, where the data are not at hand (0: read from data.path).
+    """
+
+    device_memory_gib: float = field(default=0.0, metadata=LOGISTICS)
+    num_devices: int = field(default=0, metadata=LOGISTICS)
+    flops_per_s: float = field(default=0.0, metadata=LOGISTICS)
+    num_structures: int = field(default=0, metadata=LOGISTICS)
+    num_atoms: float = field(default=0.0, metadata=LOGISTICS)
+    num_edges: float = field(default=0.0, metadata=LOGISTICS)
+    num_elements: int = field(default=0, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            _require(0 <= value < float("inf"), f"plan.{key}", value, ">= 0")
+        given = [self.num_structures > 0, self.num_atoms > 0, self.num_edges > 0, self.num_elements > 0]
+        _require(
+            all(given) or not any(given),
+            "plan.num_structures, num_atoms, num_edges, num_elements",
+            [self.num_structures, self.num_atoms, self.num_edges, self.num_elements],
+            "all given or none",
+        )
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run, whole. `seed`: of the weights and of the order of batches."""
 
@@ -231,6 +264,7 @@ class RunConfig:
     zero: ZeroConfig = field(default_factory=ZeroConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")

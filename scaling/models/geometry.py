@@ -29,9 +29,9 @@ class RadialBasis(nn.Module):
     def __init__(self, num_radial: int, cutoff_ang: float) -> None:
         super().__init__()
         self.cutoff_ang = cutoff_ang
-        centres_R = torch.linspace(min(self.SHORTEST_ANG, cutoff_ang / 2), cutoff_ang, num_radial)
-        self.inverse_width = float(1 / (centres_R[1] - centres_R[0]))
-        self.register_buffer("centres_R", centres_R, persistent=False)
+        first = min(self.SHORTEST_ANG, cutoff_ang / 2)
+        self.inverse_width = (num_radial - 1) / (cutoff_ang - first)
+        self.register_buffer("centres_R", torch.linspace(first, cutoff_ang, num_radial), persistent=False)
 
     def forward(self, length_E: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the basis (R, E) and the envelope (E,)."""

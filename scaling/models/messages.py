@@ -24,6 +24,13 @@ from scaling.models.linear import AFTER_SILU, normal
 
 #: Numbers of an edge tensor in one block on a CPU: a few buffers of this size fit its second- and third-level caches.
 BLOCK_NUMBERS = 2**18
+#: On a GPU a block fills the device, and buffers stay below the kept tensors in size.
+BLOCK_NUMBERS_GPU = 2**27
+
+
+def block_numbers(device: str) -> int:
+    """The largest block on this kind of device."""
+    return BLOCK_NUMBERS if device == "cpu" else BLOCK_NUMBERS_GPU
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,9 @@ class Edges:
         return F.pad(degree_N.cumsum(0), (1, 0))
 
     def blocks(self, width: int) -> list["Block"]:
-        """Cut the edges between atoms into blocks of about BLOCK_NUMBERS / width edges; one block on a GPU."""
+        """Cut the edges between atoms into blocks whose tensors hold about `block_numbers`."""
         if width not in self._blocks:
-            self._blocks[width] = self._cut(max(1, BLOCK_NUMBERS // width))
+            self._blocks[width] = self._cut(max(1, block_numbers(self.src_E.device.type) // width))
         return self._blocks[width]
 
     @cached_property
@@ -52,11 +59,13 @@ class Edges:
 
     def _cut(self, size: int) -> list["Block"]:
         num_edges = len(self.src_E)
-        if num_edges <= size or self.src_E.device.type != "cpu":
+        if num_edges <= size:
             return [Block(self, slice(0, self.num_atoms), slice(0, num_edges))]
-        starts = torch.searchsorted(self.first_edge_N, torch.arange(size, num_edges, size)).unique()
+        starts = torch.searchsorted(
+            self.first_edge_N, torch.arange(size, num_edges, size, device=self.src_E.device)
+        ).unique()
         atoms = sorted({0, *starts.tolist(), self.num_atoms})
-        edges = self.first_edge_N[torch.tensor(atoms)].tolist()
+        edges = self.first_edge_N[torch.tensor(atoms, device=self.src_E.device)].tolist()
         return [Block(self, slice(*atoms[i : i + 2]), slice(*edges[i : i + 2])) for i in range(len(atoms) - 1)]
 
 

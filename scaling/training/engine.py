@@ -29,14 +29,11 @@ from deepspeed.utils import safe_get_full_grad
 from scaling.config import OptimConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import Graphs, Potential
+from scaling.training.memory import BUCKET, LIVE
 
 # Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed_logger.setLevel(logging.ERROR)
-
-
-#: Gradients are reduced over the ranks in buckets of at most this many.
-BUCKET = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -219,6 +216,8 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_
             "stage": zero.stage,
             # a buffer of this many numbers is allocated whatever the network's size; DeepSpeed's default is 2 GB of it
             "reduce_bucket_size": max(1, min(num_params, BUCKET)),
+            "stage3_max_live_parameters": LIVE,
+            "stage3_max_reuse_distance": LIVE,
             **({"offload_optimizer": {"device": "cpu", "pin_memory": True}} if zero.offload else {}),
         },
         "zero_allow_untested_optimizer": True,
