@@ -115,24 +115,18 @@ def _choose(
 ) -> dict[str, Any]:
     """The first way in which a whole share of the batch fits; else the one that fits most edges at once."""
     degree = data.num_edges / data.num_atoms
-    best: tuple[int, ZeroConfig] | None = None
-    for stage, checkpointing in WAYS:
-        if size["num_ranks"] == 1 and stage:
-            continue  # nobody to partition with
-        zero = ZeroConfig(stage, checkpointing)
-        edges = most_edges(model, zero, USABLE * limit, mean_degree=degree, **size)
-        if best is None or edges > best[0]:
-            best = edges, zero
-        if edges >= share * data.num_edges:
-            break
-    assert best is not None
-    edges, zero = best
+    ways = [ZeroConfig(*way) for way in WAYS if size["num_ranks"] > 1 or way[0] == 0]  # alone, nothing is partitioned
+    most = [most_edges(model, zero, USABLE * limit, mean_degree=degree, **size) for zero in ways]
+    whole = [edges >= share * data.num_edges for edges in most]
+    k = whole.index(True) if any(whole) else max(range(len(ways)), key=lambda k: most[k])
+    zero, edges = ways[k], most[k]
     if edges < data.num_edges:
-        need = peak_bytes(model, zero, num_atoms=data.num_atoms, num_edges=data.num_edges, **size)
+        one = {"num_atoms": data.num_atoms, "num_edges": data.num_edges}
+        need, zero = min(((peak_bytes(model, way, **one, **size), way) for way in ways), key=lambda pair: pair[0])
         raise ConfigError(
             f"model.width={model.width}, model.depth={model.depth} ({size['num_params']:,} parameters) needs "
-            f"{need / GIB:.1f} GiB a device for a single structure at zero.stage={zero.stage} with checkpointing, "
-            f"{USABLE * limit / GIB:.1f} GiB of {limit / GIB:.1f} may be used; raise plan.num_devices (now "
+            f"{need / GIB:.3g} GiB a device for a single structure at zero.stage={zero.stage} with checkpointing, "
+            f"{USABLE * limit / GIB:.3g} GiB of {limit / GIB:.3g} may be used; raise plan.num_devices (now "
             f"{size['num_ranks']}) or plan.device_memory_gib, or lower the width"
         )
     fits_whole = edges >= share * data.num_edges

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 from tqdm import tqdm
 
@@ -22,7 +23,6 @@ from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError
 from scaling.launch import run_all
-from scaling.models.counting import with_width
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together
@@ -37,6 +37,8 @@ def compose() -> list[RunConfig]:
         ConfigError: naming the first key that is not allowed.
     """
     composed: list[DictConfig] = []
+    # Hydra would compose every job once more to see whether it can; here all are validated before the first one starts.
+    Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(config: DictConfig) -> None:
@@ -60,8 +62,11 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
     for data in {config.data for config in configs}:
         choose(data, shards[data.path])
     (study_dir,), (digest,) = directories, digests
-    num_elements = len(next(iter(shards.values())).manifest.elements)
-    configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
+    if any(config.model.num_params for config in configs):
+        from scaling.models.counting import with_width  # brings torch, which takes seconds
+
+        num_elements = len(next(iter(shards.values())).manifest.elements)
+        configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
     hold_together(study_dir, configs, digest)
     staged: dict[str, RunDir] = {}
     for config in sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True):

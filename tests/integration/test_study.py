@@ -179,7 +179,7 @@ def test_killed_run_fails_with_the_signal_and_is_tried_again(tiny_data, tmp_path
         (["data.fraction=1.5"], "data.fraction=1.5 must be in (0, 1]; use 1.0 for the full set"),
         (["data.path=nowhere"], "nowhere"),
         (["study=nonesuch"], "nonesuch"),
-        (["zero.checkpointing=-1"], "0: no layer, 1: every layer"),
+        (["zero.checkpointing=-1"], "0: no layer, 1: every one"),
     ],
 )
 def test_mistake_is_one_line_and_leaves_nothing_behind(tiny_data, tmp_path, overrides, message):

@@ -5,8 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.config import ModelConfig
+from scaling.errors import ConfigError
 from scaling.models import build
-from scaling.models.counting import count_parameters, egnn_training_flops
+from scaling.models.counting import count_parameters, egnn_parameters, egnn_training_flops, with_width
 from tests.unit.models.test_physics import crystal, graphs
 
 
@@ -49,3 +50,29 @@ def test_wider_model_costs_quadratically_more():
     wide = egnn_training_flops(ModelConfig(width=128), num_atoms=100, num_edges=3000)
     assert 3.4 < wide / narrow < 4.0
     assert torch.isfinite(torch.tensor(wide))
+
+
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+@pytest.mark.parametrize(("width", "depth"), [(1, 1), (8, 2), (33, 5)])
+def test_parameters_in_closed_form_are_those_built(width, depth, forces):
+    config, model = network(width, depth, forces)
+    assert egnn_parameters(config, 3) == count_parameters(model)
+
+
+#: Table of sizes of Li et al. (arXiv 2504.08112).
+SIZES_OF_LI = (0.10e6, 1.18e6, 11.2e6, 20.9e6, 49.7e6, 107e6, 198e6, 497e6, 1.01e9, 2.06e9, 3.83e9)
+
+
+@pytest.mark.parametrize("num_params", SIZES_OF_LI)
+def test_every_size_up_to_billions_is_met_and_built_without_memory(num_params):
+    config = with_width(ModelConfig(depth=3, forces="direct", num_params=num_params), 90)
+    with torch.device("meta"):
+        model = build(config, num_elements=90, cutoff_ang=5.0, mean_degree=20.0, scale_ev=1.0)
+    count = count_parameters(model)
+    assert count == egnn_parameters(config, 90)
+    assert count.total == pytest.approx(num_params, rel=0.03)
+
+
+def test_too_few_parameters_are_refused_with_the_least():
+    with pytest.raises(ConfigError, match=r"num_params=5 must be at least \d+, which is width 1 at model\.depth=2"):
+        with_width(ModelConfig(num_params=5), 3)
