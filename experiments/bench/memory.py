@@ -180,7 +180,7 @@ def main() -> None:
                     }
                 )
                 print(rows[-1], file=sys.stderr, flush=True)
-    publish(rows, f"Memory and time of a training step, {ranks} ranks", given.json)
+    publish({f"Memory and time of a training step, {ranks} ranks": rows}, given.json)
 
 
 if __name__ == "__main__":

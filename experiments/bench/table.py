@@ -5,7 +5,6 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +39,19 @@ def commit() -> str:
     return subprocess.run(asked, cwd=here, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def publish(rows: Sequence[dict[str, Any]], title: str, out: Path | None) -> None:
-    """Print rows as a table; write them as JSON where asked."""
+def publish(tables: dict[str, list[dict[str, Any]]], out: Path | None) -> None:
+    """Print tables of rows by their titles; write all rows as JSON where asked."""
     head = {"machine": machine(), "commit": commit(), "date": datetime.date.today().isoformat()}
-    print(f"{title}\n{head['machine']}, commit {head['commit'] or 'unknown'}, {head['date']}")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-    for line in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print(f"{head['machine']}, commit {head['commit'] or 'unknown'}, {head['date']}")
+    for title, rows in tables.items():
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+        widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
+        print(f"\n{title}")
+        for line in cells:
+            print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
     if out is not None:
-        write_json(out, {**head, "rows": list(rows)})
+        write_json(out, {**head, "rows": [row for rows in tables.values() for row in rows]})
 
 
 def _cell(value: Any) -> str:
