@@ -31,7 +31,7 @@ class _Potential(Potential):
             return super().forward(graphs)
         with enable_grad():
             x_N3 = graphs.x_N3.detach().requires_grad_()
-            energy_KG, _, _ = self._energy(graphs, (graphs.difference(x_N3) + graphs.shift_E3)[None])
+            energy_KG, _, _ = self._energy(graphs, (graphs.edges.differences(x_N3) + graphs.shift_E3)[None])
             (gradient_N3,) = autograd.grad(energy_KG.sum(), x_N3, create_graph=True)
         return energy_KG[0], -gradient_N3
 

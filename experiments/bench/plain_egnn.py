@@ -4,6 +4,7 @@ Shape suffixes: N atoms, E edges, G graphs, F features, R radial functions, 3 Ca
 """
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,9 +18,14 @@ from scaling.models.geometry import RadialBasis
 def mlp(*widths: int, last: nn.Module | None = None) -> nn.Sequential:
     """Linear layers with SiLU between them."""
     layers: list[nn.Module] = []
-    for num_in, num_out in zip(widths, widths[1:], strict=False):
+    for num_in, num_out in pairwise(widths):
         layers += [nn.Linear(num_in, num_out), nn.SiLU()]
     return nn.Sequential(*layers[:-1], *([last] if last else []))
+
+
+def edge_vectors(x_N3: Tensor, graphs: Graphs) -> Tensor:
+    """(E, 3) from destination to source."""
+    return x_N3.index_select(0, graphs.src_E) + graphs.shift_E3 - x_N3.index_select(0, graphs.dst_E)
 
 
 class PlainLayer(nn.Module):
@@ -31,11 +37,12 @@ class PlainLayer(nn.Module):
         self.phi_x = mlp(width, width, 1)
         self.phi_h = mlp(2 * width, width, width)
 
-    def forward(self, h_NF: Tensor, x_N3: Tensor, shift_E3: Tensor, radial_ER: Tensor, graphs: Graphs) -> Any:
+    def forward(self, h_NF: Tensor, x_N3: Tensor, radial_ER: Tensor, graphs: Graphs) -> tuple[Tensor, Tensor]:
         """Returns the new features and positions."""
-        r_E3 = x_N3[graphs.src_E] + shift_E3 - x_N3[graphs.dst_E]
+        r_E3 = edge_vectors(x_N3, graphs)
         square_E1 = r_E3.square().sum(1, keepdim=True)
-        m_EF = self.phi_e(torch.cat([h_NF[graphs.dst_E], h_NF[graphs.src_E], square_E1, radial_ER], dim=1))
+        ends_EF = [h_NF.index_select(0, atoms_E) for atoms_E in (graphs.dst_E, graphs.src_E)]
+        m_EF = self.phi_e(torch.cat([*ends_EF, square_E1, radial_ER], dim=1))
         moves_E3 = r_E3 * self.phi_x(m_EF)
         x_N3 = x_N3 + torch.zeros_like(x_N3).index_add(0, graphs.dst_E, moves_E3) * (len(x_N3) / len(r_E3))
         sum_NF = torch.zeros_like(h_NF).index_add(0, graphs.dst_E, m_EF)
@@ -57,11 +64,11 @@ class PlainEGNN(nn.Module):
         """Energies and forces, both differentiable by the parameters."""
         with torch.enable_grad():
             start_N3 = graphs.x_N3.detach().requires_grad_(self.is_conservative)
-            r_E3 = start_N3[graphs.src_E] + graphs.shift_E3 - start_N3[graphs.dst_E]
-            radial_RE = self.basis.values_and_slopes(r_E3.square().sum(1).sqrt())[0]
+            r_E3 = edge_vectors(start_N3, graphs)
+            radial_ER = self.basis.values_and_slopes(r_E3.square().sum(1).sqrt())[0].t().contiguous()
             h_NF, x_N3 = self.embedding(graphs.element_N), start_N3
             for layer in self.layers:
-                h_NF, x_N3 = layer(h_NF, x_N3, graphs.shift_E3, radial_RE.t(), graphs)
+                h_NF, x_N3 = layer(h_NF, x_N3, radial_ER, graphs)
             energy_G = r_E3.new_zeros(graphs.num_graphs).index_add(0, graphs.graph_N, self.head(h_NF)[:, 0])
             if not self.is_conservative:
                 return energy_G, x_N3 - start_N3

@@ -1,12 +1,14 @@
-"""How many bytes of tensors a program holds at its peak: what a GPU's allocator would count, on any machine."""
+"""Bytes of tensors at their peak, as a GPU's allocator would count them, and FLOPs: the same on any machine."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
 
 
 class PeakTensors(TorchDispatchMode):
@@ -45,3 +47,15 @@ class PeakTensors(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.now -= size
+
+
+def matrix_flops(step: Callable[[], object]) -> int:
+    """FLOPs of all products of matrices in a step, counted as they are done."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _addmm_flops(total: Any, left: Any, right: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """Torch's counter leaves out the product that is added in place."""
+    return 2 * left[0] * left[1] * right[1]  # type: ignore[no-any-return]

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.bench.batches import CUTOFF_ANG, random_graphs
 from experiments.bench.plain_egnn import plain_egnn
 from experiments.bench.table import options, publish
+from experiments.bench.tensors import matrix_flops
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.launch import ALLOCATOR
 from scaling.models import Graphs, Potential, build
@@ -101,13 +101,6 @@ def in_turns(steps: dict[str, Callable[[], None]], repeats: int, device: torch.d
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def flops(step: Callable[[], None]) -> int:
-    """Of the matrix products of a step, counted."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
-
-
 def network(config: ModelConfig, checkpointing: int, device: torch.device) -> Potential:
     """The product's network."""
     torch.manual_seed(0)
@@ -145,7 +138,7 @@ def measure_width(width: int, forces: str, world: World, *, quick: bool) -> list
             "plain_kiloedges_per_s": num_edges / seconds["plain"] / 1e3,
             "times_plain": seconds["plain"] / seconds[str(checkpointing)],
             "limit_gflops": limit / 1e9,
-            "share_of_limit": flops(ours[checkpointing]) / seconds[str(checkpointing)] / limit,
+            "share_of_limit": matrix_flops(ours[checkpointing]) / seconds[str(checkpointing)] / limit,
         }
         for checkpointing in (0, 1)
     ]

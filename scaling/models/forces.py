@@ -57,10 +57,6 @@ class Graphs:
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return Graphs(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
-    def difference(self, value_N3: Tensor) -> Tensor:
-        """(E, 3) source minus destination."""
-        return value_N3.index_select(0, self.src_E) - value_N3.index_select(0, self.dst_E)
-
 
 class Potential(nn.Module):
     """Energies (G,) eV and forces (N, 3) eV/angstrom of a batch.
@@ -94,21 +90,20 @@ class Potential(nn.Module):
             energies (G,) and forces (N, 3): differentiable by parameters if direct, constants if conservative;
             or a scalar whose gradient by the parameters is that of L.
         """
-        r_E3 = graphs.difference(graphs.x_N3) + graphs.shift_E3
+        r_E3 = graphs.edges.differences(graphs.x_N3) + graphs.shift_E3
         if self.force_head is not None:
             energy_KG, h_KNF, geometry = self._energy(graphs, r_E3[None])
             return energy_KG[0], self.scale_ev * self.force_head(h_KNF, geometry)[0]
         if cotangents is not None:
             energy_cotangent_G, force_cotangent_N3 = cotangents
-            r_KE3 = torch.stack([r_E3, graphs.difference(force_cotangent_N3)])
+            r_KE3 = torch.stack([r_E3, graphs.edges.differences(force_cotangent_N3)])
             energy_KG, _, _ = self._energy(graphs, r_KE3)
             return (energy_KG[0] @ energy_cotangent_G - energy_KG[1].sum(),)
         with torch.enable_grad(), self._constant_parameters():
             r_E3 = r_E3.detach().requires_grad_()
             energy_KG, _, _ = self._energy(graphs, r_E3[None])
             (gradient_E3,) = torch.autograd.grad(energy_KG.sum(), r_E3)
-        forces_N3 = gradient_E3.new_zeros(graphs.x_N3.shape).index_add(0, graphs.dst_E, gradient_E3)
-        return energy_KG[0].detach(), forces_N3.index_add_(0, graphs.src_E, gradient_E3, alpha=-1)
+        return energy_KG[0].detach(), -graphs.edges.sum_ends(gradient_E3)
 
     @contextmanager
     def _constant_parameters(self) -> Iterator[None]:

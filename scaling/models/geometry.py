@@ -103,9 +103,9 @@ class EdgeGeometry:
 
     def moved_square_distance(self, u_KN3: Tensor) -> Tensor:
         """(K, E): how much the squared edge length has changed through displacements u (K, N, 3), over cutoff^2."""
-        du_KE3 = u_KN3.index_select(1, self.edges.src_E) - u_KN3.index_select(1, self.edges.dst_E)
-        du_E3, r_E3 = du_KE3[0], self.r_KE3[0]
+        du_E3, *tangent = (self.edges.differences(u_N3) for u_N3 in u_KN3.unbind())
+        r_E3 = self.r_KE3[0]
         change = [(du_E3 * (2 * r_E3 + du_E3)).sum(dim=1)]
-        if len(du_KE3) == 2:
-            change.append(2 * (du_KE3[1] * (r_E3 + du_E3) + du_E3 * self.r_KE3[1]).sum(dim=1))
+        for ddu_E3 in tangent:
+            change.append(2 * (ddu_E3 * (r_E3 + du_E3) + du_E3 * self.r_KE3[1]).sum(dim=1))
         return torch.stack(change) / self.cutoff_ang**2

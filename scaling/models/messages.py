@@ -47,6 +47,28 @@ class Edges:
         degree_N = torch.bincount(self.dst_E, minlength=self.num_atoms)
         return F.pad(degree_N.cumsum(0), (1, 0))
 
+    def differences(self, value_N3: Tensor) -> Tensor:
+        """(E, 3) of each edge: its source's value minus its destination's."""
+        return _Differences.apply(self, value_N3)  # type: ignore[no-any-return]
+
+    def sum_ends(self, value_E3: Tensor) -> Tensor:
+        """(N, 3) of each atom: the values of its outgoing edges minus those of its incoming ones."""
+        return _SumEnds.apply(self, value_E3)  # type: ignore[no-any-return]
+
+    @cached_property
+    def by_atom(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The edges of each atom, outgoing and incoming: edge (2 E,), sign (2 E,), where an atom's begin (N,)."""
+        end_2E = torch.cat([self.src_E, self.dst_E])
+        if end_2E.device.type == "cpu" and self.num_atoms <= 2**16:
+            order_2E = torch.from_numpy(np.argsort(end_2E.numpy().astype(np.uint16), kind="stable"))  # radix sort
+        else:
+            order_2E = end_2E.argsort(stable=True)
+        degree_N = torch.bincount(end_2E, minlength=self.num_atoms)
+        num_edges = len(self.src_E)
+        sign_2E = (order_2E < num_edges).to(torch.int8).mul_(2).sub_(1)
+        edge_2E = order_2E.remainder_(max(1, num_edges))
+        return edge_2E.int(), sign_2E, (degree_N.cumsum(0) - degree_N).int()
+
     def blocks(self, width: int) -> list["Block"]:
         """Cut the edges between atoms into blocks whose tensors hold about `block_numbers`."""
         if width not in self._blocks:
@@ -67,6 +89,34 @@ class Edges:
         atoms = sorted({0, *starts.tolist(), self.num_atoms})
         edges = self.first_edge_N[torch.tensor(atoms, device=self.src_E.device)].tolist()
         return [Block(self, slice(*atoms[i : i + 2]), slice(*edges[i : i + 2])) for i in range(len(atoms) - 1)]
+
+
+class _Differences(torch.autograd.Function):
+    """Linear, and the transpose of `_SumEnds`: each is the other's derivative, as often as one differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_N3: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        return value_N3.index_select(0, edges.src_E) - value_N3.index_select(0, edges.dst_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_E3: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.sum_ends(grad_E3)
+
+
+class _SumEnds(torch.autograd.Function):
+    """See `_Differences`; sums in the order of an atom's edges, twenty times as fast as `index_add`."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_E3: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        edge_2E, sign_2E, first_N = edges.by_atom
+        sign_2E = sign_2E.to(value_E3.dtype)
+        return F.embedding_bag(edge_2E, value_E3.contiguous(), first_N, mode="sum", per_sample_weights=sign_2E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_N3: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.differences(grad_N3)
 
 
 class Block:
