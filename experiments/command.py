@@ -1,13 +1,18 @@
-"""How a command ends: users' mistakes become one line and an exit code, never a traceback."""
+"""How a command begins and ends: a grid of runs from what Hydra composes; users' mistakes as one line, no traceback."""
 
 import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 
+import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from scaling.config import RunConfig, validated, writable
 from scaling.errors import ConfigError, ScalingError
 
 
@@ -32,3 +37,24 @@ def command(main: Callable[[], int]) -> Callable[[], int]:
         return code
 
     return guarded
+
+
+ConfigStore.instance().store(name="schema", node=writable(RunConfig))
+
+
+def compose() -> list[RunConfig]:
+    """The grid that the command line describes, each run validated.
+
+    Raises:
+        ConfigError: naming the first key that is not allowed.
+    """
+    composed: list[DictConfig] = []
+    # Hydra would compose every job once more to see whether it can; here all are validated before the first one starts.
+    Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+
+    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
+    def take(config: DictConfig) -> None:
+        composed.append(config)
+
+    take()
+    return [validated(config) for config in composed]

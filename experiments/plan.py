@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.command import command
-from experiments.train import compose
-from scaling.config import ModelConfig, RunConfig, ZeroConfig
+from experiments.command import command, compose
+from scaling.config import ModelConfig, PlanConfig, RunConfig, ZeroConfig
 from scaling.errors import ConfigError
 from scaling.models.counting import ParameterCount, egnn_parameters, egnn_training_flops, with_width
 from scaling.runs.files import write_json
@@ -27,10 +26,8 @@ from scaling.training.schedule import num_steps
 GIB = 2**30
 #: Of a device's memory, what tensors may take: the rest is the runtime, libraries and the allocator's fragments.
 USABLE = 0.9
-#: Ways to save memory, the cheapest in time first (stage, checkpointing).
-WAYS = ((0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 1), (3, 1))
-#: Wall-clock factor of checkpointing: each layer's forward once more.
-RECOMPUTING = 4 / 3
+#: What a layer's second forward adds to the time of its forward and backward.
+RECOMPUTING = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,21 @@ class Rate:
 
         widths, rates = zip(*self.by_width, strict=True)
         return float(np.exp(np.interp(math.log(width), np.log(widths), np.log(rates))))
+
+
+def ways(depth: int, ranks: int) -> list[ZeroConfig]:
+    """All ways to save memory, the cheapest in time first: a rank alone has nobody to partition with."""
+    every_kth = {_recomputed(depth, k): k for k in range(depth, 0, -1)}  # of equal cost, the most even
+    found = [
+        ZeroConfig(stage, checkpointing)
+        for checkpointing in (0, *(every_kth[count] for count in sorted(every_kth)))
+        for stage in ((0, 1, 2) if ranks > 1 else (0,))
+    ]
+    return [*found, ZeroConfig(3, 1)] if ranks > 1 else found
+
+
+def _recomputed(depth: int, checkpointing: int) -> int:
+    return math.ceil(depth / checkpointing) if checkpointing else 0
 
 
 def plan_run(config: RunConfig, data: Data, rate: Rate, *, device: str, limit: float) -> dict[str, Any]:
@@ -101,7 +113,7 @@ def plan_run(config: RunConfig, data: Data, rate: Rate, *, device: str, limit: f
         "train_flops": steps * train.batch_size * flops,
         "ranks": ranks,
         **chosen,
-        "device_hours": hours * (RECOMPUTING if chosen["checkpointing"] else 1),
+        "device_hours": hours * (1 + RECOMPUTING * _recomputed(model.depth, chosen["checkpointing"]) / model.depth),
         "peak_bytes_by_way": needs,
     }
 
@@ -115,17 +127,18 @@ def _choose(
 ) -> dict[str, Any]:
     """The first way in which a whole share of the batch fits; else the one that fits most edges at once."""
     degree = data.num_edges / data.num_atoms
-    ways = [ZeroConfig(*way) for way in WAYS if size["num_ranks"] > 1 or way[0] == 0]  # alone, nothing is partitioned
-    most = [most_edges(model, zero, USABLE * limit, mean_degree=degree, **size) for zero in ways]
+    possible = ways(model.depth, size["num_ranks"])
+    most = [most_edges(model, zero, USABLE * limit, mean_degree=degree, **size) for zero in possible]
     whole = [edges >= share * data.num_edges for edges in most]
-    k = whole.index(True) if any(whole) else max(range(len(ways)), key=lambda k: most[k])
-    zero, edges = ways[k], most[k]
+    best = whole.index(True) if any(whole) else most.index(max(most))
+    zero, edges = possible[best], most[best]
     if edges < data.num_edges:
         one = {"num_atoms": data.num_atoms, "num_edges": data.num_edges}
-        need, zero = min(((peak_bytes(model, way, **one, **size), way) for way in ways), key=lambda pair: pair[0])
+        need, zero = min(((peak_bytes(model, way, **one, **size), way) for way in possible), key=lambda pair: pair[0])
         raise ConfigError(
             f"model.width={model.width}, model.depth={model.depth} ({size['num_params']:,} parameters) needs "
-            f"{need / GIB:.3g} GiB a device for a single structure at zero.stage={zero.stage} with checkpointing, "
+            f"{need / GIB:.3g} GiB a device for a single structure at zero.stage={zero.stage} with "
+            f"zero.checkpointing={zero.checkpointing}; "
             f"{USABLE * limit / GIB:.3g} GiB of {limit / GIB:.3g} may be used; raise plan.num_devices (now "
             f"{size['num_ranks']}) or plan.device_memory_gib, or lower the width"
         )
@@ -139,6 +152,29 @@ def _choose(
         "max_edges": micro if not config.train.max_edges else min(micro or config.train.max_edges, edges),
         "peak_bytes": peak,
     }
+
+
+def fitted(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The same runs; those with `zero.auto` get the stage, checkpointing and micro-batch that fit this machine.
+
+    Raises:
+        ConfigError: if a run fits nowhere.
+    """
+    first = configs[0]
+    data = data_of(replace(first, plan=PlanConfig()))
+    device, limit = device_kind_and_memory(first)
+    return [fit(config, data, device=device, limit=limit) if config.zero.auto else config for config in configs]
+
+
+def fit(config: RunConfig, data: Data, *, device: str, limit: float) -> RunConfig:
+    """The run with what `plan_run` chooses for it on `launcher.ranks` devices."""
+    alone = replace(config, plan=PlanConfig())
+    row = plan_run(alone, data, Rate(((1, 1.0),)), device=device, limit=limit)
+    return replace(
+        config,
+        zero=replace(config.zero, stage=row["zero_stage"], checkpointing=row["checkpointing"], auto=False),
+        train=replace(config.train, max_edges=row["max_edges"]),
+    )
 
 
 def data_of(config: RunConfig) -> Data:

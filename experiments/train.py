@@ -11,14 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import hydra
-from hydra.core.config_store import ConfigStore
-from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig
 from tqdm import tqdm
 
-from experiments.command import command
-from scaling.config import RunConfig, validated, writable
+from experiments.command import command, compose
+from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError
@@ -26,26 +22,6 @@ from scaling.launch import run_all
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together
-
-ConfigStore.instance().store(name="schema", node=writable(RunConfig))
-
-
-def compose() -> list[RunConfig]:
-    """The grid that the command line describes, each run validated.
-
-    Raises:
-        ConfigError: naming the first key that is not allowed.
-    """
-    composed: list[DictConfig] = []
-    # Hydra would compose every job once more to see whether it can; here all are validated before the first one starts.
-    Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
-
-    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-    def take(config: DictConfig) -> None:
-        composed.append(config)
-
-    take()
-    return [validated(config) for config in composed]
 
 
 def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
@@ -143,6 +119,10 @@ def main() -> int:
     configs = compose()
     if not configs:  # --help, --cfg and the like
         return 0
+    if any(config.zero.auto for config in configs):
+        from experiments.plan import fitted  # brings torch, which takes seconds
+
+        configs = fitted(configs)
     return 1 if execute(stage(configs), configs[0]) else 0
 
 

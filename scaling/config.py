@@ -186,16 +186,19 @@ class ZeroConfig:
     """What is partitioned over the ranks, and what is computed again in place of being kept.
 
     stage: 0-3, DeepSpeed ZeRO. checkpointing: recompute every k-th layer in backward (1: every layer; 0: none).
-    offload: keep the state of the optimiser, and step, on the CPU; from stage 1 on.
+    offload: keep the state of the optimiser, and step, on the CPU; from stage 1 on. auto: stage, checkpointing and
+    train.max_edges as `experiments.plan` chooses them for plan.device_memory_gib.
     """
 
     stage: int = field(default=0, metadata=LOGISTICS)
     checkpointing: int = field(default=0, metadata=LOGISTICS)
     offload: bool = field(default=False, metadata=LOGISTICS)
+    auto: bool = field(default=False, metadata=LOGISTICS)
 
     def __post_init__(self) -> None:
         _require(self.stage in (0, 1, 2, 3), "zero.stage", self.stage, "0, 1, 2 or 3")
         _require(not (self.offload and self.stage == 0), "zero.offload", True, "false at zero.stage=0", "use stage 1")
+        _require(not (self.offload and self.auto), "zero.offload", True, "false with zero.auto", "choose the stage")
         _require(self.checkpointing >= 0, "zero.checkpointing", self.checkpointing, ">= 0 (0: no layer, 1: every one)")
 
 
@@ -225,7 +228,7 @@ class StudyConfig:
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """What `experiments.plan` is to assume; nothing that a run reads.
+    """What `experiments.plan`, and zero.auto, are to assume; nothing that a run reads.
 
     device_memory_gib: of one device (0: of this machine). num_devices: a run may use (0: launcher.ranks). flops_per_s:
     of one device (0: measured on this machine in seconds). num_structures, num_atoms, num_edges, num_elements: of the

@@ -1,0 +1,44 @@
+"""The measurements run, and write what they found."""
+
+import json
+
+import pytest
+
+from experiments.bench.memory import BY_FORCES
+from tests.conftest import run_command
+
+HEAD = {"machine", "commit", "date", "rows"}
+
+
+def measured(module: str, folder, *arguments: str) -> list[dict]:
+    out = folder / "found.json"
+    done = run_command(f"experiments.bench.{module}", "--quick", "--json", str(out), *arguments, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    assert set(found) == HEAD
+    return found["rows"]
+
+
+def test_run_of_two_ranks_killed_at_random_ends_with_the_same_bits(tmp_path):
+    (row,) = measured("kills", tmp_path)
+    assert sum(row["killed"].values()) == row["kills"] == 3
+
+
+def test_throughput_is_measured_beside_a_plain_network_and_the_machines_limit(tmp_path):
+    rows = measured("throughput", tmp_path, "--threads", "1")
+    steps, overhead = ([row for row in rows if key in row] for key in ("times_plain", "ms_added"))
+    assert {(row["forces"], row["checkpointing"]) for row in steps} == {
+        (forces, checkpointing) for forces in ("direct", "conservative") for checkpointing in (0, 1)
+    }
+    assert all(row["plain_num_params"] == pytest.approx(row["num_params"], rel=0.1) for row in steps)
+    assert all(0 < row["share_of_limit"] < 1 for row in steps)
+    assert len(overhead) == 2
+
+
+@pytest.mark.long
+def test_memory_is_measured_for_every_technique(tmp_path):
+    rows = measured("memory", tmp_path)
+    on_cpu = [(f, t.name) for f, techniques in BY_FORCES.items() for t in techniques if not t.offload]
+    assert [(row["forces"], row["technique"]) for row in rows] == 2 * on_cpu
+    least = {row["technique"]: row["peak_percent_of_first"] for row in rows if row["size"] == "activations"}
+    assert least["+ activation checkpointing"] < 100

@@ -1,0 +1,44 @@
+"""The plan of the seed study's grid, the refusal of what cannot fit, and runs fitted to a given memory."""
+
+import json
+
+from omegaconf import OmegaConf
+
+from tests.conftest import run_command
+
+ELEVEN_SIZES = (0.10e6, 1.18e6, 11.2e6, 20.9e6, 49.7e6, 107e6, 198e6, 497e6, 1.01e9, 2.06e9, 3.83e9)
+
+
+def test_grid_of_li_is_planned_with_its_eleven_sizes(tmp_path):
+    planned = run_command("experiments.plan", "study=li2025_width_data", f"study.root={tmp_path}")
+    assert planned.returncode == 0, planned.stderr
+    plan = json.loads((tmp_path / "li2025_width_data" / "plan.json").read_text())
+    assert len(plan["runs"]) == 77
+    assert f"77 runs, {plan['device_hours']:,.4g} device-hours (as given)" in planned.stdout
+    found = sorted({run["num_params"] for run in plan["runs"]})
+    assert len(found) == 11
+    for num_params, wanted in zip(found, ELEVEN_SIZES, strict=True):
+        assert abs(num_params / wanted - 1) < 0.03
+    assert all(run["peak_bytes"] < plan["device_memory_bytes"] for run in plan["runs"])
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path):
+    little = ["plan.num_devices=1", "plan.device_memory_gib=40"]
+    planned = run_command("experiments.plan", "study=li2025_width_data", f"study.root={tmp_path}", *little)
+    assert planned.returncode == 2
+    assert "raise plan.num_devices (now 1) or plan.device_memory_gib" in planned.stderr
+    assert not list(tmp_path.rglob("plan.json"))
+
+
+def test_runs_are_fitted_to_the_memory_of_a_device(tiny_data, tmp_path):
+    asked = ["zero=auto", "plan.device_memory_gib=0.005", "model.width=16", "model.depth=3"]
+    where = [f"data.path={tiny_data}", f"study.root={tmp_path}", "study.name=small", "train.budget.amount=4"]
+    trained = run_command("experiments.train", *asked, *where)
+    assert trained.returncode == 0, trained.stderr
+    (config_path,) = (tmp_path / "small").glob("*/config.yaml")
+    config = OmegaConf.load(config_path)
+    assert (config.zero.stage, config.zero.checkpointing, config.zero.auto) == (0, 1, False)
+    assert config.train.max_edges > 0
+    refused = run_command("experiments.train", *asked, *where, "plan.device_memory_gib=0.0001")
+    assert refused.returncode == 2
+    assert "GiB a device for a single structure" in refused.stderr
