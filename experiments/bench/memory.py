@@ -1,6 +1,7 @@
 """What each technique saves and costs: peak memory and time of a training step, as shares of the vanilla step's.
 
 python -m experiments.bench.memory [--json FILE] [--quick]
+python -m experiments.bench.memory --num-params 1.01e9 [--ranks 1]     (that size alone, ZeRO 3 with checkpointing)
 
 Two ranks, each with a batch of its own. Two sizes: in the first activations fill the memory, in the second parameters
 do. Conservative forces are also computed by double backward (autograd's create_graph), which is what they are measured
@@ -27,7 +28,9 @@ from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.launch import ALLOCATOR
 from scaling.models import build
+from scaling.models.counting import egnn_parameters, with_width
 from scaling.training.engine import Engine, World, construction
+from scaling.training.memory import peak_bytes
 from scaling.worker import end_at_once
 
 RANKS = 2
@@ -77,7 +80,7 @@ BY_FORCES = {
 
 
 def measure(size: Size, forces: str, technique: Technique, world: World) -> dict[str, float]:
-    """One rank's peak bytes over two steps, and the median time of a step."""
+    """One rank's peak bytes over two steps, the median time of a step, and the loss before and after all steps."""
     graphs, labels_N3 = random_graphs(size.structures, mean_degree=MEAN_DEGREE, seed=world.rank)
     graphs, labels_N3 = graphs.to(world.device), labels_N3.to(world.device)
     on_gpu = world.device.type == "cuda"
@@ -99,14 +102,14 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
     engine = Engine(model, optim=OptimConfig(), zero=zero, precision="fp32", world=world)
     del model
 
-    def step() -> None:
+    def step() -> float:
         energy_G, forces_N3 = engine.forward(graphs)
         loss = (forces_N3 - labels_N3).abs().mean() + 0.1 * energy_G.abs().mean()
         engine.backward(loss, is_last=True)
-        engine.step(1e-4)
+        engine.step(1e-5)
+        return loss.item()
 
-    for _ in range(2):
-        step()
+    losses = [step(), step()]
     peak = torch.cuda.max_memory_allocated() if on_gpu else counter.peak
     if not on_gpu:
         counter.__exit__(None, None, None)
@@ -114,11 +117,16 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
     for _ in range(5):
         world.barrier()
         begin = time.perf_counter()
-        step()
+        losses.append(step())
         if on_gpu:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - begin)
-    return {"peak_bytes": peak, "ms_per_step": 1e3 * sorted(times)[2]}
+    return {
+        "peak_bytes": peak,
+        "ms_per_step": 1e3 * sorted(times)[2],
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
 
 
 def rank_main(case: dict[str, Any], out: Path) -> None:
@@ -147,6 +155,18 @@ def in_processes(size: Size, forces: str, technique: Technique, ranks: int) -> d
         return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
+def measure_size(num_params: float, ranks: int) -> dict[str, Any]:
+    """Steps of a network of three layers and so many parameters, beside what the plan says of them."""
+    config = with_width(ModelConfig(depth=3, forces="direct", num_params=num_params), 5)
+    zero = ZeroConfig(stage=3, checkpointing=1)
+    found = in_processes(Size("", config.width, config.depth, 1), config.forces, Technique("", 3, 1), ranks)
+    graphs, _ = random_graphs(1, mean_degree=MEAN_DEGREE)
+    count = egnn_parameters(config, 5).total
+    batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
+    planned = peak_bytes(config, zero, num_params=count, num_ranks=ranks, **batch)
+    return {"num_params": count, "width": config.width, "ranks": ranks, **found, "planned_peak_bytes": planned}
+
+
 def _environment() -> dict[str, str]:
     return {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": "1"}
 
@@ -156,8 +176,14 @@ def main() -> None:
     if "--rank-of" in sys.argv:
         rank_main(json.loads(sys.argv[-2]), Path(sys.argv[-1]))
         return
-    given = options(__doc__).parse_args()
-    ranks = min(RANKS, torch.cuda.device_count()) if torch.cuda.is_available() else RANKS
+    parser = options(__doc__)
+    parser.add_argument("--num-params", type=float, metavar="N", help="measure only a network of so many parameters")
+    parser.add_argument("--ranks", type=int, default=RANKS, help="processes that share the work")
+    given = parser.parse_args()
+    if given.num_params:
+        publish({"One size": [measure_size(given.num_params, given.ranks)]}, given.json)
+        return
+    ranks = min(given.ranks, torch.cuda.device_count()) if torch.cuda.is_available() else given.ranks
     rows = []
     for size in QUICK if given.quick else SIZES:
         for forces, techniques in BY_FORCES.items():
