@@ -1,6 +1,7 @@
 """How a command begins and ends: a grid of runs from what Hydra composes; users' mistakes as one line, no traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -15,6 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 from scaling.config import RunConfig, validated, writable
 from scaling.errors import ConfigError, ScalingError
 
+#: Hydra's way out of a mistyped key, which would lead astray: there are no other keys than those of the schema.
+ADVICE = re.compile(r"To append to your config use \+")
+
 
 def command(main: Callable[[], int]) -> Callable[[], int]:
     """Print errors that a user can mend and return their exit code."""
@@ -28,7 +32,8 @@ def command(main: Callable[[], int]) -> Callable[[], int]:
             message, code = str(error), error.exit_code
         except (HydraException, OmegaConfBaseException) as error:
             cause = str(error.__cause__ or "").partition("\n")[0]  # Hydra's own text leaves out what is wrong
-            message, code = f"{error}\n{cause}".strip(), ConfigError.exit_code
+            said = [line for line in f"{error}\n{cause}".splitlines() if line.strip() and not ADVICE.match(line)]
+            message, code = "\n".join(said), ConfigError.exit_code
         except OSError as error:
             message, code = f"{error.filename or 'file system'}: {error.strerror or error}", 1
         except KeyboardInterrupt:

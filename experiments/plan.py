@@ -2,8 +2,9 @@
 
 python -m experiments.plan study=NAME [any override]
 
-Prints a table and writes studies/NAME/plan.json. For every run it takes the ZeRO stage and the checkpointing that cost
-least among those that fit; where none fits, it says so and ends with an error, before anything is submitted.
+Prints a table and writes studies/NAME/plan.json. For every run it takes the ZeRO stage, checkpointing and micro-batch
+that cost least time among those that fit; where none fits, it says so and ends with an error, before anything is
+submitted.
 """
 
 import math
@@ -12,13 +13,14 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from experiments.command import command, compose
-from scaling.config import ModelConfig, PlanConfig, RunConfig, ZeroConfig
+from scaling.config import DataConfig, ModelConfig, PlanConfig, RunConfig, ZeroConfig
 from scaling.errors import ConfigError
-from scaling.models.counting import ParameterCount, egnn_parameters, egnn_training_flops, with_width
+from scaling.models.counting import egnn_parameters, egnn_training_flops, with_width
 from scaling.runs.files import write_json
 from scaling.training.memory import most_edges, peak_bytes
 from scaling.training.schedule import num_steps
@@ -26,18 +28,31 @@ from scaling.training.schedule import num_steps
 GIB = 2**30
 #: Of a device's memory, what tensors may take: the rest is the runtime, libraries and the allocator's fragments.
 USABLE = 0.9
+#: Fewer edges at once than these leave a device waiting for its own overheads.
+EFFICIENT_EDGES = {"cpu": 5_000, "cuda": 200_000}
+#: Of a training step's FLOPs on a structure, those of judging it.
+EVALUATING = {"direct": 1 / 3, "conservative": 1 / 4}
+#: Widths of the networks that are timed.
+MEASURED_WIDTHS = (16, 64, 256)
 #: What a layer's second forward adds to the time of its forward and backward.
 RECOMPUTING = 1 / 3
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a plan must know of the data: the training set, and its mean structure."""
+    """What a plan must know of the data.
+
+    num_structures: to train on at fraction 1. num_atoms, num_edges: of their mean. largest_edges: of any structure.
+    num_val, num_test: structures judged at each validation, and once at the end.
+    """
 
     num_structures: int
     num_atoms: float
     num_edges: float
     num_elements: int
+    largest_edges: float
+    num_val: float
+    num_test: float
 
 
 @dataclass(frozen=True)
@@ -69,11 +84,23 @@ def _recomputed(depth: int, checkpointing: int) -> int:
     return math.ceil(depth / checkpointing) if checkpointing else 0
 
 
-def plan_run(config: RunConfig, data: Data, rate: Rate, *, device: str, limit: float) -> dict[str, Any]:
+def plan_run(
+    config: RunConfig,
+    data: Data,
+    rate: Rate,
+    *,
+    device: str,
+    limit: float,
+    possible: Sequence[ZeroConfig] | None = None,
+) -> dict[str, Any]:
     """One run's row: what it needs, what is chosen for it, what it costs.
 
+    Args:
+        possible: ways to choose from, the cheapest in time first. By default a `zero` that is not the default one is
+            kept, else all are.
+
     Raises:
-        ConfigError: if no stage and checkpointing fit.
+        ConfigError: if the largest structure fits in no way.
     """
     model = with_width(config.model, data.num_elements)
     count = egnn_parameters(model, data.num_elements)
@@ -86,93 +113,111 @@ def plan_run(config: RunConfig, data: Data, rate: Rate, *, device: str, limit: f
         flops_per_structure=flops,
     )
     ranks = config.plan.num_devices or config.launcher.ranks
-    share = math.ceil(train.batch_size / ranks)
-    batch_edges = share * data.num_edges if not train.max_edges else min(train.max_edges, share * data.num_edges)
-    size = {"num_params": count.total, "num_ranks": ranks, "device": device}
-    needs = {
-        f"zero{stage}{'_checkpointing' if checkpointing else ''}": peak_bytes(
-            model,
-            ZeroConfig(stage, checkpointing),
-            num_atoms=batch_edges / data.num_edges * data.num_atoms,
-            num_edges=batch_edges,
-            **size,
-        )
-        for stage in range(4)
-        for checkpointing in (0, 1)
-    }
-    chosen = _choose(model, data, share, limit, size, config)
-    hours = steps * train.batch_size * flops / rate.at(model.width) / 3600
+    share = math.ceil(train.batch_size / ranks) * data.num_edges  # of the mean batch
+    wanted = min(share, train.max_edges) if train.max_edges else share
+    size = Size(model, count.total, ranks, data.num_edges / data.num_atoms, device)
+    if possible is None:
+        is_given = replace(config.zero, auto=False) != ZeroConfig()
+        possible = [config.zero] if is_given else ways(model.depth, ranks)
+    zero, edges = _choose(possible, size, data, wanted, limit)
+    training, evaluation = steps * train.batch_size * flops, _evaluation_flops(config, data, steps, flops)
+    recomputed = _recomputed(model.depth, zero.checkpointing) / model.depth
     return {
         "width": model.width,
         "depth": model.depth,
         "forces": model.forces,
         "fraction": config.data.fraction,
-        **_counts(count),
+        "num_params": count.total,
+        **{f"num_params_{part}": value for part, value in asdict(count).items()},
         "flops_per_structure": flops,
         "steps": steps,
-        "train_flops": steps * train.batch_size * flops,
+        "train_flops": training,
+        "evaluation_flops": evaluation,
         "ranks": ranks,
-        **chosen,
-        "device_hours": hours * (1 + RECOMPUTING * _recomputed(model.depth, chosen["checkpointing"]) / model.depth),
-        "peak_bytes_by_way": needs,
+        "zero_stage": zero.stage,
+        "checkpointing": zero.checkpointing,
+        "offload": zero.offload,
+        "max_edges": min(edges, train.max_edges) if train.max_edges else edges,
+        "micro_batches": math.ceil(share / min(edges, wanted)),
+        "peak_bytes": size.peak(zero, min(edges, wanted)),
+        "device_hours": (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width) / 3600,
+        "peak_bytes_by_way": {
+            f"zero{stage}{'_checkpointing' if k else ''}": size.peak(ZeroConfig(stage, k), wanted)
+            for stage in range(4)
+            for k in (0, 1)
+        },
     }
 
 
-def _counts(count: ParameterCount) -> dict[str, int]:
-    return {"num_params": count.total, **{f"num_params_{part}": value for part, value in asdict(count).items()}}
+@dataclass(frozen=True)
+class Size:
+    """A network, the devices that share it, and the mean number of neighbours: what memory depends on."""
+
+    model: ModelConfig
+    num_params: int
+    num_ranks: int
+    mean_degree: float
+    device: str
+
+    def peak(self, zero: ZeroConfig, edges: float) -> float:
+        """Bytes with a micro-batch of so many edges."""
+        batch = {"num_atoms": edges / self.mean_degree, "num_edges": edges}
+        kept = {"num_params": self.num_params, "num_ranks": self.num_ranks, "device": self.device}
+        return peak_bytes(self.model, zero, **batch, **kept)  # type: ignore[arg-type]
+
+    def most_edges(self, zero: ZeroConfig, limit: float) -> int:
+        """The largest micro-batch that fits."""
+        kept = {"num_params": self.num_params, "num_ranks": self.num_ranks, "device": self.device}
+        return most_edges(self.model, zero, limit, mean_degree=self.mean_degree, **kept)  # type: ignore[arg-type]
+
+
+def _evaluation_flops(config: RunConfig, data: Data, steps: int, flops: float) -> float:
+    judged = math.ceil(steps / config.train.validate_every) * data.num_val + data.num_test
+    return judged * flops * EVALUATING[config.model.forces]
 
 
 def _choose(
-    model: ModelConfig, data: Data, share: int, limit: float, size: dict[str, Any], config: RunConfig
-) -> dict[str, Any]:
-    """The first way in which a whole share of the batch fits; else the one that fits most edges at once."""
-    degree = data.num_edges / data.num_atoms
-    possible = ways(model.depth, size["num_ranks"])
-    most = [most_edges(model, zero, USABLE * limit, mean_degree=degree, **size) for zero in possible]
-    whole = [edges >= share * data.num_edges for edges in most]
-    best = whole.index(True) if any(whole) else most.index(max(most))
-    zero, edges = possible[best], most[best]
-    if edges < data.num_edges:
-        one = {"num_atoms": data.num_atoms, "num_edges": data.num_edges}
-        need, zero = min(((peak_bytes(model, way, **one, **size), way) for way in possible), key=lambda pair: pair[0])
-        raise ConfigError(
-            f"model.width={model.width}, model.depth={model.depth} ({size['num_params']:,} parameters) needs "
-            f"{need / GIB:.3g} GiB a device for a single structure at zero.stage={zero.stage} with "
-            f"zero.checkpointing={zero.checkpointing}; "
-            f"{USABLE * limit / GIB:.3g} GiB of {limit / GIB:.3g} may be used; raise plan.num_devices (now "
-            f"{size['num_ranks']}) or plan.device_memory_gib, or lower the width"
-        )
-    fits_whole = edges >= share * data.num_edges
-    micro = 0 if fits_whole else edges
-    here = min(edges, share * data.num_edges)
-    peak = peak_bytes(model, zero, num_atoms=here / degree, num_edges=here, **size)
-    return {
-        "zero_stage": zero.stage,
-        "checkpointing": zero.checkpointing,
-        "max_edges": micro if not config.train.max_edges else min(micro or config.train.max_edges, edges),
-        "peak_bytes": peak,
-    }
-
-
-def fitted(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The same runs; those with `zero.auto` get the stage, checkpointing and micro-batch that fit this machine.
+    possible: Sequence[ZeroConfig], size: Size, data: Data, wanted: float, limit: float
+) -> tuple[ZeroConfig, int]:
+    """The first way, in the order of their cost, that fits an efficient micro-batch; and the most edges that fit it.
 
     Raises:
-        ConfigError: if a run fits nowhere.
+        ConfigError: if the largest structure fits in no way.
     """
-    first = configs[0]
-    data = data_of(replace(first, plan=PlanConfig()))
-    device, limit = device_kind_and_memory(first)
-    return [fit(config, data, device=device, limit=limit) if config.zero.auto else config for config in configs]
+    most = [size.most_edges(zero, USABLE * limit) for zero in possible]
+    efficient = max(data.largest_edges, min(wanted, EFFICIENT_EDGES[size.device]))
+    best = next((k for k, edges in enumerate(most) if edges >= efficient), most.index(max(most)))
+    if most[best] < data.largest_edges:
+        need, zero = min(((size.peak(way, data.largest_edges), way) for way in possible), key=lambda pair: pair[0])
+        raise ConfigError(
+            f"model.width={size.model.width}, model.depth={size.model.depth} ({size.num_params:,} parameters) needs "
+            f"{need / GIB:.3g} GiB a device for the largest structure alone, at zero.stage={zero.stage} with "
+            f"zero.checkpointing={zero.checkpointing}; {USABLE * limit / GIB:.3g} GiB of {limit / GIB:.3g} may be "
+            f"used; raise the number of devices (now {size.num_ranks}) or plan.device_memory_gib, or lower the width"
+        )
+    return possible[best], most[best]
 
 
-def fit(config: RunConfig, data: Data, *, device: str, limit: float) -> RunConfig:
-    """The run with what `plan_run` chooses for it on `launcher.ranks` devices."""
+def fitted(config: RunConfig, *, begun_at: int | None, side_by_side: int) -> RunConfig:
+    """The same run with the stage, checkpointing and micro-batch that fit this machine on `launcher.ranks` devices.
+
+    Args:
+        begun_at: the ZeRO stage of its checkpoints, which it must keep. side_by_side: runs that share a device.
+
+    Raises:
+        ConfigError: if it fits nowhere.
+    """
+    device = _device_here()
+    limit = config.plan.device_memory_gib * GIB or _memory_here(device, config.launcher.ranks) / side_by_side
     alone = replace(config, plan=PlanConfig())
-    row = plan_run(alone, data, Rate(((1, 1.0),)), device=device, limit=limit)
+    possible = ways(config.model.depth, config.launcher.ranks)
+    if begun_at is not None:
+        possible = [way for way in possible if way.stage == begun_at] or [ZeroConfig(begun_at, 1)]
+    rate = Rate(((1, 1.0),))
+    row = plan_run(alone, data_of(alone), rate, device=device, limit=limit, possible=possible)
     return replace(
         config,
-        zero=replace(config.zero, stage=row["zero_stage"], checkpointing=row["checkpointing"], auto=False),
+        zero=ZeroConfig(row["zero_stage"], row["checkpointing"]),
         train=replace(config.train, max_edges=row["max_edges"]),
     )
 
@@ -183,33 +228,41 @@ def data_of(config: RunConfig) -> Data:
     Raises:
         DataError: if neither is there.
     """
-    given = config.plan
+    return _data_of(replace(config.data, fraction=1.0), config.plan)
+
+
+@cache
+def _data_of(data: DataConfig, given: PlanConfig) -> Data:
     if given.num_structures:
-        return Data(given.num_structures, given.num_atoms, given.num_edges, given.num_elements)
+        whole = given.num_structures / (1 - data.val_share - data.test_share)
+        mean = (given.num_atoms, given.num_edges, given.num_elements, given.num_edges)
+        return Data(given.num_structures, *mean, data.val_share * whole, data.test_share * whole)
     from scaling.data.shards import ShardSet
     from scaling.data.split import choose
     from scaling.training.task import count_edges
 
-    shards = ShardSet(config.data.path)
-    whole, _ = choose(replace(config.data, fraction=1.0), shards)
-    edges = count_edges(shards, config.data.cutoff_ang)[whole.train]
-    atoms = shards.num_atoms[whole.train]
-    return Data(len(whole.train), float(atoms.mean()), float(edges.mean()), len(shards.manifest.elements))
+    shards = ShardSet(data.path)
+    split, train = choose(data, shards)
+    edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
+    mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
+    num_test = len(split.test) + sum(len(apart) for apart in split.apart.values())
+    return Data(len(train), *mean, len(split.val), num_test)
 
 
 def measure_rate(config: RunConfig) -> Rate:
     """Time a step of three small networks on this machine, a few seconds."""
     import torch
 
-    from experiments.bench.batches import CUTOFF_ANG, random_graphs
+    from experiments.bench.batches import CUTOFF_ANG, backward, random_graphs
     from scaling.models import build
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(_device_here())
+    torch.backends.cuda.matmul.allow_tf32 = config.train.precision == "tf32"
     torch.set_num_threads(config.train.num_threads or torch.get_num_threads())
     graphs, _ = random_graphs(2, mean_degree=30.0)
     graphs = graphs.to(device)
     rates = []
-    for width in (16, 64, 256):
+    for width in MEASURED_WIDTHS:
         model_config = replace(config.model, width=width, depth=2, num_params=None)
         sizes = {"num_elements": 5, "cutoff_ang": CUTOFF_ANG, "mean_degree": 30.0, "scale_ev": 1.0}
         model = build(model_config, **sizes).to(device)  # type: ignore[arg-type]
@@ -217,12 +270,8 @@ def measure_rate(config: RunConfig) -> Rate:
         seconds = []
         for _ in range(4):
             begin = time.perf_counter()
-            energy_G, forces_N3 = model(graphs)
-            if model.is_conservative:
-                (scalar,) = model(graphs, (torch.ones_like(energy_G), forces_N3.sign()))
-            else:
-                scalar = energy_G.sum() + forces_N3.abs().sum()
-            scalar.backward()
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
+                backward(model, graphs, lambda energy_G, forces_N3: energy_G.sum() + forces_N3.abs().sum())
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":
@@ -233,18 +282,30 @@ def measure_rate(config: RunConfig) -> Rate:
     return Rate(tuple(rates))
 
 
-def device_kind_and_memory(config: RunConfig) -> tuple[str, float]:
-    """cpu or cuda, and the bytes of one device: as given, else of this machine, which its ranks share."""
-    given = config.plan.device_memory_gib * GIB
-    if given:
-        return ("cuda" if os.environ.get("DS_ACCELERATOR") != "cpu" else "cpu"), given
-    if os.environ.get("DS_ACCELERATOR") != "cpu":
+def _device_here() -> str:
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _memory_here(device: str, ranks: int) -> float:
+    """Bytes of one rank's device; of a CPU's memory each rank has a share."""
+    if device == "cuda":
         import torch
 
-        if torch.cuda.is_available():
-            return "cuda", float(torch.cuda.get_device_properties(0).total_memory)
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "cpu", total / (config.plan.num_devices or config.launcher.ranks)
+        return float(torch.cuda.get_device_properties(0).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
+
+
+def planned_device(config: RunConfig) -> tuple[str, float]:
+    """cpu or cuda, and the bytes of one device: as given, then a GPU, perhaps of another machine; else of this one."""
+    if config.plan.device_memory_gib:
+        kind = "cpu" if os.environ.get("DS_ACCELERATOR") == "cpu" else "cuda"
+        return kind, config.plan.device_memory_gib * GIB
+    here = _device_here()
+    return here, _memory_here(here, config.plan.num_devices or config.launcher.ranks)
 
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
@@ -253,7 +314,7 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
     head += ("micro-batch", "memory", "device-hours")
     lines = [head]
     for row in rows:
-        micro = f"{row['max_edges']:,} edges" if row["max_edges"] else "whole"
+        micro = f"{row['max_edges']:,} edges" if row["micro_batches"] > 1 else "whole"
         lines.append(
             (
                 *(str(row["width"]), str(row["depth"]), f"{row['fraction']:.4g}", _human(row["num_params"])),
@@ -280,22 +341,24 @@ def main() -> int:
     if not configs:
         return 0
     first = configs[0]
-    data = data_of(first)
-    device, limit = device_kind_and_memory(first)
+    device, limit = planned_device(first)
     flops_per_s = first.plan.flops_per_s
     rate = Rate(((1, flops_per_s),)) if flops_per_s else measure_rate(first)
-    rows = [plan_run(config, data, rate, device=device, limit=limit) for config in configs]
+    rows = [plan_run(config, data_of(config), rate, device=device, limit=limit) for config in configs]
     rows.sort(key=lambda row: (row["num_params"], row["depth"], row["fraction"]))
     print(show(rows))
     total = sum(row["device_hours"] for row in rows)
     source = "as given" if flops_per_s else "measured on this machine in seconds; expect a factor of two"
+    if not flops_per_s and rows[-1]["width"] > MEASURED_WIDTHS[-1]:
+        source += f", more beyond width {MEASURED_WIDTHS[-1]}"
     print(f"{len(rows)} runs, {total:,.4g} device-hours ({source}); memory of one device {limit / GIB:.1f} GiB")
+    print("to train in these ways: python -m experiments.train zero=auto, with launcher.ranks as the number of devices")
     study_dir = Path(first.study.root) / first.study.name
     study_dir.mkdir(parents=True, exist_ok=True)
     write_json(
         study_dir / "plan.json",
         {
-            "data": asdict(data),
+            "data": asdict(data_of(first)),
             "device": device,
             "device_memory_bytes": limit,
             "flops_per_s_by_width": dict(rate.by_width),

@@ -7,6 +7,7 @@ Then they are computed: what is done is skipped, what was broken off goes on, wh
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -53,8 +54,15 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
                 "result (ranks, ZeRO stage, micro-batches); compare those under different study.name"
             )
         staged[run.run_id] = run
-        run.stage(config)
+        run.stage(_fitted(config, run) if config.zero.auto else config)
     return list(staged.values())
+
+
+def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
+    from experiments.plan import fitted  # brings torch, which takes seconds
+
+    begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
+    return fitted(config, begun_at=begun_at, side_by_side=max(Counter(slots(config)).values()))
 
 
 def slots(config: RunConfig) -> list[str]:
@@ -119,10 +127,6 @@ def main() -> int:
     configs = compose()
     if not configs:  # --help, --cfg and the like
         return 0
-    if any(config.zero.auto for config in configs):
-        from experiments.plan import fitted  # brings torch, which takes seconds
-
-        configs = fitted(configs)
     return 1 if execute(stage(configs), configs[0]) else 0
 
 

@@ -5,6 +5,7 @@ part of the run's identity (scaling/runs/identity.py).
 """
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ class ZeroConfig:
     def __post_init__(self) -> None:
         _require(self.stage in (0, 1, 2, 3), "zero.stage", self.stage, "0, 1, 2 or 3")
         _require(not (self.offload and self.stage == 0), "zero.offload", True, "false at zero.stage=0", "use stage 1")
-        _require(not (self.offload and self.auto), "zero.offload", True, "false with zero.auto", "choose the stage")
+        chosen = self.stage or self.checkpointing or self.offload
+        _require(not (self.auto and chosen), "zero.auto", True, "false with a stage, checkpointing or offload given")
         _require(self.checkpointing >= 0, "zero.checkpointing", self.checkpointing, ">= 0 (0: no layer, 1: every one)")
 
 
@@ -294,12 +296,25 @@ def validated(config: DictConfig) -> RunConfig:
     Raises:
         ConfigError: naming the key, its value and what is allowed.
     """
+    _refuse_unknown(config, RunConfig)
     try:
         run = OmegaConf.to_object(OmegaConf.merge(writable(RunConfig), config))
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).replace("\n", "; ")) from error
     assert isinstance(run, RunConfig)
     return run
+
+
+def _refuse_unknown(config: DictConfig, schema: Any, prefix: str = "") -> None:
+    known = {entry.name: entry for entry in fields(schema)}
+    for key in map(str, config):
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(known)}"
+            raise ConfigError(f"{prefix}{key} is not a key; {hint}")
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and is_dataclass(known[key].type):
+            _refuse_unknown(child, known[key].type, f"{prefix}{key}.")
 
 
 def read_config(path: Path) -> RunConfig:

@@ -1,10 +1,12 @@
 """Random periodic graphs of a given size, for measurements."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
 from scaling.data.neighbors import neighbor_list
-from scaling.models import Graphs
+from scaling.models import Graphs, Potential
 
 CUTOFF_ANG = 5.0
 ATOMS = 100
@@ -29,3 +31,14 @@ def random_graphs(num_structures: int, *, mean_degree: float, seed: int = 0) -> 
         num_graphs=num_structures,
     )
     return graphs, torch.from_numpy(rng.normal(size=(num_structures * ATOMS, 3))).float()
+
+
+def backward(model: Potential, graphs: Graphs, loss: Callable[..., torch.Tensor]) -> None:
+    """The gradient of a loss of (energies, forces), in plain torch, for forces of both kinds."""
+    outputs = model(graphs)
+    if model.is_conservative:
+        outputs = tuple(output.requires_grad_() for output in outputs)
+        (scalar,) = model(graphs, torch.autograd.grad(loss(*outputs), outputs))
+    else:
+        scalar = loss(*outputs)
+    scalar.backward()

@@ -54,7 +54,8 @@ class PlainEGNN(nn.Module):
 
     def __init__(self, config: ModelConfig, *, num_elements: int, cutoff_ang: float) -> None:
         super().__init__()
-        self.is_conservative = config.forces == "conservative"
+        self.by_gradient = config.forces == "conservative"
+        self.is_conservative = False  # its forces are differentiable: no second pass
         self.basis = RadialBasis(config.num_radial, cutoff_ang)
         self.embedding = nn.Embedding(num_elements, config.width)
         self.layers = nn.ModuleList(PlainLayer(config.width, config.num_radial) for _ in range(config.depth))
@@ -63,14 +64,14 @@ class PlainEGNN(nn.Module):
     def forward(self, graphs: Graphs) -> tuple[Tensor, Tensor]:
         """Energies and forces, both differentiable by the parameters."""
         with torch.enable_grad():
-            start_N3 = graphs.x_N3.detach().requires_grad_(self.is_conservative)
+            start_N3 = graphs.x_N3.detach().requires_grad_(self.by_gradient)
             r_E3 = edge_vectors(start_N3, graphs)
             radial_ER = self.basis.values_and_slopes(r_E3.square().sum(1).sqrt())[0].t().contiguous()
             h_NF, x_N3 = self.embedding(graphs.element_N), start_N3
             for layer in self.layers:
                 h_NF, x_N3 = layer(h_NF, x_N3, radial_ER, graphs)
             energy_G = r_E3.new_zeros(graphs.num_graphs).index_add(0, graphs.graph_N, self.head(h_NF)[:, 0])
-            if not self.is_conservative:
+            if not self.by_gradient:
                 return energy_G, x_N3 - start_N3
             (gradient_N3,) = torch.autograd.grad(energy_G.sum(), start_N3, create_graph=True)
             return energy_G, -gradient_N3

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from experiments.bench.batches import CUTOFF_ANG, random_graphs
+from experiments.bench.batches import CUTOFF_ANG, backward, random_graphs
 from experiments.bench.plain_egnn import plain_egnn
 from experiments.bench.table import options, publish
 from experiments.bench.tensors import matrix_flops
@@ -40,7 +40,7 @@ REPEATS = 7
 SIDE = 2048
 SIZES: dict[str, Any] = {"num_elements": 5, "cutoff_ang": CUTOFF_ANG}
 #: The smallest network of conf/study/quickstart.yaml, on a batch of few edges.
-SMALLEST = {"width": 3, "depth": 2}
+SMALLEST = {"width": 4, "depth": 2}
 
 
 def loss_of(energy_G: Tensor, forces_N3: Tensor, labels_N3: Tensor) -> Tensor:
@@ -59,17 +59,12 @@ def engine_step(model: Potential, graphs: Graphs, labels_N3: Tensor, world: Worl
     return step
 
 
-def plain_step(model: nn.Module, graphs: Graphs, labels_N3: Tensor) -> Callable[[], None]:
+def plain_step(model: Any, graphs: Graphs, labels_N3: Tensor) -> Callable[[], None]:
     """A step in plain torch."""
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
     def step() -> None:
-        outputs = model(graphs)
-        loss = loss_of(*outputs, labels_N3)
-        if isinstance(model, Potential) and model.is_conservative:
-            outputs = tuple(output.requires_grad_() for output in outputs)
-            (loss,) = model(graphs, torch.autograd.grad(loss_of(*outputs, labels_N3), outputs))
-        loss.backward()
+        backward(model, graphs, lambda *outputs: loss_of(*outputs, labels_N3))
         clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         optimizer.zero_grad()

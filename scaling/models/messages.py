@@ -105,7 +105,7 @@ class _Differences(torch.autograd.Function):
 
 
 class _SumEnds(torch.autograd.Function):
-    """See `_Differences`; sums in the order of an atom's edges, twenty times as fast as `index_add`."""
+    """See `_Differences`; sums in the order of an atom's edges, several times as fast as `index_add`."""
 
     @staticmethod
     def forward(ctx: Any, edges: Edges, value_E3: Tensor) -> Tensor:  # type: ignore[override]

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
@@ -136,7 +137,8 @@ class Checkpoints:
 
     def load_best(self, step: int) -> None:
         """Put the weights that `save_best` kept into the engine's network."""
-        self.engine.set_weights(load_file(self._best_path(step), device=str(self.engine.world.device)))
+        with safe_open(self._best_path(step), "pt") as file:
+            self.engine.set_weights(file.get_tensor)
 
     def publish_best(self, step: int) -> None:
         """Give the best weights their final name; `RunDir.tidy` then removes all else."""
@@ -151,7 +153,7 @@ class Checkpoints:
         if self._is_first:
             temporary = final.with_name(f".tmp-{final.name}")
             with self._explained(final, temporary):
-                save_file({name: value.contiguous().cpu() for name, value in weights.items()}, temporary)
+                save_file(weights, temporary)
                 sync_file(temporary)
                 os.replace(temporary, final)
         self.engine.world.barrier()

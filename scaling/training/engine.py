@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,9 @@ from scaling.config import OptimConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import Graphs, Potential
 from scaling.training.memory import BUCKET, LIVE
+
+#: ZeRO-3 leaves parameters of fewer numbers whole.
+PERSISTENT = 100_000
 
 # Its CPU communication op is compiled at start-up and fails without a compiler; only inference uses it.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -170,23 +173,31 @@ class Engine:
         self._deepspeed._config.load_universal_checkpoint = False
 
     def weights(self) -> dict[str, Tensor]:
-        """All weights in full, on every rank (ZeRO-3 gathers them)."""
-        with self._gathered(writable=False):
-            return {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        """All weights in full, in the first rank's main memory; nothing on the others. Never gathered all at once."""
+        full = {}
+        for name, parameter in self.module.named_parameters():
+            with self._gathered(parameter, writable=False):
+                if self.world.rank == 0:
+                    full[name] = parameter.detach().to("cpu", copy=True)
+        return full
 
-    def set_weights(self, weights: dict[str, Tensor]) -> None:
-        """Put full weights in place, e.g. the best ones for the test. The optimiser keeps its own copy."""
-        with self._gathered(writable=True), torch.no_grad():
-            for name, parameter in self.module.named_parameters():
-                parameter.copy_(weights[name])
+    def set_weights(self, read: Callable[[str], Tensor]) -> None:
+        """Put full weights in place, e.g. the best ones for the test. The optimiser keeps its own copy.
+
+        Args:
+            read: gives a parameter's weights by its name; asked for one at a time.
+        """
+        for name, parameter in self.module.named_parameters():
+            with self._gathered(parameter, writable=True), torch.no_grad():
+                if self.zero_stage < 3 or self.world.rank == 0:
+                    parameter.copy_(read(name))
 
     @contextmanager
-    def _gathered(self, *, writable: bool) -> Iterator[None]:
+    def _gathered(self, parameter: Tensor, *, writable: bool) -> Iterator[None]:
         if self.zero_stage < 3:
             yield
             return
-        parameters = list(self.module.parameters())
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if writable else None):
+        with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0 if writable else None):
             yield
 
 
@@ -216,6 +227,7 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_
             "stage": zero.stage,
             # a buffer of this many numbers is allocated whatever the network's size; DeepSpeed's default is 2 GB of it
             "reduce_bucket_size": max(1, min(num_params, BUCKET)),
+            "stage3_param_persistence_threshold": PERSISTENT,
             "stage3_max_live_parameters": LIVE,
             "stage3_max_reuse_distance": LIVE,
             **({"offload_optimizer": {"device": "cpu", "pin_memory": True}} if zero.offload else {}),

@@ -194,9 +194,8 @@ class Trainer:
     def evaluate(self, structures: IntArray) -> Means:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
-        sampler = EvaluationSampler(
-            structures, self.task.edges[structures], self.world.rank, self.world.size, EVALUATION_EDGES
-        )
+        most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
+        sampler = EvaluationSampler(structures, self.task.edges[structures], self.world.rank, self.world.size, most)
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.loader.batches(sampler):

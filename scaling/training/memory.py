@@ -83,8 +83,10 @@ def peak_bytes(
     elif zero.stage == 2:
         resting, stepping = P + optimizer, P + optimizer + max(2 * bucket, P / ranks + bucket)
     else:
-        live = min(P, LIVE)
-        resting, stepping = P / ranks + optimizer + live, 2 * P / ranks + optimizer + live + 2 * bucket
+        largest = 3 * config.width**2  # what is not split further: EGNNLayer.atom_in, and its gradient
+        live = max(min(P, LIVE), largest)
+        resting = P / ranks + optimizer + live
+        stepping = 2 * P / ranks + optimizer + live + max(2 * bucket, largest + bucket)
     all_activations, always = activation_bytes(
         config, zero.checkpointing, num_atoms=num_atoms, num_edges=num_edges, device=device
     )

@@ -1,6 +1,7 @@
 """The loss and the errors of predictions: sums over structures, so that ranks and micro-batches add up exactly."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,9 @@ class MetricsLog:
             self._file.seek(0, os.SEEK_END)
 
     def write(self, **values: Any) -> None:
-        """Append one line."""
+        """Append one line; a number that is none becomes null."""
         if self._file is not None:
+            values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
             self._file.write((json.dumps(values, allow_nan=False) + "\n").encode())
             self._file.flush()
 

@@ -11,12 +11,14 @@ from experiments.bench.double_backward import left_to_autograd
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
+from scaling.training import engine as engine_module
 from scaling.training.engine import Engine, World, construction
 from scaling.worker import end_at_once
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
 STEPS, LR = 20, 0.002
 OPTIM = OptimConfig(max_grad_norm=0.0, weight_decay=0.1)
+engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stage 3 have nothing to do
 
 
 def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
@@ -130,6 +132,7 @@ def main() -> None:
                     return Engine(model, optim=OPTIM, zero=zero, precision="fp32", world=world)
 
                 once = engine()
+                assert not any(getattr(p, "ds_persist", False) for p in once.module.parameters())
                 accumulate(once)
                 gradients, trajectory = once.gradients(), losses(engine())
                 rows.append(

@@ -22,6 +22,7 @@ def measured(module: str, folder, *arguments: str) -> list[dict]:
 def test_run_of_two_ranks_killed_at_random_ends_with_the_same_bits(tmp_path):
     (row,) = measured("kills", tmp_path)
     assert sum(row["killed"].values()) == row["kills"] == 3
+    assert row["went_on"] > 0, "the control: some kill came after a checkpoint"
 
 
 def test_throughput_is_measured_beside_a_plain_network_and_the_machines_limit(tmp_path):

@@ -26,7 +26,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path):
     little = ["plan.num_devices=1", "plan.device_memory_gib=40"]
     planned = run_command("experiments.plan", "study=li2025_width_data", f"study.root={tmp_path}", *little)
     assert planned.returncode == 2
-    assert "raise plan.num_devices (now 1) or plan.device_memory_gib" in planned.stderr
+    assert "raise the number of devices (now 1) or plan.device_memory_gib" in planned.stderr
     assert not list(tmp_path.rglob("plan.json"))
 
 
@@ -37,8 +37,9 @@ def test_runs_are_fitted_to_the_memory_of_a_device(tiny_data, tmp_path):
     assert trained.returncode == 0, trained.stderr
     (config_path,) = (tmp_path / "small").glob("*/config.yaml")
     config = OmegaConf.load(config_path)
-    assert (config.zero.stage, config.zero.checkpointing, config.zero.auto) == (0, 1, False)
+    assert (config.zero.stage, config.zero.auto) == (0, False)
+    assert config.zero.checkpointing > 0
     assert config.train.max_edges > 0
     refused = run_command("experiments.train", *asked, *where, "plan.device_memory_gib=0.0001")
     assert refused.returncode == 2
-    assert "GiB a device for a single structure" in refused.stderr
+    assert "GiB a device for the largest structure alone" in refused.stderr

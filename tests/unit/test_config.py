@@ -109,3 +109,16 @@ def test_learning_rate_follows_width():
     optim = OptimConfig(lr=0.01, lr_reference_width=16, lr_width_exponent=-0.5)
     assert optim.peak_lr(16) == pytest.approx(0.01)
     assert optim.peak_lr(64) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("typo", "message"),
+    [
+        ({"model": {"widht": 8}}, r"model\.widht is not a key; did you mean model\.width\?"),
+        ({"train": {"budget": {"xyz": 1}}}, r"train\.budget\.xyz is not a key; allowed: unit, amount"),
+        ({"sede": 1}, r"sede is not a key; did you mean seed\?"),
+    ],
+)
+def test_unknown_key_is_named_with_the_nearest_known_one(typo, message):
+    with pytest.raises(ConfigError, match=message):
+        validated(OmegaConf.create(typo))

@@ -114,3 +114,11 @@ def test_full_disk_leaves_the_previous_checkpoint_whole_and_says_so(tmp_path):
             kept.save_best(20)
     assert [path.name for path in sorted(kept.directory.iterdir())] == ["best-00000010.safetensors", "step-00000010"]
     assert checkpoints(tmp_path, engine(seed=2)).resume().step == 10
+
+
+def test_best_weights_are_put_back_for_the_test(tmp_path):
+    one, other = engine(seed=1), engine(seed=2)
+    checkpoints(tmp_path, one).save_best(7)
+    assert not torch.equal(flat(one), flat(other)), "the control"
+    checkpoints(tmp_path, other).load_best(7)
+    assert torch.equal(flat(one), flat(other))
