@@ -29,7 +29,6 @@ from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.launch import ALLOCATOR
 from scaling.models import build
 from scaling.models.counting import egnn_parameters, with_width
-from scaling.training import engine as engine_module
 from scaling.training.engine import Engine, World, construction
 from scaling.training.memory import peak_bytes
 from scaling.worker import end_at_once
@@ -54,14 +53,13 @@ QUICK = (Size("activations", 16, 2, 2), Size("parameters", 64, 2, 1))
 
 @dataclass(frozen=True)
 class Technique:
-    """A way to compute a step; double: forces by double backward. bucket: numbers reduced, or held whole, at a time."""
+    """A way to compute a step; double: forces by double backward."""
 
     name: str
     stage: int = 0
     checkpointing: int = 0
     offload: bool = False
     double: bool = False
-    bucket: int = 0
 
 
 VANILLA = Technique("vanilla")
@@ -90,8 +88,6 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
     if not on_gpu:
         counter.__enter__()
     zero = ZeroConfig(technique.stage, technique.checkpointing, technique.offload)
-    if technique.bucket:
-        engine_module.BUCKET = engine_module.LIVE = technique.bucket
     with construction(zero):
         torch.manual_seed(0)
         model = build(

@@ -40,16 +40,18 @@ def commit() -> str:
 
 
 def publish(tables: dict[str, list[dict[str, Any]]], out: Path | None) -> None:
-    """Print tables of rows by their titles; write all rows as JSON where asked."""
+    """Print tables of rows by their titles, as Markdown; write all rows as JSON where asked."""
     head = {"machine": machine(), "commit": commit(), "date": datetime.date.today().isoformat()}
     print(f"{head['machine']}, commit {head['commit'] or 'unknown'}, {head['date']}")
     for title, rows in tables.items():
         columns = list(dict.fromkeys(key for row in rows for key in row))
         cells = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
         widths = [max(len(line[k]) for line in cells) for k in range(len(columns))]
-        print(f"\n{title}")
-        for line in cells:
-            print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+        print(f"\n{title}\n")
+        for k, line in enumerate(cells):
+            print("| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+            if k == 0:
+                print("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
     if out is not None:
         write_json(out, {**head, "rows": [row for rows in tables.values() for row in rows]})
 

@@ -29,7 +29,7 @@ from deepspeed.utils import safe_get_full_grad
 from scaling.config import OptimConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import Graphs, Potential
-from scaling.training.memory import BUCKET, LIVE
+from scaling.training.memory import bucket_numbers
 
 #: ZeRO-3 leaves parameters of fewer numbers whole.
 PERSISTENT = 100_000
@@ -218,6 +218,7 @@ def _num_params(model: Potential) -> int:
 
 
 def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_params: int = 0) -> dict[str, Any]:
+    bucket = bucket_numbers(num_params)
     return {
         "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand
         "gradient_accumulation_steps": 1,
@@ -226,10 +227,11 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_
         "zero_optimization": {
             "stage": zero.stage,
             # a buffer of this many numbers is allocated whatever the network's size; DeepSpeed's default is 2 GB of it
-            "reduce_bucket_size": max(1, min(num_params, BUCKET)),
+            "reduce_bucket_size": bucket,
             "stage3_param_persistence_threshold": PERSISTENT,
-            "stage3_max_live_parameters": LIVE,
-            "stage3_max_reuse_distance": LIVE,
+            "stage3_max_live_parameters": bucket,
+            "stage3_max_reuse_distance": bucket,
+            "stage3_prefetch_bucket_size": bucket,
             **({"offload_optimizer": {"device": "cpu", "pin_memory": True}} if zero.offload else {}),
         },
         "zero_allow_untested_optimizer": True,

@@ -11,10 +11,14 @@ from scaling.config import ModelConfig, ZeroConfig
 from scaling.models.messages import block_numbers
 
 FLOAT = 4
-#: Gradients are reduced over the ranks in buckets of at most this many.
-BUCKET = 50_000_000
-#: Parameters that ZeRO-3 holds whole at a time.
-LIVE = 100_000_000
+#: Gradients are reduced over the ranks in buckets, and ZeRO-3 holds whole at a time, this part of the parameters: more
+#: would save nothing of small networks, and large ones need no more than the second and third number.
+BUCKET_SHARE, LARGEST_BUCKET, SMALLEST_BUCKET = 10, 50_000_000, 500_000
+
+
+def bucket_numbers(num_params: int) -> int:
+    """How many gradients are reduced, and parameters held whole by ZeRO-3, at a time."""
+    return min(max(1, num_params), LARGEST_BUCKET, max(SMALLEST_BUCKET, num_params // BUCKET_SHARE))
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,19 @@ def peak_bytes(
         num_atoms, num_edges: of one micro-batch on one rank. device: cpu or cuda (blocks of edges differ in size).
     """
     P, ranks = num_params, num_ranks
-    bucket = min(P, BUCKET)
+    bucket = bucket_numbers(P)
     optimizer = 0 if zero.offload else 3 * P / ranks  # fp32 copy and two moments
     if zero.stage == 0:  # no copy; when gradients are reduced they are there twice
         resting, stepping = 3 * P, 5 * P
-    elif zero.stage == 1:
-        resting, stepping = P + optimizer, 2 * P + optimizer + bucket
+    elif zero.stage == 1:  # a rank's own gradients are there twice when it steps, as in the other stages
+        resting, stepping = P + optimizer, 2 * P + optimizer + P / ranks + bucket
     elif zero.stage == 2:
-        resting, stepping = P + optimizer, P + optimizer + max(2 * bucket, P / ranks + bucket)
+        resting, stepping = P + optimizer, P + optimizer + max(2 * bucket, 2 * P / ranks)
     else:
         largest = 3 * config.width**2  # what is not split further: EGNNLayer.atom_in, and its gradient
-        live = max(min(P, LIVE), largest)
+        live = max(bucket, largest)
         resting = P / ranks + optimizer + live
-        stepping = 2 * P / ranks + optimizer + live + max(2 * bucket, largest + bucket)
+        stepping = 3 * P / ranks + optimizer + live + max(2 * bucket, largest + bucket)
     all_activations, always = activation_bytes(
         config, zero.checkpointing, num_atoms=num_atoms, num_edges=num_edges, device=device
     )

@@ -11,7 +11,6 @@ from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, ZeroConfig
 from scaling.models import build
 from scaling.models.counting import egnn_parameters
-from scaling.training import memory
 from scaling.training.memory import most_edges, peak_bytes
 
 SIZES = {"num_elements": 5, "cutoff_ang": 5.0, "mean_degree": 30.0, "scale_ev": 1.0}
@@ -59,21 +58,6 @@ def test_memory_of_two_ranks_is_predicted_within_15_percent(stage):
     predicted = peak_bytes(
         config, ZeroConfig(stage, 1), num_params=egnn_parameters(config, 5).total, num_ranks=2, **batch
     )
-    assert predicted == pytest.approx(counted, rel=0.15)
-
-
-def test_memory_is_predicted_where_one_layer_is_more_than_is_held_whole_at_a_time(monkeypatch):
-    """The proportions of the largest networks, whose single layers exceed the buckets and what ZeRO-3 keeps."""
-    bucket = 133_000
-    monkeypatch.setattr(memory, "BUCKET", bucket)
-    monkeypatch.setattr(memory, "LIVE", bucket)
-    size = Size("parameters", 512, 3, 1)
-    counted = in_processes(size, "direct", Technique("", 3, 1, bucket=bucket), ranks=2)["peak_bytes"]
-    config = ModelConfig(width=size.width, depth=size.depth, forces="direct")
-    graphs, _ = random_graphs(1, mean_degree=40.0)
-    batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
-    num_params = egnn_parameters(config, 5).total
-    predicted = peak_bytes(config, ZeroConfig(3, 1), num_params=num_params, num_ranks=2, **batch)
     assert predicted == pytest.approx(counted, rel=0.15)
 
 
