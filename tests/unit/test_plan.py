@@ -137,8 +137,8 @@ def test_what_fits_nowhere_is_refused_with_the_way_out():
 
 
 def test_refusal_names_the_way_that_needs_least():
-    with pytest.raises(ConfigError, match=r"zero\.stage=1 with zero\.checkpointing=\d; 0\.315 GiB of 0\.35"):
-        plan(1024, 0.35)
+    with pytest.raises(ConfigError, match=r"zero\.stage=3 with zero\.checkpointing=\d; 0\.18 GiB of 0\.2"):
+        plan(1024, 0.2)
 
 
 def test_device_hours_follow_from_flops_and_rate():
