@@ -184,27 +184,24 @@ def main() -> None:
         publish({"One size": [measure_size(given.num_params, given.ranks)]}, given.json)
         return
     ranks = min(given.ranks, torch.cuda.device_count()) if torch.cuda.is_available() else given.ranks
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in QUICK if given.quick else SIZES:
         for forces, techniques in BY_FORCES.items():
             base: dict[str, float] = {}
             for technique in techniques:
+                row = {"size": size.name, "width": size.width, "forces": forces, "technique": technique.name}
                 if technique.offload and not torch.cuda.is_available():
-                    continue  # on a CPU the states would stay where they are
+                    rows.append(row)  # on a CPU the states would stay where they are
+                    continue
                 found = in_processes(size, forces, technique, ranks)
                 base = base or found
-                rows.append(
-                    {
-                        "size": size.name,
-                        "width": size.width,
-                        "forces": forces,
-                        "technique": technique.name,
-                        "peak_bytes": int(found["peak_bytes"]),
-                        "peak_percent_of_first": 100 * found["peak_bytes"] / base["peak_bytes"],
-                        "ms_per_step": found["ms_per_step"],
-                        "time_percent_of_first": 100 * found["ms_per_step"] / base["ms_per_step"],
-                    }
-                )
+                row |= {
+                    "peak_bytes": int(found["peak_bytes"]),
+                    "peak_percent_of_first": 100 * found["peak_bytes"] / base["peak_bytes"],
+                    "ms_per_step": found["ms_per_step"],
+                    "time_percent_of_first": 100 * found["ms_per_step"] / base["ms_per_step"],
+                }
+                rows.append(row)
                 print(rows[-1], file=sys.stderr, flush=True)
     publish({f"Memory and time of a training step, {ranks} ranks": rows}, given.json)
 
