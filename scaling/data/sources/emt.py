@@ -11,11 +11,8 @@ rattle and adsorbate position.
 Source of the labels: Jacobsen, Stoltze, Norskov, Surf. Sci. 366, 394 (1996), as in ASE; H C N O are toy values there.
 """
 
-import multiprocessing
-import os
-from collections import deque
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,7 +50,6 @@ MIN_DISTANCE_RATIO = 0.6
 """Pairs nearer than this share of the sum of their covalent radii are rejected."""
 VACUUM_ANG = 6.0
 _BASES_PER_TASK = 16
-_TASKS_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -62,13 +58,11 @@ class Emt:
 
     num_structures: how many to make; the first n of a larger set are those of a smaller one.
     seed: another seed, other structures.
-    num_processes: 0 for one per available core; changes the time only.
     """
 
     name: str = "emt"
     num_structures: int = 8000
     seed: int = 0
-    num_processes: int = 0
 
     RECIPE: ClassVar[int] = 2  # raise it whenever the same seed gives other structures
 
@@ -77,54 +71,27 @@ class Emt:
             raise ConfigError(f"source.num_structures={self.num_structures} must be at least 1")
         if self.seed < 0:
             raise ConfigError(f"source.seed={self.seed} must not be negative")
-        if self.num_processes < 0:
-            raise ConfigError(f"source.num_processes={self.num_processes} must be at least 0 (0: one per core)")
 
     def identity(self) -> Mapping[str, Any]:
         return {"num_structures": self.num_structures, "seed": self.seed, "recipe": self.RECIPE}
 
-    def files(self) -> Sequence[Path]:
-        return ()
+    def files(self) -> Mapping[str, Path]:
+        return {}
 
     def num_expected(self) -> int | None:
         return self.num_structures
 
-    def records(self) -> Iterator[Structure | Rejected]:
-        """Make bases one after another until num_structures were kept."""
-        num_kept = 0
-        for made in self._bases():
-            for entry in made:
-                yield entry
-                num_kept += isinstance(entry, Structure)
-                if num_kept == self.num_structures:
-                    return
+    def limit(self) -> int | None:
+        return self.num_structures
 
-    def _bases(self) -> Iterator[list[Structure | Rejected]]:
-        """Make bases without end, in the order of their number, a few tasks ahead of what was asked for."""
-        num_processes = min(self.num_processes or num_available_cores(), -(-self.num_structures // VARIANTS_PER_BASE))
-        # Forked from a server that has imported this module: one start-up for all, and no locks of other threads.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
-        with context.Pool(num_processes) if num_processes > 1 else nullcontext() as pool:
-            pending: deque[Any] = deque()
-            first = 0
-            while True:
-                while len(pending) < (_TASKS_AHEAD * num_processes if pool else 1):
-                    task = (self.seed, range(first, first + _BASES_PER_TASK))
-                    pending.append(pool.apply_async(make_bases, task) if pool else task)
-                    first += _BASES_PER_TASK
-                task = pending.popleft()
-                yield from task.get() if pool else make_bases(*task)
+    def tasks(self) -> Iterator[int]:
+        """First bases of portions, without end."""
+        return itertools.count(0, _BASES_PER_TASK)
 
-
-def num_available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def make_bases(seed: int, numbers: range) -> list[list[Structure | Rejected]]:
-    """Make the variants of each base; a base depends on the seed and its own number alone."""
-    return [list(make_variants(seed, number)) for number in numbers]
+    def read(self, task: int) -> Iterator[Structure | Rejected]:
+        """A base depends on the seed and its own number alone."""
+        for number in range(task, task + _BASES_PER_TASK):
+            yield from make_variants(self.seed, number)
 
 
 def make_variants(seed: int, number: int) -> Iterator[Structure | Rejected]:

@@ -12,11 +12,9 @@ symmetric copies occur); surfaces by element and Miller index.
 Source: Li, Chen, Zheng, Zuo, Ong, npj Comput. Mater. 6, 70 (2020); https://github.com/materialsvirtuallab/maml
 """
 
-import json
 import re
-import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -24,95 +22,35 @@ from typing import Any, ClassVar
 import numpy as np
 from ase.data import atomic_numbers
 
+from scaling.data.archive import ARCHIVES, documents, read_json
 from scaling.data.manifest import Rejected
-from scaling.errors import ConfigError, DataError
+from scaling.data.source import FileSource, as_rejected
+from scaling.errors import DataError
 from scaling.structure import Structure
 
-MAX_FILE_BYTES = 2 * 1024**3
-MAX_FILES = 10_000
 MAX_COORDINATE_MISMATCH_ANG = 0.01
 
 
 @dataclass(frozen=True)
-class Mvl:
+class Mvl(FileSource):
     """Settings of the reader; path: a .tar.gz of JSON files, a directory of them, or one JSON file."""
 
     name: str = "mvl"
-    path: str = ""
 
-    RECIPE: ClassVar[int] = 1  # raise it whenever the same files give other structures
+    SUFFIXES: ClassVar[tuple[str, ...]] = (".json", *ARCHIVES)
 
-    def identity(self) -> Mapping[str, Any]:
-        return {"recipe": self.RECIPE}
+    def tasks(self) -> Iterator[tuple[Path, str]]:
+        """Each file, and each member of an archive."""
+        for path in self.files().values():
+            yield from documents(path, ".json")
 
-    def files(self) -> Sequence[Path]:
-        if not self.path:
-            raise ConfigError("source.path is not set; name a .tar.gz, a directory of .json files, or one .json file")
-        path = Path(self.path)
-        if not path.exists():
-            raise DataError(f"source.path={path} does not exist (seen from {Path.cwd()})")
-        if not path.is_dir():
-            return (path,)
-        if not (found := sorted(path.glob("*.json"))):
-            raise DataError(f"source.path={path} holds no .json file")
-        return found
-
-    def num_expected(self) -> int | None:
-        return None
-
-    def records(self) -> Iterator[Structure | Rejected]:
-        for path in self.files():
-            members = _read_archive(path) if path.name.endswith((".tar.gz", ".tgz", ".tar")) else _read_json(path)
-            for name, text in members:
-                yield from _parse_file(name, text)
-
-
-def _read_json(path: Path) -> Iterator[tuple[str, bytes]]:
-    try:
-        yield path.name, path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield the JSON members in memory, by name; links, devices and paths that lead outside are refused.
-
-    Raises:
-        DataError: if the archive is damaged, unsafe, too large, or holds no JSON.
-    """
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            members = []
-            for member in archive:
-                inside = PurePosixPath(member.name)
-                if inside.is_absolute() or ".." in inside.parts:
-                    raise DataError(f"{path}: member {member.name!r} leads outside the archive; it is not read")
-                if member.isfile() and inside.suffix == ".json" and not inside.name.startswith("."):
-                    members.append(member)
-                    if member.size > MAX_FILE_BYTES or len(members) > MAX_FILES:
-                        raise DataError(
-                            f"{path}: member {member.name!r} ({member.size} bytes) goes beyond what is read from an "
-                            f"archive ({MAX_FILES} files of {MAX_FILE_BYTES} bytes); unpack it and name the directory"
-                        )
-            if not members:
-                raise DataError(f"{path} holds no .json file")
-            for member in sorted(members, key=lambda member: member.name):
-                stream = archive.extractfile(member)
-                assert stream is not None, "isfile() members have content"
-                yield PurePosixPath(member.name).name, stream.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a whole tar archive: {error}") from error
-
-
-def _parse_file(name: str, text: bytes) -> Iterator[Structure | Rejected]:
-    try:
-        records = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} is not JSON: {error}") from error
-    if not isinstance(records, list):
-        raise DataError(f"{name} holds a {type(records).__name__}, not a list of records")
-    for index, record in enumerate(records):
-        yield _parse_record(name.removesuffix(".json"), f"{name}#{index}", record)
+    def read(self, task: tuple[Path, str]) -> Iterator[Structure | Rejected]:
+        path, member = task
+        records, name = read_json(path, member), PurePosixPath(member).name or path.name
+        if not isinstance(records, list):
+            raise DataError(f"{path}: {name} holds a {type(records).__name__}, not a list of records")
+        for index, record in enumerate(records):
+            yield _parse_record(name.removesuffix(".json"), f"{name}#{index}", record)
 
 
 def _parse_record(stem: str, label: str, record: Any) -> Structure | Rejected:
@@ -134,7 +72,7 @@ def _parse_record(stem: str, label: str, record: Any) -> Structure | Rejected:
         stated = int(record.get("num_atoms", len(sites)))
         group = _group(stem, Counter(symbols), record.get("notes"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return Rejected(label, "malformed record", f"{type(error).__name__}: {error}"[:200])
+        return as_rejected(label, error)
     if stated != len(sites):
         return Rejected(label, "atom count disagrees with num_atoms", f"{len(sites)} sites, num_atoms {stated}")
     if not np.allclose(fractional @ cell, positions, rtol=0, atol=MAX_COORDINATE_MISMATCH_ANG, equal_nan=True):

@@ -1,0 +1,105 @@
+"""What a source of structures is, and what all readers of files have in common."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from scaling.data.manifest import Rejected
+from scaling.errors import ConfigError, DataError
+from scaling.structure import Structure
+
+
+class StructureSource(Protocol):
+    """A frozen dataclass of settings that yields structures in a fixed order: eV, angstrom, eV/angstrom, -dE/dx.
+
+    The work is cut into tasks, so that processes can share it and a killed preparation can go on: `tasks` lists them,
+    `read` does one, in any process and the same each time.
+    """
+
+    name: str
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that change the structures (no paths)."""
+        ...
+
+    def files(self) -> Mapping[str, Path]:
+        """Every file that will be read, by a name that does not change with its place; checksums are kept.
+
+        Raises:
+            ConfigError, DataError: if a path is not set, or a named file or directory is missing.
+        """
+        ...
+
+    def num_expected(self) -> int | None:
+        """How many structures will come, if that is known beforehand; for a progress bar."""
+        ...
+
+    def limit(self) -> int | None:
+        """How many valid structures to keep at most; None: all that come."""
+        ...
+
+    def tasks(self) -> Iterator[Any]:
+        """The parts of the work in order, each small enough to hand to another process: seconds, not minutes.
+
+        Raises:
+            DataError: if a file as a whole cannot be read.
+        """
+        ...
+
+    def read(self, task: Any) -> Iterator[Structure | Rejected]:
+        """Read or make the structures of one task; a malformed record is yielded as Rejected.
+
+        Raises:
+            DataError: if a file as a whole cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A reader of files. path: one file, or a directory of them (searched with its subdirectories)."""
+
+    path: str = ""
+
+    RECIPE: ClassVar[int] = 1  # raise it whenever the same files give other structures
+    SUFFIXES: ClassVar[tuple[str, ...]] = ()
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"recipe": self.RECIPE}
+
+    def files(self) -> Mapping[str, Path]:
+        if not self.path:
+            raise ConfigError(
+                f"source.path is not set; name a {' or '.join(self.SUFFIXES)} file, or a directory of them"
+            )
+        path = Path(self.path)
+        if not path.exists():
+            raise DataError(f"source.path={path} does not exist (seen from {Path.cwd()})")
+        if path.is_file():
+            return {path.name: path}
+        found = {str(p.relative_to(path)): p for p in sorted(path.rglob("*")) if self._is_mine(p)}
+        if not found:
+            raise DataError(f"source.path={path} holds no {' or '.join(self.SUFFIXES)} file")
+        return found
+
+    def num_expected(self) -> int | None:
+        return None
+
+    def limit(self) -> int | None:
+        return None
+
+    def _is_mine(self, path: Path) -> bool:
+        return path.is_file() and path.name.endswith(self.SUFFIXES) and not path.name.startswith(".")
+
+
+def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut 0 .. total into ranges (start, stop) of at most `size`."""
+    for start in range(0, total, size):
+        yield start, min(start + size, total)
+
+
+def as_rejected(record: str, error: Exception) -> Rejected:
+    """What to yield for a record whose form is wrong."""
+    return Rejected(record, "malformed record", f"{type(error).__name__}: {error}"[:200])
+
