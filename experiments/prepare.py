@@ -2,7 +2,9 @@
 
 python -m experiments.prepare source=emt out=data/emt
 python -m experiments.prepare source=mvl source.path=PATH out=DIR
-python -m experiments.prepare verify=DIR
+python -m experiments.prepare verify=DIR       every byte against the manifest
+python -m experiments.prepare inspect=DIR      counts, elements, histograms; DIR/inspect.png
+python -m experiments.prepare leaks=DIR        structures of the test set that training structures nearly equal
 """
 
 import sys
@@ -16,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
+from scaling.data.leaks import SplitConfig
 from scaling.data.manifest import Manifest
 from scaling.data.prepare import prepare, verify
+from scaling.data.shards import ShardSet
 from scaling.data.sources import SOURCES
 from scaling.data.validation import Bounds
 from scaling.errors import ConfigError
@@ -25,12 +29,19 @@ from scaling.errors import ConfigError
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """What the command takes: a source and out, or a directory to verify."""
+    """What the command takes: a source and out, or a directory to verify, inspect or search for leaks.
+
+    processes: that read and validate; 0: one for each core. split: of which leaks are sought.
+    """
 
     source: Any = None
     out: str | None = None
     verify: str | None = None
+    inspect: str | None = None
+    leaks: str | None = None
+    processes: int = 0
     bounds: Bounds = field(default_factory=Bounds)
+    split: SplitConfig = field(default_factory=SplitConfig)
 
 
 def register_schemas() -> None:
@@ -52,11 +63,26 @@ def run(config: DictConfig) -> str:
     if settings.verify is not None:
         manifest = verify(settings.verify)
         return summarise(manifest, f"verified {settings.verify}", time.monotonic() - start)
+    if settings.inspect is not None:
+        from experiments.inspection import draw
+
+        shards = ShardSet(settings.inspect)
+        picture = draw(shards)
+        return f"{summarise(shards.manifest, settings.inspect, time.monotonic() - start)}\n  {'picture':<11} {picture}"
+    if settings.leaks is not None:
+        from experiments.inspection import describe_leaks
+
+        return describe_leaks(settings.leaks, settings.split, settings.processes)
     if settings.source is None:
-        raise ConfigError(f"source is not set; choose one of {', '.join(SOURCES)}: source=NAME out=DIR (or verify=DIR)")
+        raise ConfigError(
+            f"source is not set; choose one of {', '.join(SOURCES)}: source=NAME out=DIR "
+            "(or verify=DIR, inspect=DIR, leaks=DIR)"
+        )
     if settings.out is None:
         raise ConfigError("out is not set; name the directory to prepare: out=DIR")
-    prepared = prepare(settings.source, settings.out, settings.bounds)
+    prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
+    if warning := prepared.manifest.consistency.warning():
+        print(f"warning: {warning}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
     return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
@@ -68,6 +94,11 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
     elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in manifest.statistics.elements.items())
     rejected = ", ".join(f"{count} {reason}" for reason, count in manifest.num_rejected.items())
     held_out = ", ".join(repr(name) for name in manifest.holdouts if name)
+    check = manifest.consistency
+    labels = f"energies change by {check.slope:.3f} times what forces say" if check.slope is not None else "unchecked"
+    labels += f" ({check.num_pairs} pairs of neighbouring structures)"
+    if len(manifest.parts) > 1:
+        labels += ", mixed: " + ", ".join(f"{part.name} x {part.weight:g}" for part in manifest.parts)
     rows = {
         "structures": f"{manifest.num_structures} in {manifest.num_groups} groups, {len(manifest.shards)} shard(s)",
         "atoms": f"{manifest.num_atoms}, {manifest.num_atoms / manifest.num_structures:.1f} a structure",
@@ -79,6 +110,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "held out": held_out or "none",
         "rejected": rejected or "none",
         "duplicates": f"{manifest.num_duplicates} removed",
+        "labels": labels,
         "digest": manifest.digest,
         "time": f"{seconds:.1f} s",
     }

@@ -33,6 +33,7 @@ class DataConfig:
     """Which structures a run learns from and is judged on.
 
     path: directory written by `experiments.prepare`. fraction: share of the training structures, whole groups, nested.
+    fraction_of: what the share is of: structures, atoms or edges.
     cutoff_ang: neighbour radius. val_share, test_share: shares of the groups, by structures (test_share is ignored
     where the source names its own test set). split_seed: of the split and of the nested fractions.
     num_workers: loader processes per rank; 0 builds neighbour lists in the training process.
@@ -41,6 +42,7 @@ class DataConfig:
 
     path: str = field(default="data/emt", metadata=LOGISTICS)
     fraction: float = 1.0
+    fraction_of: str = "structures"
     cutoff_ang: float = 5.0
     val_share: float = 0.1
     test_share: float = 0.1
@@ -50,6 +52,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.fraction <= 1, "data.fraction", self.fraction, "in (0, 1]", "use 1.0 for the full set")
+        allowed = ("structures", "atoms", "edges")
+        _require(self.fraction_of in allowed, "data.fraction_of", self.fraction_of, f"one of {', '.join(allowed)}")
         _require(self.cutoff_ang > 0, "data.cutoff_ang", self.cutoff_ang, "> 0 angstrom")
         _require(0 < self.val_share < 1, "data.val_share", self.val_share, "in (0, 1)")
         _require(0 <= self.test_share < 1, "data.test_share", self.test_share, "in [0, 1)")

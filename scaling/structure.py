@@ -30,6 +30,7 @@ FIELDS: dict[str, Field] = {
     "energy": Field("structure", (), "float64", "eV", "total energy of all atoms in the cell"),
     "group": Field("structure", (), "int64", "", "hash of the group key: structures of one group stay together"),
     "holdout": Field("structure", (), "uint8", "", "0: split freely; k: belongs to manifest holdouts[k]"),
+    "source": Field("structure", (), "uint8", "", "index of the manifest's parts: where it was mixed in from"),
     "num_edges": Field("structure", (), "int32", "", "directed neighbour pairs within the manifest's cutoff_ang"),
 }
 
@@ -43,6 +44,7 @@ class Structure:
     record: where it came from, `file#index`, for error messages.
     holdout: "" for a structure that may be split freely, "test" for the authors' test set,
         any other name for a test set that is reported apart.
+    source: index of the part of a mixed set.
     """
 
     numbers: IntArray
@@ -54,3 +56,4 @@ class Structure:
     group: str
     record: str
     holdout: str = ""
+    source: int = 0

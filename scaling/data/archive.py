@@ -35,8 +35,8 @@ def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
                 names.append(member.name)
                 if member.size > MAX_DOCUMENT_BYTES or len(names) > MAX_DOCUMENTS:
                     raise DataError(
-                        f"{path}: member {member.name!r} ({member.size} bytes) goes beyond what is read from an archive "
-                        f"({MAX_DOCUMENTS} files of {MAX_DOCUMENT_BYTES} bytes); unpack it and name the directory"
+                        f"{path}: member {member.name!r} of {member.size} bytes is beyond what an archive may hold, "
+                        f"{MAX_DOCUMENTS} files of {MAX_DOCUMENT_BYTES} bytes; unpack it and name the directory"
                     )
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{path} is not a whole tar archive: {error}") from error

@@ -16,7 +16,8 @@ MAX_FORCE_SAMPLE = 4096
 class Baseline:
     """The composition-only model of a set of structures: energy = sum of references, forces = 0.
 
-    reference_ev: (num_elements,) in the order of the manifest's elements. energy_mae_ev_per_atom: mean |E - E_ref| / N.
+    reference_ev: (num_parts, num_elements), of each part of a mixed set its own (levels of theory differ by constants
+    per atom), in the order of the manifest's elements. energy_mae_ev_per_atom: mean |E - E_ref| / N.
     force_mae_ev_per_ang: mean |F| over atoms and components. mean_degree: mean number of neighbours of an atom.
     """
 
@@ -27,27 +28,51 @@ class Baseline:
 
     @classmethod
     def fit(cls, shards: ShardSet, structures: IntArray, num_edges: IntArray) -> "Baseline":
-        """Least squares over the given structures; num_edges: (len,) edges of each.
+        """Least squares over the given structures, ascending; num_edges: (len,) edges of each.
 
         Elements that the structures lack get the energy 0; `split.choose` guards against judging on them.
 
         Raises:
             DataError: if there is nothing to learn (no spread of energies and no forces).
         """
-        counts = shards.composition(structures).astype(np.float64)
-        energy = shards.energy[structures]
-        num_atoms = counts.sum(axis=1)
-        reference = np.linalg.lstsq(counts / num_atoms[:, None], energy / num_atoms, rcond=None)[0]
+        reference = _least_squares(shards, structures)
+        errors, num_atoms = 0.0, 0
+        for some, counts in shards.compositions(structures):
+            sizes = counts.sum(axis=1)
+            of_composition = (counts * reference[shards.source[some]]).sum(axis=1)
+            errors += float(np.abs((shards.energy[some] - of_composition) / sizes).sum())
+            num_atoms += int(sizes.sum())
         sample = structures[:: -(-len(structures) // MAX_FORCE_SAMPLE)]
         forces = np.concatenate([shards.read(int(i)).forces for i in sample])
         result = cls(
             reference_ev=reference,
-            energy_mae_ev_per_atom=float(np.abs((energy - counts @ reference) / num_atoms).mean()),
+            energy_mae_ev_per_atom=errors / len(structures),
             force_mae_ev_per_ang=float(np.abs(forces, dtype=np.float64).mean()),
-            mean_degree=float(num_edges.sum() / num_atoms.sum()),
+            mean_degree=float(num_edges.sum(dtype=np.int64) / num_atoms),
         )
         if result.force_mae_ev_per_ang == 0 and result.energy_mae_ev_per_atom < 1e-12:
             raise DataError(
                 f"{shards.path}: all {len(structures)} training structures have zero forces and no spread of energies"
             )
         return result
+
+
+def _least_squares(shards: ShardSet, structures: IntArray) -> FloatArray:
+    """(num_parts, num_elements) energies that fit E / N best; of least norm where the structures leave a choice.
+
+    The rows of a shard are folded into a triangular factor (QR), so that memory does not grow with the set and
+    nothing is squared.
+    """
+    num_parts, num_elements = len(shards.manifest.parts), len(shards.manifest.elements)
+    reference = np.zeros((num_parts, num_elements))
+    factors = [np.zeros((0, num_elements + 1)) for _ in range(num_parts)]
+    for some, counts in shards.compositions(structures):
+        sizes = counts.sum(axis=1)
+        rows = np.column_stack([counts / sizes[:, None], shards.energy[some] / sizes])
+        source = shards.source[some]
+        for part in np.unique(source):
+            factors[part] = np.linalg.qr(np.concatenate([factors[part], rows[source == part]]), mode="r")
+    for part, factor in enumerate(factors):
+        if len(factor):
+            reference[part] = np.linalg.lstsq(factor[:, :-1], factor[:, -1], rcond=None)[0]
+    return reference

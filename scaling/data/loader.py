@@ -28,6 +28,7 @@ class _Graph(NamedTuple):
     shift_E3: FloatArray
     forces_N3: FloatArray
     energy: float
+    loss_weight: float
 
     @property
     def num_bytes(self) -> int:
@@ -38,14 +39,24 @@ class GraphDataset(Dataset[Data]):
     """Joins the structures of a micro-batch into one graph.
 
     Args:
-        shards: the prepared data. cutoff_ang: neighbour radius. reference_ev: (num_elements,) energy of an atom of each
-            element, taken off the total energies. cache_mb: neighbour lists kept in memory.
+        shards: the prepared data. cutoff_ang: neighbour radius. reference_ev: (num_parts, num_elements) energy of an
+            atom of each element, taken off the total energies. loss_weight: (num_parts,). cache_mb: neighbour lists
+            kept in memory.
     """
 
-    def __init__(self, shards: ShardSet, *, cutoff_ang: float, reference_ev: FloatArray, cache_mb: int) -> None:
+    def __init__(
+        self,
+        shards: ShardSet,
+        *,
+        cutoff_ang: float,
+        reference_ev: FloatArray,
+        loss_weight: FloatArray,
+        cache_mb: int,
+    ) -> None:
         self.shards = shards
         self.cutoff_ang = cutoff_ang
         self.reference_ev = reference_ev
+        self.loss_weight = loss_weight
         self.element_of_z = np.full(256, -1, dtype=np.int64)
         self.element_of_z[list(shards.manifest.elements)] = np.arange(len(shards.manifest.elements))
         self._cache: dict[int, _Graph] = {}
@@ -57,7 +68,7 @@ class GraphDataset(Dataset[Data]):
         Returns:
             Data with z (N,) element indices, pos (N, 3), edge_index (2, E) sorted by destination (row 1), shift (E, 3)
             lattice translation of each source, energy (G,) less the references, forces (N, 3), num_atoms (G,),
-            batch (N,), weight: 1.0 or 0.0, step, is_last, structures: G indices.
+            batch (N,), loss_weight (G,), weight: 1.0 or 0.0, step, is_last, structures: G indices.
         Raises:
             DataError: an atom has no neighbour within the cut-off.
         """
@@ -75,6 +86,7 @@ class GraphDataset(Dataset[Data]):
             forces=torch.from_numpy(np.concatenate([g.forces_N3 for g in graphs])),
             num_atoms=torch.from_numpy(num_atoms),
             batch=torch.from_numpy(np.repeat(np.arange(len(graphs)), num_atoms)),
+            loss_weight=torch.tensor([g.loss_weight for g in graphs], dtype=torch.float32),
             weight=micro_batch.weight,
             step=micro_batch.step,
             is_last=micro_batch.is_last,
@@ -101,7 +113,8 @@ class GraphDataset(Dataset[Data]):
             edge_index_2E=np.asarray(edge_index, dtype=np.int64),
             shift_E3=(cell_shifts @ s.cell).astype(np.float32),
             forces_N3=np.asarray(s.forces, dtype=np.float32),
-            energy=float(s.energy - self.reference_ev[element_N].sum()),
+            energy=float(s.energy - self.reference_ev[s.source, element_N].sum()),
+            loss_weight=float(self.loss_weight[s.source]),
         )
         if graph.num_bytes <= self._room:
             self._room -= graph.num_bytes

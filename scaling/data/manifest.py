@@ -1,17 +1,19 @@
 """What a prepared directory holds: the one JSON file that stands for it."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from scaling.data.consistency import Consistency
 from scaling.errors import DataError
+from scaling.runs.files import write_json
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+GROUPS = "groups.jsonl"
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,15 @@ class Source:
     name: str
     config: Mapping[str, Any]
     files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A set that was mixed in: the digest of its own, and the weight of its structures in the training loss."""
+
+    name: str
+    weight: float
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ class Statistics:
 class Manifest:
     """Counts, units, origin and checksums of a prepared directory.
 
+    index: the file that holds a row for every structure. parts: what was mixed; one where nothing was.
     elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
     digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
     num_duplicates: structures dropped because an equal geometry was kept.
@@ -100,11 +112,14 @@ class Manifest:
     cutoff_ang: float
     holdouts: tuple[str, ...]
     shards: tuple[ShardFile, ...]
+    index: ShardFile
+    parts: tuple[Part, ...]
     source: Source
     validation: Mapping[str, float]
     num_rejected: Mapping[str, int]
     rejected: tuple[Rejected, ...]
     num_duplicates: int
+    consistency: Consistency
     statistics: Statistics
     created_by: str
     format: int = FORMAT
@@ -116,21 +131,12 @@ def count_by_reason(rejected: tuple[Rejected, ...]) -> dict[str, int]:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write manifest.json in one step: readers see the old file or the new one, never a part.
+    """Write manifest.json in one step.
 
     Raises:
         OSError: if the directory cannot be written.
     """
-    temporary = directory / f".{MANIFEST}.{os.getpid()}"
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(asdict(manifest), stream, indent=1)
-            stream.write("\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, directory / MANIFEST)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_json(directory / MANIFEST, asdict(manifest))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -164,6 +170,24 @@ def read_manifest(directory: Path) -> Manifest:
         raise DataError(f"{path} is not a whole manifest ({error!r}); prepare the data again") from error
 
 
+def group_names(directory: str | Path) -> dict[int, str]:
+    """Read the names of the groups of a prepared directory by their stored id, for reports.
+
+    Raises:
+        DataError: if the table is missing or damaged.
+    """
+    path = Path(directory) / GROUPS
+    names: dict[int, str] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                group, name = json.loads(line)
+                names[int(group)] = str(name)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the data again") from error
+    return names
+
+
 def _from_dict(raw: dict[str, Any]) -> Manifest:
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
         raise ValueError(f"unknown keys {sorted(unknown)}")
@@ -172,6 +196,9 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "elements": tuple(int(z) for z in raw["elements"]),
         "holdouts": tuple(raw["holdouts"]),
         "shards": tuple(ShardFile(**entry) for entry in raw["shards"]),
+        "index": ShardFile(**raw["index"]),
+        "parts": tuple(Part(**entry) for entry in raw["parts"]),
+        "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
         "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
         "statistics": Statistics(

@@ -2,15 +2,15 @@
 
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import os
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,30 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scaling.data import manifest as manifests
-from scaling.data.manifest import MANIFEST, Manifest, Rejected, ShardFile, Source, SourceFile
-from scaling.data.shards import ShardSet, content_digest, file_sha256, read_columns, write_shard
-from scaling.data.sources import StructureSource
+from scaling.data.block import Block, concatenate, select
+from scaling.data.consistency import Consistency
+from scaling.data.draft import Draft, disk_errors
+from scaling.data.manifest import GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
+from scaling.data.parallel import in_order
+from scaling.data.shards import (
+    INDEX,
+    Columns,
+    ShardSet,
+    content_digest,
+    file_sha256,
+    index_rows,
+    read_columns,
+    write_index,
+    write_shard,
+)
+from scaling.data.source import StructureSource
 from scaling.data.statistics import label_statistics
-from scaling.data.validation import Accepted, Bounds, validate
+from scaling.data.validation import Bounds
 from scaling.errors import DataError
 from scaling.structure import FIELDS
 
 MAX_ATOMS_PER_SHARD = 4_000_000  # about 100 MB
 MAX_HOLDOUTS = 255
-GROUPS = "groups.json"
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,17 @@ def prepare(
     out: str | os.PathLike[str],
     bounds: Bounds | None = None,
     *,
+    num_processes: int = 1,
     max_atoms_per_shard: int = MAX_ATOMS_PER_SHARD,
     progress: bool = True,
 ) -> Prepared:
-    """Prepare `out` from `source`; at once if it holds just that already, from the start if it was broken off.
+    """Prepare `out` from `source`; at once if it holds just that already, where it was broken off otherwise.
 
-    The work is done in `.NAME.partial` beside `out` and moved there when it is whole.
+    The work is done in `.NAME.partial` beside `out` and moved there when it is whole. Memory does not grow with the
+    source, but for the list of what was rejected.
+
+    Args:
+        num_processes: 0: one for each core that this process may use.
 
     Raises:
         DataError: if a source file cannot be read, nothing valid is left, `out` holds other data, or the disk
@@ -58,12 +76,18 @@ def prepare(
     """
     out, bounds = Path(out).absolute(), bounds or Bounds()
     origin = Source(source.name, dict(source.identity()), _checksums(source.files()))
-    if present := _already_prepared(out, origin, bounds):
+    identity = _identity(origin, asdict(bounds))
+    if present := _already_prepared(out, identity):
         return Prepared(present, already=True)
     with _writing(out) as partial:
-        draft = _Draft(partial, bounds, max_atoms_per_shard)
-        _fill(draft, source, progress)
-        manifest = draft.finish(origin)
+        if not (partial / MANIFEST).is_file() or _identity_of(manifests.read_manifest(partial)) != identity:
+            draft = Draft(partial, identity)
+            _fill(draft, source, bounds, num_processes, progress)
+            _finish(draft, source, origin, bounds, max_atoms_per_shard)
+            draft.discard()
+        manifest = manifests.read_manifest(partial)
+        for leftover in partial.glob("piece-*"):
+            leftover.unlink()
         try:
             os.rename(partial, out)
         except OSError as error:
@@ -78,187 +102,149 @@ def verify(directory: str | os.PathLike[str]) -> Manifest:
         DataError: naming the first file whose content differs.
     """
     shards = ShardSet(directory)
-    for shard in shards.manifest.shards:
-        if file_sha256(shards.path / shard.file) != shard.sha256:
-            raise DataError(f"{shards.path / shard.file} is damaged: its checksum is not the manifest's; prepare again")
-    paths = [shards.path / shard.file for shard in shards.manifest.shards]
-    found = content_digest(paths, cutoff_ang=shards.manifest.cutoff_ang, holdouts=shards.manifest.holdouts)
-    if found != shards.manifest.digest:
-        raise DataError(f"{shards.path}: the content's digest is {found}, the manifest says {shards.manifest.digest}")
-    return shards.manifest
+    manifest = shards.manifest
+    for entry in (*manifest.shards, manifest.index):
+        if file_sha256(shards.path / entry.file) != entry.sha256:
+            raise DataError(f"{shards.path / entry.file} is damaged: its checksum is not the manifest's; prepare again")
+    paths = [shards.path / shard.file for shard in manifest.shards]
+    found = content_digest(paths, cutoff_ang=manifest.cutoff_ang, holdouts=manifest.holdouts, parts=manifest.parts)
+    if found != manifest.digest:
+        raise DataError(f"{shards.path}: the content's digest is {found}, the manifest says {manifest.digest}")
+    first = 0
+    for path in paths:
+        rows = index_rows(read_columns(path))
+        if not np.array_equal(shards.rows[first : first + len(rows)], rows):
+            raise DataError(f"{shards.path / INDEX} is not the index of {path}; prepare again")
+        first += len(rows)
+    return manifest
 
 
-def group_id(name: str) -> int:
-    """The stored id of a group's key: its 64-bit hash, so that every source and version gives the same."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
-
-
-def group_names(directory: str | os.PathLike[str]) -> dict[int, str]:
-    """Read the names of the groups of a prepared directory by their stored id, for reports.
-
-    Raises:
-        DataError: if the table is missing or damaged.
-    """
-    path = Path(directory) / GROUPS
-    try:
-        return {int(key): name for key, name in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); prepare the data again") from error
-
-
-@dataclass
-class _Draft:
-    """The prepared directory while it grows."""
-
-    directory: Path
-    bounds: Bounds
-    max_atoms_per_shard: int
-    rejected: list[Rejected] = field(default_factory=list)
-    holdouts: list[str] = field(default_factory=lambda: [""])
-    groups: dict[int, str] = field(default_factory=dict)
-    num_duplicates: int = 0
-    _buffer: list[dict[str, Any]] = field(default_factory=list)
-    _buffered_atoms: int = 0
-    _first_of_shard: list[int] = field(default_factory=lambda: [0])
-    _kept: dict[bytes, tuple[int, bool]] = field(default_factory=dict)  # geometry -> (position, held out)
-    _dropped: list[int] = field(default_factory=list)
-
-    def add(self, entry: Accepted) -> None:
-        """Take one valid structure in, unless its geometry is there; a held-out one displaces a free one."""
-        position = self._first_of_shard[-1] + len(self._buffer)
-        if entry.geometry in self._kept:
-            self.num_duplicates += 1
-            earlier, held_out = self._kept[entry.geometry]
-            if held_out or not entry.holdout:
-                return
-            self._dropped.append(earlier)
-        self._kept[entry.geometry] = (position, bool(entry.holdout))
-        if entry.holdout not in self.holdouts:
-            if len(self.holdouts) > MAX_HOLDOUTS:
-                raise DataError(
-                    f"{entry.record}: {entry.holdout!r} is one held-out set too many; {MAX_HOLDOUTS} can be"
-                )
-            self.holdouts.append(entry.holdout)
-        group = group_id(entry.group)
-        if (other := self.groups.setdefault(group, entry.group)) != entry.group:
-            raise DataError(f"groups {other!r} and {entry.group!r} have one hash; rename one of them")
-        self._buffer.append(entry.row | {"group": group, "holdout": self.holdouts.index(entry.holdout)})
-        self._buffered_atoms += len(entry.row["numbers"])
-        if self._buffered_atoms >= self.max_atoms_per_shard:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is buffered as one shard."""
-        if not self._buffer:
-            return
-        columns: dict[str, Any] = {}
-        for name, spec in FIELDS.items():
-            rows = [row[name] for row in self._buffer]
-            columns[name] = np.concatenate(rows) if spec.per == "atom" else np.stack(rows)
-        columns["offsets"] = np.cumsum([0, *(len(row["numbers"]) for row in self._buffer)])
-        self._write(self._path(len(self._first_of_shard) - 1), columns)
-        self._first_of_shard.append(self._first_of_shard[-1] + len(self._buffer))
-        self._buffer, self._buffered_atoms = [], 0
-
-    def finish(self, origin: Source) -> Manifest:
-        """Write the last shard, take displaced structures out, and write the manifest."""
-        self.flush()
-        paths = self._without_dropped()
-        rejected = tuple(self.rejected)
-        if not paths:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in manifests.count_by_reason(rejected).items())
-            raise DataError(f"source {origin.name} left nothing to prepare: rejected {reasons or 'none, it was empty'}")
-        shards, statistics = [], label_statistics(read_columns(path) for path in paths)
-        groups: set[int] = set()
-        num_edges = 0
-        for path in paths:
-            columns = read_columns(path)
-            groups.update(columns["group"].tolist())
-            num_edges += int(columns["num_edges"].sum(dtype=np.int64))
-            sizes = len(columns["energy"]), len(columns["numbers"])
-            shards.append(ShardFile(path.name, *sizes, file_sha256(path), path.stat().st_size))
-        manifest = Manifest(
-            digest=content_digest(paths, cutoff_ang=self.bounds.cutoff_ang, holdouts=self.holdouts),
-            num_structures=sum(shard.num_structures for shard in shards),
-            num_atoms=sum(shard.num_atoms for shard in shards),
-            num_edges=num_edges,
-            num_groups=len(groups),
-            elements=statistics.atomic_numbers,
-            units={name: spec.unit for name, spec in FIELDS.items() if spec.unit},
-            cutoff_ang=self.bounds.cutoff_ang,
-            holdouts=tuple(self.holdouts),
-            shards=tuple(shards),
-            source=origin,
-            validation=asdict(self.bounds),
-            num_rejected=manifests.count_by_reason(rejected),
-            rejected=rejected,
-            num_duplicates=self.num_duplicates,
-            statistics=statistics.labels,
-            created_by=f"gnn-scaling {_version()}",
-        )
-        with _disk_errors(self.directory):
-            names = {str(group): self.groups[group] for group in sorted(groups, key=self.groups.__getitem__)}
-            (self.directory / GROUPS).write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-            manifests.write_manifest(self.directory, manifest)
-        return manifest
-
-    def _without_dropped(self) -> list[Path]:
-        """Rewrite the shards that hold displaced structures; list the shards that are left."""
-        dropped = np.array(sorted(self._dropped), dtype=np.int64)
-        paths = []
-        for shard, (first, last) in enumerate(zip(self._first_of_shard[:-1], self._first_of_shard[1:], strict=True)):
-            path = self._path(shard)
-            keep = ~np.isin(np.arange(first, last), dropped)
-            if not keep.all():
-                columns = read_columns(path)
-                path.unlink()
-                if not keep.any():
-                    continue
-                self._write(path, _select(columns, keep))
-            paths.append(path)
-        return paths
-
-    def _path(self, shard: int) -> Path:
-        return self.directory / f"structures-{shard:05d}.h5"
-
-    def _write(self, path: Path, columns: Mapping[str, Any]) -> None:
-        with _disk_errors(path):
-            write_shard(path, columns)
-
-
-def _fill(draft: _Draft, source: StructureSource, progress: bool) -> None:
+def _fill(draft: Draft, source: StructureSource, bounds: Bounds, num_processes: int, progress: bool) -> None:
     """Run every record of the source through validation into the draft."""
-    counts: Counter[str] = Counter()
     interval = 0.2 if sys.stderr.isatty() else 15.0
-    total = source.num_expected()
-    with tqdm(total=total, unit=" structures", desc=source.name, mininterval=interval, disable=not progress) as bar:
-        for entry in source.records():
-            outcome = entry if isinstance(entry, Rejected) else validate(entry, draft.bounds)
-            if isinstance(outcome, Rejected):
-                draft.rejected.append(outcome)
-                counts["rejected"] += 1
-                bar.set_postfix(counts, refresh=False)
-            else:
-                draft.add(outcome)
-                bar.update()
+    limit, num_rejected = source.limit(), 0
+    tasks = itertools.islice(source.tasks(), draft.num_tasks, None)
+    with tqdm(
+        total=source.num_expected(),
+        initial=draft.num_structures,
+        unit=" structures",
+        desc=source.name,
+        mininterval=interval,
+        disable=not progress,
+    ) as bar:
+        if limit is None or draft.num_structures < limit:
+            for block in in_order(partial(Block.of, source, bounds), tasks, num_processes):
+                if limit is not None:
+                    block = block.first(limit - draft.num_structures)
+                draft.add(block)
+                bar.update(len(block))
+                if block.rejected:
+                    num_rejected += len(block.rejected)
+                    bar.set_postfix(rejected=num_rejected, refresh=False)
+                if draft.num_structures == limit:
+                    break
+        draft.flush()
 
 
-def _select(columns: Mapping[str, NDArray[Any]], keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """The structures of a shard where `keep` (S,) is true."""
-    num_atoms = np.diff(columns["offsets"])
-    atoms = np.repeat(keep, num_atoms)
-    chosen = {name: columns[name][atoms if spec.per == "atom" else keep] for name, spec in FIELDS.items()}
-    return {**chosen, "offsets": np.concatenate([[0], np.cumsum(num_atoms[keep])])}
+def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bounds, max_atoms_per_shard: int) -> None:
+    """Take duplicates out and write shards, index, names of groups and manifest."""
+    directory = draft.directory
+    for stale in (*directory.glob("structures-*"), *directory.glob("groups*"), *directory.glob("index*")):
+        stale.unlink()
+    keep = draft.keep()
+    holdouts = tuple(dict.fromkeys(("", *(name for block in draft.pieces() for name in block.holdouts))))
+    if len(holdouts) > MAX_HOLDOUTS:
+        raise DataError(f"source {source.name} names {len(holdouts)} held-out sets; {MAX_HOLDOUTS} can be")
+    rejected = tuple(entry for block in draft.pieces() for _, entry in block.rejected)
+    if not keep.any():
+        draft.discard()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in manifests.count_by_reason(rejected).items())
+        raise DataError(f"source {origin.name} left nothing to prepare: rejected {reasons or 'none, it was empty'}")
+    paths = []
+    with disk_errors(directory):
+        for number, columns in enumerate(_shards(draft, keep, holdouts, max_atoms_per_shard)):
+            paths.append(directory / f"structures-{number:05d}.h5")
+            write_shard(paths[-1], columns)
+        num_structures = int(keep.sum())
+        index = directory / INDEX
+        write_index(index, (read_columns(path) for path in paths), num_structures)
+        _write_groups(directory / GROUPS, draft)
+    shards = []
+    for path in paths:
+        columns = read_columns(path)
+        shards.append(_shard_file(path, len(columns["energy"]), len(columns["numbers"])))
+    rows = np.load(index, mmap_mode="r")
+    statistics = label_statistics(read_columns(path) for path in paths)
+    parts = tuple(source.parts())
+    num_atoms = sum(shard.num_atoms for shard in shards)
+    manifest = Manifest(
+        digest=content_digest(paths, cutoff_ang=bounds.cutoff_ang, holdouts=holdouts, parts=parts),
+        num_structures=num_structures,
+        num_atoms=num_atoms,
+        num_edges=int(rows["num_edges"].sum(dtype=np.int64)),
+        num_groups=len(np.unique(rows["group"])),
+        elements=statistics.atomic_numbers,
+        units={name: spec.unit for name, spec in FIELDS.items() if spec.unit},
+        cutoff_ang=bounds.cutoff_ang,
+        holdouts=holdouts,
+        shards=tuple(shards),
+        index=_shard_file(index, num_structures, num_atoms),
+        parts=parts,
+        source=origin,
+        validation=asdict(bounds),
+        num_rejected=manifests.count_by_reason(rejected),
+        rejected=rejected,
+        num_duplicates=len(keep) - num_structures,
+        consistency=Consistency.of(np.concatenate([block.work for block in draft.pieces()])),
+        statistics=statistics.labels,
+        created_by=f"gnn-scaling {_version()}",
+    )
+    with disk_errors(directory):
+        manifests.write_manifest(directory, manifest)
 
 
-def _checksums(files: Sequence[Path]) -> tuple[SourceFile, ...]:
+def _shards(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_atoms: int) -> Iterator[Columns]:
+    """What stays, cut anew: a shard ends with the structure that fills it."""
+    waiting: list[dict[str, Any]] = []
+    first = 0
+    for block in draft.pieces():
+        columns = block.columns | {"holdout": block.holdout_among(holdouts)}
+        waiting.append(select(columns, keep[first : first + len(block)]))
+        first += len(block)
+        joined = concatenate(waiting)
+        ends = joined["offsets"][1:]
+        done = 0
+        while len(ends) and ends[-1] - joined["offsets"][done] >= max_atoms:
+            stop = int(np.searchsorted(ends, joined["offsets"][done] + max_atoms)) + 1
+            here = np.arange(len(ends))
+            yield select(joined, (here >= done) & (here < stop))
+            done = stop
+        waiting = [select(joined, np.arange(len(ends)) >= done)]
+    if len(waiting[0]["energy"]):
+        yield waiting[0]
+
+
+def _write_groups(path: Path, draft: Draft) -> None:
+    """A line for each group of each piece; a group that goes over several is named again."""
+    with path.open("w", encoding="utf-8") as file:
+        for block in draft.pieces():
+            file.writelines(json.dumps([group, name]) + "\n" for group, name in block.groups.items())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _shard_file(path: Path, num_structures: int, num_atoms: int) -> ShardFile:
+    return ShardFile(path.name, num_structures, num_atoms, file_sha256(path), path.stat().st_size)
+
+
+def _checksums(files: Mapping[str, Path]) -> tuple[SourceFile, ...]:
     try:
-        return tuple(SourceFile(path.name, file_sha256(path), path.stat().st_size) for path in files)
+        return tuple(SourceFile(name, file_sha256(path), path.stat().st_size) for name, path in files.items())
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _already_prepared(out: Path, origin: Source, bounds: Bounds) -> Manifest | None:
+def _already_prepared(out: Path, now: Mapping[str, Any]) -> Manifest | None:
     """The manifest if `out` holds this very data; None if it is free.
 
     Raises:
@@ -269,7 +255,7 @@ def _already_prepared(out: Path, origin: Source, bounds: Bounds) -> Manifest | N
     if not (out / MANIFEST).is_file():
         raise DataError(f"out={out} exists and is not a prepared data set; choose another out=, or remove it")
     present = manifests.read_manifest(out)
-    before, now = _identity(present.source, present.validation), _identity(origin, asdict(bounds))
+    before = _identity_of(present)
     differing = [
         f"{key} is {before.get(key)!r} there and {now.get(key)!r} here"
         for key in sorted(before.keys() | now.keys())
@@ -286,19 +272,25 @@ def _already_prepared(out: Path, origin: Source, bounds: Bounds) -> Manifest | N
 
 def _identity(origin: Source, validation: Mapping[str, float]) -> dict[str, Any]:
     """All that decides the content, flat, by the names the user knows."""
-    return {
+    found = {
         "source": origin.name,
         **{f"source.{key}": value for key, value in origin.config.items()},
         **{f"the checksum of {entry.file}": entry.sha256[:12] for entry in origin.files},
         **{f"bounds.{key}": value for key, value in validation.items()},
     }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
+
+
+def _identity_of(manifest: Manifest) -> dict[str, Any]:
+    return _identity(manifest.source, manifest.validation)
 
 
 @contextmanager
 def _writing(out: Path) -> Iterator[Path]:
-    """Hold the working directory beside `out`, empty and locked; remove it unless it was moved away."""
+    """Hold the working directory beside `out`, locked; it stays where it is if the work is broken off."""
     partial = out.with_name(f".{out.name}.partial")
-    with _disk_errors(partial):
+    with disk_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
         handle = os.open(partial, os.O_RDONLY)
     try:
@@ -306,27 +298,14 @@ def _writing(out: Path) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given up by the system if the process is killed
         except OSError:
             raise DataError(f"another process is preparing {out}; wait for it, or choose another out=") from None
-        with _disk_errors(partial):
-            for leftover in partial.iterdir():
-                leftover.unlink()
         try:
             yield partial
         finally:
-            if partial.is_dir() and os.path.samestat(os.fstat(handle), partial.stat()):
-                shutil.rmtree(partial, ignore_errors=True)
+            still_there = partial.is_dir() and os.path.samestat(os.fstat(handle), partial.stat())
+            if still_there and not any(partial.glob("piece-*")):
+                shutil.rmtree(partial, ignore_errors=True)  # nothing to go on with
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a message that names the place."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror or error}; check space and permissions, or choose another out="
-        ) from error
 
 
 def _version() -> str:

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scaling.data.mixing import shuffled
 from scaling.structure import IntArray
+
+#: Steps over which the balance of ranks is measured.
+IMBALANCE_STEPS = 200
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,9 @@ class MicroBatch:
 
 def stream(num_structures: int, *, seed: int, start: int, length: int) -> IntArray:
     """Positions start .. start+length of an endless sequence of shuffled epochs, (length,) in 0 .. num_structures-1."""
-    first, last = start // num_structures, (start + length - 1) // num_structures
-    epochs = [np.random.default_rng([seed, epoch]).permutation(num_structures) for epoch in range(first, last + 1)]
-    offset = start - first * num_structures
-    return np.concatenate(epochs)[offset : offset + length]
+    epoch, position = np.divmod(np.arange(start, start + length), num_structures)
+    parts = [shuffled(position[epoch == e], num_structures, seed, int(e)) for e in np.unique(epoch)]
+    return np.concatenate(parts)
 
 
 def share_out(cost: IntArray, num_shares: int) -> list[list[int]]:
@@ -85,7 +88,7 @@ def micro_batches(
 class TrainSampler:
     """All micro-batches of one rank from step `start` to `stop`.
 
-    structures: (D,) indices the run learns from. cost: (D,) their edges.
+    structures: (D,) indices the run learns from. cost: (S,) edges of every structure of the set.
     """
 
     structures: IntArray
@@ -98,22 +101,38 @@ class TrainSampler:
     start: int
     stop: int
 
+    def imbalance(self) -> float:
+        """Edges of the rank with most over the ranks' mean, on average over up to IMBALANCE_STEPS steps from the first.
+
+        The others wait for that rank at every step.
+        """
+        ratios = []
+        for step in range(min(self.stop, IMBALANCE_STEPS)):
+            cost = self.cost[self._structures(step)].astype(np.int64)
+            shares = [int(cost[share].sum()) for share in share_out(cost, self.num_ranks)]
+            ratios.append(max(shares) * len(shares) / sum(shares))
+        return float(np.mean(ratios)) if ratios else 1.0
+
     def __iter__(self) -> Iterator[MicroBatch]:
         for step in range(self.start, self.stop):
-            chosen = stream(len(self.structures), seed=self.seed, start=step * self.batch_size, length=self.batch_size)
+            structures = self._structures(step)
             yield from micro_batches(
-                self.structures[chosen],
-                self.cost[chosen],
+                structures,
+                self.cost[structures],
                 step=step,
                 rank=self.rank,
                 num_ranks=self.num_ranks,
                 max_edges=self.max_edges,
             )
 
+    def _structures(self, step: int) -> IntArray:
+        size = self.batch_size
+        return self.structures[stream(len(self.structures), seed=self.seed, start=step * size, length=size)]
+
 
 @dataclass(frozen=True)
 class EvaluationSampler:
-    """Every structure once, in batches of at most max_edges edges, shared out over the ranks."""
+    """Every structure once, in batches of at most max_edges edges, shared out over the ranks; cost: (S,) edges."""
 
     structures: IntArray
     cost: IntArray
@@ -122,6 +141,7 @@ class EvaluationSampler:
     max_edges: int
 
     def __iter__(self) -> Iterator[MicroBatch]:
+        cost = self.cost[self.structures]
         yield from micro_batches(
-            self.structures, self.cost, step=0, rank=self.rank, num_ranks=self.num_ranks, max_edges=self.max_edges
+            self.structures, cost, step=0, rank=self.rank, num_ranks=self.num_ranks, max_edges=self.max_edges
         )

@@ -1,11 +1,11 @@
 """What a source of structures is, and what all readers of files have in common."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from scaling.data.manifest import Rejected
+from scaling.data.manifest import Part, Rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 
@@ -29,6 +29,10 @@ class StructureSource(Protocol):
         Raises:
             ConfigError, DataError: if a path is not set, or a named file or directory is missing.
         """
+        ...
+
+    def parts(self) -> Sequence[Part]:
+        """What is mixed, by the index that structures bear as `source`; one part where nothing is."""
         ...
 
     def num_expected(self) -> int | None:
@@ -57,16 +61,36 @@ class StructureSource(Protocol):
 
 
 @dataclass(frozen=True)
-class FileSource:
+class PlainSource:
+    """What most sources have in common: one part, no files, no limit."""
+
+    name: str = ""
+
+    RECIPE: ClassVar[int] = 1  # raise it whenever the same settings and files give other structures
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"recipe": self.RECIPE}
+
+    def files(self) -> Mapping[str, Path]:
+        return {}
+
+    def parts(self) -> Sequence[Part]:
+        return (Part(self.name, 1.0, ""),)
+
+    def num_expected(self) -> int | None:
+        return None
+
+    def limit(self) -> int | None:
+        return None
+
+
+@dataclass(frozen=True)
+class FileSource(PlainSource):
     """A reader of files. path: one file, or a directory of them (searched with its subdirectories)."""
 
     path: str = ""
 
-    RECIPE: ClassVar[int] = 1  # raise it whenever the same files give other structures
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
-
-    def identity(self) -> Mapping[str, Any]:
-        return {"recipe": self.RECIPE}
 
     def files(self) -> Mapping[str, Path]:
         if not self.path:
@@ -83,12 +107,6 @@ class FileSource:
             raise DataError(f"source.path={path} holds no {' or '.join(self.SUFFIXES)} file")
         return found
 
-    def num_expected(self) -> int | None:
-        return None
-
-    def limit(self) -> int | None:
-        return None
-
     def _is_mine(self, path: Path) -> bool:
         return path.is_file() and path.name.endswith(self.SUFFIXES) and not path.name.startswith(".")
 
@@ -102,4 +120,3 @@ def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
 def as_rejected(record: str, error: Exception) -> Rejected:
     """What to yield for a record whose form is wrong."""
     return Rejected(record, "malformed record", f"{type(error).__name__}: {error}"[:200])
-

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.config import DataConfig
+from scaling.data.mixing import keyed, uniform
 from scaling.data.shards import ShardSet
 from scaling.errors import ConfigError, DataError
 from scaling.structure import IntArray
@@ -53,7 +54,7 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
         raise ConfigError(f"data.val_share + data.test_share = {val_share + test_share:g} must leave some for training")
 
     free = np.flatnonzero(shards.holdout == 0)
-    place = _uniform(shards.group[free], seed, _SPLIT_SALT)
+    place = uniform(shards.group[free], seed, _SPLIT_SALT)
     in_val = place < val_share
     in_test = ~in_val & (place < val_share + test_share)
     chosen = {"val": free[in_val], "test": free[in_test], "train": free[~in_val & ~in_test]}
@@ -79,9 +80,14 @@ def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
         raise ConfigError(
             f"data.test_share={data.test_share} leaves no test set, and {shards.path} names none: raise it"
         )
-    formulas = np.unique(shards.composition(parts.train), axis=0, return_inverse=True)[1].ravel()
-    groups = shards.group[parts.train]
-    train = parts.train[nested_fraction(groups, data.fraction, seed=data.split_seed, strata=formulas)]
+    chosen = nested_fraction(
+        shards.group[parts.train],
+        data.fraction,
+        seed=data.split_seed,
+        strata=shards.formula[parts.train],
+        sizes=None if data.fraction_of == "structures" else shards.rows[f"num_{data.fraction_of}"][parts.train],
+    )
+    train = parts.train[chosen]
     for judged in (parts.val, parts.test, *parts.apart.values()):
         _require_elements(shards, train, judged, fraction=data.fraction)
     return parts, train
@@ -93,9 +99,7 @@ def _require_elements(shards: ShardSet, train: IntArray, judged: IntArray, *, fr
     Raises:
         DataError: naming the elements.
     """
-    seen = (shards.composition(train) > 0).any(axis=0)
-    needed = (shards.composition(judged) > 0).any(axis=0)
-    missing = np.flatnonzero(needed & ~seen)
+    missing = np.flatnonzero(_elements(shards, judged) & ~_elements(shards, train))
     if len(missing):
         names = ", ".join(f"Z={shards.manifest.elements[k]}" for k in missing)
         raise DataError(
@@ -104,8 +108,21 @@ def _require_elements(shards: ShardSet, train: IntArray, judged: IntArray, *, fr
         )
 
 
+def _elements(shards: ShardSet, structures: IntArray) -> NDArray[np.bool_]:
+    """(num_elements,) which of the manifest's elements occur."""
+    occurs = np.zeros(len(shards.manifest.elements), dtype=bool)
+    for _, counts in shards.compositions(structures):
+        occurs |= (counts > 0).any(axis=0)
+    return occurs
+
+
 def nested_fraction(
-    groups: IntArray, fraction: float, *, seed: int, strata: IntArray | None = None
+    groups: IntArray,
+    fraction: float,
+    *,
+    seed: int,
+    strata: IntArray | None = None,
+    sizes: IntArray | None = None,
 ) -> NDArray[np.int64]:
     """Pick whole groups until `fraction` of all structures is reached; smaller fractions are subsets of larger ones.
 
@@ -114,9 +131,10 @@ def nested_fraction(
 
     Args:
         groups: (S,) group id of each training structure.
-        fraction: share of the S structures, in (0, 1].
+        fraction: share of the whole, in (0, 1].
         seed: another seed, another order.
         strata: (S,) stratum of each structure, e.g. its formula; None: one for all.
+        sizes: (S,) what the share is of, e.g. atoms; None: structures.
 
     Returns:
         (S',) sorted positions in `groups`.
@@ -128,58 +146,34 @@ def nested_fraction(
         raise ConfigError(f"data.fraction={fraction} must be in (0, 1]; use 1.0 for the full set")
     if not len(groups):
         raise ConfigError(f"data.fraction={fraction:g} of an empty training set is empty; lower the other shares")
-    ids, first, group_of, sizes = np.unique(
-        np.asarray(groups), return_index=True, return_inverse=True, return_counts=True
-    )
+    ids, first, group_of = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    of_group = np.bincount(group_of, sizes).astype(np.int64)
     stratum = np.zeros(len(ids), np.int64) if strata is None else np.asarray(strata)[first]
-    order = _stratified_order(ids, sizes, stratum, seed)
+    order = _stratified_order(ids, of_group, stratum, seed)
     rank = np.empty(len(ids), np.int64)
     rank[order] = np.arange(len(ids))
-    reached = np.concatenate([[0], np.cumsum(sizes[order])])
-    target = fraction * len(group_of)
+    reached = np.concatenate([[0], np.cumsum(of_group[order])])
+    target = fraction * reached[-1]
     # Half the next group must fit: the nearest count, and monotone in the target, so that fractions nest.
     num_picked = int(np.searchsorted((reached[:-1] + reached[1:]) / 2, target * (1 + 1e-12), side="right"))
     if num_picked == 0:
-        size = sizes[order[0]]
-        smallest = size / 2 / len(group_of)
+        share = of_group[order[0]] / reached[-1]
         raise ConfigError(
             f"data.fraction={fraction:g} picks no group of the {len(group_of)} training structures "
-            f"(the first group has {size}); use at least {smallest:.6f}"
+            f"(the first group is a share of {share:.3g}); use at least {share / 2:.6f}"
         )
     return np.flatnonzero(rank[group_of] < num_picked)
 
 
 def _stratified_order(ids: IntArray, sizes: IntArray, stratum: IntArray, seed: int) -> NDArray[np.int64]:
     """Systematic sampling: a group stands where its stratum's running share, begun at a random phase, has come to."""
-    by_hash = np.argsort(_hash(ids, seed, _ORDER_SALT), kind="stable")
+    by_hash = np.argsort(keyed(ids, seed, _ORDER_SALT), kind="stable")
     by_stratum = by_hash[np.argsort(stratum[by_hash], kind="stable")]
     names, start, count = np.unique(stratum[by_stratum], return_index=True, return_counts=True)
     ordered = sizes[by_stratum].astype(np.float64)
     before = np.cumsum(ordered) - ordered
     of_stratum = np.repeat(np.arange(len(names)), count)
     total = np.add.reduceat(ordered, start)
-    phase = _uniform(names, seed, _ORDER_SALT)[of_stratum]
+    phase = uniform(names, seed, _ORDER_SALT)[of_stratum]
     place = (before - before[start][of_stratum] + phase * ordered) / total[of_stratum]
     return by_stratum[np.argsort(place, kind="stable")]
-
-
-def _uniform(groups: IntArray, seed: int, salt: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each group, by its id and the seed alone."""
-    return (_hash(groups, seed, salt) >> np.uint64(11)) * 2.0**-53
-
-
-def _hash(groups: IntArray, seed: int, salt: int) -> NDArray[np.uint64]:
-    """splitmix64 of (group, seed, salt): one-to-one in the group, so that no two groups tie.
-
-    Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014, figure 18.
-    """
-    key = np.array([seed % 2**64, salt], dtype=np.uint64)
-    mixed = _mix(_mix(key[:1]) ^ key[1:])
-    return _mix(_mix(np.asarray(groups).astype(np.int64).view(np.uint64)) ^ mixed)
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = state + np.uint64(0x9E3779B97F4A7C15)  # arrays wrap around without a warning
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

@@ -23,12 +23,11 @@ class LabelStatistics:
 
 def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStatistics:
     """Gather the spread of energies per atom (eV/atom) and forces (eV/angstrom), holding one shard at a time."""
-    per_atom: list[NDArray[np.float64]] = []
     num_atoms, num_structures, squares = (np.zeros(_MAX_Z + 1) for _ in range(3))
-    norms = _RunningSpread()
+    norms, energies = _RunningSpread(), _RunningSpread()
     for columns in shards:
         sizes, numbers = np.diff(columns["offsets"]), columns["numbers"]
-        per_atom.append(columns["energy"] / sizes)
+        energies.add(columns["energy"] / sizes)
         squared = (columns["forces"].astype(np.float64) ** 2).sum(axis=1)
         norms.add(np.sqrt(squared))
         num_atoms += np.bincount(numbers, minlength=_MAX_Z + 1)
@@ -37,8 +36,6 @@ def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStati
         pairs = np.unique(structure * (_MAX_Z + 1) + numbers)
         num_structures += np.bincount(pairs % (_MAX_Z + 1), minlength=_MAX_Z + 1)
     present = tuple(np.flatnonzero(num_atoms).tolist())
-    energies = _RunningSpread()
-    energies.add(np.concatenate(per_atom))
     elements = {
         chemical_symbols[z]: ElementStatistics(
             int(num_structures[z]), int(num_atoms[z]), float(np.sqrt(squares[z] / num_atoms[z] / 3))

@@ -43,7 +43,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A valid structure as it will be stored: one row of each field, its key, and a hash of its geometry."""
+    """A valid structure as it will be stored: a row of each field but group and holdout, and a hash of its geometry."""
 
     row: dict[str, NDArray[Any]]
     group: str
@@ -64,6 +64,7 @@ def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
         "cell": np.where(periodic[:, None], structure.cell, 0.0),
         "pbc": periodic,
         "energy": structure.energy,
+        "source": structure.source,
     }
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is rejected as such
         row = {name: np.asarray(value).astype(FIELDS[name].dtype) for name, value in raw.items()}

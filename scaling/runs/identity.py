@@ -7,7 +7,7 @@ from typing import Any
 from scaling.config import RunConfig, result_fields
 
 #: Raised when the code changes what an unchanged configuration computes, so that old runs are not taken for new ones.
-COMPUTATION_VERSION = 2
+COMPUTATION_VERSION = 3
 
 
 def computation(config: RunConfig, data_digest: str) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Trainer:
                 task.shards,
                 cutoff_ang=config.data.cutoff_ang,
                 reference_ev=task.baseline.reference_ev,
+                loss_weight=task.loss_weight,
                 cache_mb=config.data.cache_mb,
             ),
             num_workers=config.data.num_workers,
@@ -118,10 +119,13 @@ class Trainer:
         self._finish()
 
     def _training_batches(self) -> Iterator[Data]:
+        return self.loader.batches(self._sampler())
+
+    def _sampler(self) -> TrainSampler:
         config = self.config
-        sampler = TrainSampler(
+        return TrainSampler(
             structures=self.task.train,
-            cost=self.task.edges[self.task.train],
+            cost=self.task.edges,
             batch_size=config.train.batch_size,
             seed=config.seed,
             rank=self.world.rank,
@@ -130,7 +134,6 @@ class Trainer:
             start=self.progress.step,
             stop=self.steps,
         )
-        return self.loader.batches(sampler)
 
     def _step(self, step: int, batches: Iterator[Data]) -> tuple[float, float, float]:
         """One optimisation step; returns the batch's mean loss, the gradient's norm and the learning rate."""
@@ -140,7 +143,7 @@ class Trainer:
             batch = next(batches)
             assert batch.step == step, "loader and loop disagree about the step"
             errors = self._errors(batch, self.engine.forward)
-            losses_G = self.task.train_scale.per_structure(errors)
+            losses_G = self.task.train_scale.per_structure(errors) * batch.loss_weight
             loss = losses_G.sum() * (batch.weight / self.config.train.batch_size)
             loss_sum += loss.item()
             check_loss(loss_sum, composition_only=self._baseline_loss(), step=step, structures=list(batch.structures))
@@ -195,7 +198,7 @@ class Trainer:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
-        sampler = EvaluationSampler(structures, self.task.edges[structures], self.world.rank, self.world.size, most)
+        sampler = EvaluationSampler(structures, self.task.edges, self.world.rank, self.world.size, most)
         sums = torch.zeros(5, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
@@ -239,7 +242,8 @@ class Trainer:
         self.metrics.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
-            outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds())
+            imbalance = self._sampler().imbalance()
+            outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
                 describe(self.config, self.task, outcome, self.parameters, self.flops_per_structure, self.world)
             )
@@ -248,7 +252,7 @@ class Trainer:
 
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
-        sampler = EvaluationSampler(self.task.split.test, self.task.edges[self.task.split.test], 0, 1, EVALUATION_EDGES)
+        sampler = EvaluationSampler(self.task.split.test, self.task.edges, 0, 1, EVALUATION_EDGES)
         sums = torch.zeros(5, dtype=torch.float64)
         for batch in self.loader.batches(sampler):
             sums += self._errors(batch, _predict_nothing).sums().cpu()

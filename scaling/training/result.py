@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from scaling.config import RunConfig
@@ -23,7 +24,8 @@ from scaling.training.task import Task
 
 @dataclass(frozen=True)
 class Outcome:
-    """test, apart: errors of the best weights; baseline: of the composition-only model; seconds: of computing."""
+    """test, apart: errors of the best weights; baseline: of the composition-only model; seconds: of computing;
+    imbalance: see `TrainSampler.imbalance`."""
 
     test: Means
     apart: dict[str, Means]
@@ -31,6 +33,7 @@ class Outcome:
     progress: Progress
     steps: int
     seconds: float
+    imbalance: float
 
 
 def describe(
@@ -64,8 +67,8 @@ def describe(
         num_params_head=parameters.head,
         fraction=config.data.fraction,
         train_structures=len(task.train),
-        train_atoms=int(task.shards.num_atoms[task.train].sum()),
-        train_edges=int(task.edges[task.train].sum()),
+        train_atoms=int(task.shards.num_atoms[task.train].sum(dtype=np.int64)),
+        train_edges=int(task.edges[task.train].sum(dtype=np.int64)),
         samples_seen=samples,
         steps=outcome.steps,
         epochs=samples / len(task.train),
@@ -87,6 +90,7 @@ def describe(
         device_hours=outcome.seconds * world.size / 3600,
         peak_memory_bytes=_peak_memory(world.device),
         world_size=world.size,
+        rank_imbalance=outcome.imbalance,
         zero_stage=config.zero.stage,
         checkpointing=config.zero.checkpointing,
         precision=config.train.precision,

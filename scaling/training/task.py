@@ -9,7 +9,7 @@ from scaling.data.baseline import Baseline
 from scaling.data.neighbors import neighbor_list
 from scaling.data.shards import ShardSet
 from scaling.data.split import Split, choose
-from scaling.structure import IntArray
+from scaling.structure import FloatArray, IntArray
 from scaling.training.metrics import LossScale
 
 
@@ -17,7 +17,8 @@ from scaling.training.metrics import LossScale
 class Task:
     """train: the run's own training structures. baseline, train_scale: fitted to them; judge_scale: to all of them.
 
-    edges: (S,) edges of every structure within the run's cut-off.
+    edges: (S,) edges of every structure within the run's cut-off. loss_weight: (num_parts,) of the structures of each
+    part of a mixed set in the training loss, 1 on average over the training structures.
     """
 
     shards: ShardSet
@@ -27,6 +28,7 @@ class Task:
     baseline: Baseline
     train_scale: LossScale
     judge_scale: LossScale
+    loss_weight: FloatArray
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -41,13 +43,14 @@ class Task:
         own = Baseline.fit(shards, train, edges[train])
         whole = Baseline.fit(shards, parts.train, edges[parts.train])
         scales = LossScale.of(config.train, own), LossScale.of(config.train, whole)
-        return cls(shards, parts, train, edges, own, *scales)
+        weight = np.array([part.weight for part in shards.manifest.parts])
+        return cls(shards, parts, train, edges, own, *scales, weight / weight[shards.source[train]].mean())
 
 
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:
     """(S,) edges of every structure: stored for the preparation's cut-off, counted for any other."""
     if cutoff_ang == shards.manifest.cutoff_ang:
-        return shards.num_edges.astype(np.int64)
+        return shards.num_edges
     structures = (shards.read(index) for index in range(shards.num_structures))
     counts = (neighbor_list(s.positions, s.cell, s.pbc, cutoff_ang)[0].shape[1] for s in structures)
     return np.fromiter(counts, dtype=np.int64, count=shards.num_structures)

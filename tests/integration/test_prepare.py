@@ -28,7 +28,7 @@ def run(*overrides, cwd):
 
 def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
     settings = ("source=emt", "source.num_structures=40", "out=sub/emt")
-    first = run(*settings, "source.num_processes=1", cwd=tmp_path)
+    first = run(*settings, "processes=1", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     shards = ShardSet(tmp_path / "sub" / "emt")
     assert shards.num_structures == 40
@@ -36,7 +36,7 @@ def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
         assert word in first.stdout
     assert len(first.stdout.splitlines()) < 24
 
-    again = run(*settings, "source.num_processes=2", cwd=tmp_path)
+    again = run(*settings, "processes=2", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert again.stdout == f"already prepared: sub/emt, digest {shards.manifest.digest}\n"
 
@@ -56,7 +56,7 @@ def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "exit_code", "message"),
     [
-        ((), 2, "error: source is not set; choose one of emt, mvl"),
+        ((), 2, "error: source is not set; choose one of "),
         (("source=emt",), 2, "error: out is not set"),
         (("source=mvl", "out=x"), 2, "error: source.path is not set"),
         (("source=mvl", "source.path=nope", "out=x"), 3, "error: source.path=nope does not exist"),
@@ -80,7 +80,7 @@ def test_mistake_is_named_without_a_traceback(overrides, exit_code, message, tmp
 
 
 def test_killed_in_the_middle_gives_the_same_digest_when_run_again(tmp_path):
-    settings = ("source=emt", "source.num_structures=300", "source.num_processes=1")
+    settings = ("source=emt", "source.num_structures=300", "processes=1")
     process = subprocess.Popen(command(*settings, "out=killed"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (tmp_path / ".killed.partial").exists() and time.monotonic() < deadline:
@@ -94,6 +94,6 @@ def test_killed_in_the_middle_gives_the_same_digest_when_run_again(tmp_path):
 
     resumed = run(*settings, "out=killed", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
-    whole = prepare(Emt(num_structures=300, num_processes=1), tmp_path / "whole", progress=False)
+    whole = prepare(Emt(num_structures=300), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed").digest == whole.manifest.digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]

@@ -2,9 +2,11 @@
 
 from scaling.data.source import StructureSource
 from scaling.data.sources.emt import Emt
+from scaling.data.sources.mixed import Mixed
 from scaling.data.sources.mvl import Mvl
 
 SOURCES: dict[str, type[StructureSource]] = {
     "emt": Emt,
+    "mixed": Mixed,
     "mvl": Mvl,
 }

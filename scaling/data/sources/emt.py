@@ -14,7 +14,6 @@ Source of the labels: Jacobsen, Stoltze, Norskov, Surf. Sci. 366, 394 (1996), as
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +25,7 @@ from ase.data import covalent_radii, reference_states
 
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import neighbor_list
+from scaling.data.source import PlainSource
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 
@@ -53,7 +53,7 @@ _BASES_PER_TASK = 16
 
 
 @dataclass(frozen=True)
-class Emt:
+class Emt(PlainSource):
     """Settings of the generator.
 
     num_structures: how many to make; the first n of a larger set are those of a smaller one.
@@ -74,9 +74,6 @@ class Emt:
 
     def identity(self) -> Mapping[str, Any]:
         return {"num_structures": self.num_structures, "seed": self.seed, "recipe": self.RECIPE}
-
-    def files(self) -> Mapping[str, Path]:
-        return {}
 
     def num_expected(self) -> int | None:
         return self.num_structures

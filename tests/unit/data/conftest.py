@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from scaling.data.manifest import Part
 from scaling.data.prepare import prepare
 from scaling.data.shards import ShardSet
 from scaling.structure import Structure
@@ -22,13 +23,22 @@ class Listed:
         return {"label": self.label}
 
     def files(self):
-        return ()
+        return {}
+
+    def parts(self):
+        return (Part(self.name, 1.0, ""),)
 
     def num_expected(self):
         return len(self.entries)
 
-    def records(self):
-        yield from self.entries
+    def limit(self):
+        return None
+
+    def tasks(self):
+        return iter(range(len(self.entries)))
+
+    def read(self, task):
+        yield self.entries[task]
 
 
 def _make_structure(seed=0, **changes):

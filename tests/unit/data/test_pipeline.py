@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scaling.data.manifest import Rejected
-from scaling.data.prepare import group_id, group_names, prepare, verify
+from scaling.data.block import group_id
+from scaling.data.manifest import Rejected, group_names
+from scaling.data.prepare import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.validation import Bounds
 from scaling.errors import DataError
@@ -133,7 +134,8 @@ def test_leftovers_of_a_broken_run_do_not_matter(make_structure, listed, tmp_pat
     (partial / "structures-00007.h5").write_text("half")
     prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == [
-        "groups.json",
+        "groups.jsonl",
+        "index.npy",
         "manifest.json",
         "structures-00000.h5",
     ]
@@ -166,7 +168,7 @@ def test_full_disk_is_an_error_and_leaves_nothing(tmp_path):
         from scaling.errors import DataError
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         try:
-            prepare(Emt(num_structures=200, num_processes=1), sys.argv[1], progress=False)
+            prepare(Emt(num_structures=200), sys.argv[1], progress=False)
         except DataError as error:
             sys.exit(str(error))
         """

@@ -10,7 +10,7 @@ from scaling.data.sampler import TrainSampler, fill, micro_batches, share_out, s
 def sampler(**changes):
     settings = {
         "structures": np.arange(100, 137),
-        "cost": np.random.default_rng(0).integers(5, 60, 37),
+        "cost": np.random.default_rng(0).integers(5, 60, 137),
         "batch_size": 8,
         "seed": 3,
         "rank": 0,

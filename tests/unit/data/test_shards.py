@@ -10,7 +10,8 @@ import pytest
 
 from scaling.data.manifest import read_manifest, write_manifest
 from scaling.data.neighbors import neighbor_list
-from scaling.data.shards import ShardSet, read_columns, write_shard
+from scaling.data.prepare import verify
+from scaling.data.shards import ShardSet, file_sha256, read_columns, write_shard
 from scaling.errors import DataError
 from scaling.structure import FIELDS
 
@@ -41,7 +42,7 @@ def test_tables_have_the_stated_types(entries, prepared):
     for name in ("num_edges", "group", "holdout", "energy"):
         assert getattr(shards, name).dtype == FIELDS[name].dtype
         assert getattr(shards, name).shape == (20,)
-    assert shards.num_atoms.dtype == np.int64
+    assert shards.num_atoms.dtype == np.int32
 
 
 def test_stored_edge_count_is_that_of_the_stored_structure(entries, prepared):
@@ -64,11 +65,13 @@ def test_index_outside_is_an_index_error(index, entries, prepared):
         prepared(entries).read(index)
 
 
-def test_pickled_set_reads_the_same_and_carries_no_maps(entries, prepared):
+def test_pickled_set_reads_the_same_and_carries_neither_files_nor_tables(entries, prepared):
     shards = prepared(entries)
     shards.read(0)
-    copy = pickle.loads(pickle.dumps(shards))
-    assert not copy._maps
+    content = pickle.dumps(shards)
+    copy = pickle.loads(content)
+    assert not copy._files
+    assert len(content) < 20_000
     np.testing.assert_array_equal(copy.read(7).forces, shards.read(7).forces)
 
 
@@ -109,7 +112,7 @@ def test_missing_directory_and_missing_manifest_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "not JSON"), ("[1]", "format None"), ('{"format": 99}', "format 99"), ('{"format": 1}', "not a whole")],
+    [("", "not JSON"), ("[1]", "format None"), ('{"format": 99}', "format 99"), ('{"format": 2}', "not a whole")],
 )
 def test_malformed_manifest_is_named(text, message, tmp_path):
     (tmp_path / "manifest.json").write_text(text)
@@ -175,7 +178,6 @@ def _foreign(path):
         (_drop_forces, "no field 'forces'"),
         (_shorten_forces, "forces has shape"),
         (_widen_positions, "positions is stored as float64"),
-        (_shuffle_offsets, "see structure 2"),
         (_drop_last_structure, "19 structures and"),
     ],
 )
@@ -183,8 +185,44 @@ def test_damaged_shard_is_named(damage, message, entries, prepared):
     shards = prepared(entries)
     _replace_shard(shards, damage)
     with pytest.raises(DataError, match=message) as caught:
-        ShardSet(shards.path)
+        ShardSet(shards.path).read(3)
     assert "structures-00000.h5" in str(caught.value)
+
+
+def _of_manifest(shards, name, path):
+    raw = json.loads((shards.path / "manifest.json").read_text())
+    entry = raw[name] if isinstance(raw[name], dict) else raw[name][0]
+    entry["bytes"], entry["sha256"] = path.stat().st_size, file_sha256(path)
+    (shards.path / "manifest.json").write_text(json.dumps(raw))
+
+
+def test_index_that_is_not_the_shards_is_noticed(entries, prepared):
+    shards = prepared(entries)
+    verify(shards.path)
+    path = shards.path / "index.npy"
+    rows = np.load(path)
+    rows["first_atom"][3] += 1
+    np.save(path, rows)
+    _of_manifest(shards, "index", path)
+    with pytest.raises(DataError, match=r"index\.npy is not the index"):
+        verify(shards.path)
+    rows["first_atom"][3] = 10_000
+    np.save(path, rows)
+    with pytest.raises(DataError, match="the index is damaged"):
+        ShardSet(shards.path).read(3)
+    np.save(path, np.zeros(20))
+    _of_manifest(shards, "index", path)
+    with pytest.raises(DataError, match="another kind"):
+        ShardSet(shards.path)
+
+
+def test_damaged_offsets_are_noticed(entries, prepared):
+    shards = prepared(entries)
+    path = shards.path / "structures-00000.h5"
+    _shuffle_offsets(path)
+    _of_manifest(shards, "shards", path)
+    with pytest.raises(DataError, match="digest"):
+        verify(shards.path)
 
 
 def test_truncated_and_missing_shard_are_noticed_on_opening(entries, prepared):

@@ -8,7 +8,9 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from scaling.data.manifest import Rejected
-from scaling.data.sources.emt import MAX_ATOMS, VARIANTS_PER_BASE, Emt, make_bases
+from scaling.data.prepare import prepare
+from scaling.data.shards import ShardSet
+from scaling.data.sources.emt import MAX_ATOMS, VARIANTS_PER_BASE, Emt
 from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError
 from scaling.structure import Structure
@@ -16,7 +18,18 @@ from scaling.structure import Structure
 
 @pytest.fixture(scope="module")
 def entries():
-    return list(Emt(num_structures=400, num_processes=1).records())
+    return first_entries(Emt(), 400)
+
+
+def first_entries(source, num_structures):
+    found, count = [], 0
+    for task in source.tasks():
+        for entry in source.read(task):
+            found.append(entry)
+            count += isinstance(entry, Structure)
+            if count == num_structures:
+                return found
+    raise AssertionError("tasks have no end")
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +53,24 @@ def test_labels_are_those_of_plain_ase(structures):
         np.testing.assert_allclose(structure.forces, atoms.get_forces(), atol=1e-10)
 
 
-def test_structures_do_not_depend_on_the_number_of_processes(entries):
-    parallel = list(Emt(num_structures=200, num_processes=3).records())
-    assert sum(isinstance(entry, Structure) for entry in parallel) == 200
-    assert all(map(_same, parallel, entries))
+def test_prepared_set_does_not_depend_on_the_number_of_processes(tmp_path):
+    one = prepare(Emt(num_structures=200), tmp_path / "one", num_processes=1, progress=False)
+    three = prepare(Emt(num_structures=200), tmp_path / "three", num_processes=3, progress=False)
+    other = prepare(Emt(num_structures=200, seed=1), tmp_path / "other", num_processes=3, progress=False)
+    assert three.manifest == one.manifest
+    assert other.manifest.digest != one.manifest.digest
 
 
-def test_smaller_set_is_the_beginning_of_a_larger_one(entries):
-    small = list(Emt(num_structures=50, num_processes=1).records())
-    assert all(map(_same, small, entries))
-    assert sum(isinstance(entry, Structure) for entry in small) == 50
+def test_smaller_set_is_the_beginning_of_a_larger_one(tmp_path):
+    for name, count in (("small", 50), ("large", 90)):
+        prepare(Emt(num_structures=count), tmp_path / name, progress=False)
+    small, large = ShardSet(tmp_path / "small"), ShardSet(tmp_path / "large")
+    assert (len(small), len(large)) == (50, 90)
+    assert small.energy.tolist() == large.energy[:50].tolist()
 
 
 def test_another_seed_makes_other_structures(structures):
-    other = next(entry for made in make_bases(1, range(2)) for entry in made if isinstance(entry, Structure))
+    other = next(entry for entry in first_entries(Emt(seed=1), 1) if isinstance(entry, Structure))
     assert not any(_same(other, structure) for structure in structures)
 
 
@@ -85,7 +102,7 @@ def test_variants_of_a_base_share_their_group_and_composition(structures):
     assert len({structure.group for structure in structures}) >= 400 / VARIANTS_PER_BASE
 
 
-@pytest.mark.parametrize("setting", [{"num_structures": 0}, {"seed": -1}, {"num_processes": -1}])
+@pytest.mark.parametrize("setting", [{"num_structures": 0}, {"seed": -1}])
 def test_senseless_settings_are_refused(setting):
     with pytest.raises(ConfigError, match=rf"source\.{next(iter(setting))}="):
         Emt(**setting)

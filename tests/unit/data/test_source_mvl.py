@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.data.manifest import Rejected
-from scaling.data.prepare import group_names
+from scaling.data.manifest import Rejected, group_names
 from scaling.data.sources.mvl import Mvl
 from scaling.data.split import nested_fraction, split
 from scaling.errors import ConfigError, DataError
@@ -37,7 +36,8 @@ def record(symbols=("Mo", "Ta"), notes=None, a=3.2, **changes):
 
 
 def read(path):
-    return list(Mvl(path=str(path)).records())
+    source = Mvl(path=str(path))
+    return [entry for task in source.tasks() for entry in source.read(task)]
 
 
 def read_one(tmp_path, entry, name="MoTa_SS.json"):

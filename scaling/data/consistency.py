@@ -1,0 +1,76 @@
+"""Whether energies and forces belong together: between neighbouring structures, dE = -dx . F must not be far off.
+
+It finds forces of the wrong sign, energies per atom taken for totals, and units mixed up, without knowing the source.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.data.neighbors import completed_cell
+from scaling.structure import FloatArray, Structure
+
+#: Displacements of an atom between neighbours, angstrom: below, nothing is measured; above, F is not nearly linear.
+MIN_MOVE_ANG, MAX_MOVE_ANG = 1e-4, 0.5
+MIN_PAIRS = 20
+MIN_CORRELATION = 0.8
+MAX_DEVIATION = 0.25
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and their correlation.
+
+    num_pairs may be 0 (no neighbours in the data); slope and correlation are then null.
+    """
+
+    num_pairs: int
+    slope: float | None
+    correlation: float | None
+
+    @classmethod
+    def of(cls, pairs: FloatArray) -> "Consistency":
+        """pairs: (P, 2), each dE and -dx . (F + F') / 2 in eV."""
+        change, by_forces = pairs.T
+        if not (change.any() and by_forces.any()):
+            return cls(len(pairs), None, None)
+        cross, squares = float(change @ by_forces), float(by_forces @ by_forces)
+        return cls(len(pairs), cross / squares, cross / float(np.sqrt(squares * (change @ change))))
+
+    def warning(self) -> str:
+        """What is probably wrong with the labels, or ""."""
+        if self.num_pairs < MIN_PAIRS or self.slope is None or self.correlation is None:
+            return ""
+        if abs(self.correlation) < MIN_CORRELATION or abs(self.slope - 1) <= MAX_DEVIATION:
+            return ""
+        found = (
+            f"between {self.num_pairs} pairs of neighbouring structures energies change by {self.slope:.3g} times what "
+            f"the forces say (correlation {self.correlation:.2f}): "
+        )
+        if self.slope < 0:
+            return found + "the forces probably are gradients, +dE/dx"
+        return found + "energies and forces probably have other units, or energies are per atom and not of the cell"
+
+
+def work(before: Structure, after: Structure) -> tuple[float, float] | None:
+    """Change of energy between two structures, and minus displacement times mean force; None if no neighbours.
+
+    Neighbours have the same group, atoms in the same order and cell, and atoms moved by at most MAX_MOVE_ANG.
+    """
+    if (before.group, before.holdout) != (after.group, after.holdout) or len(before.numbers) != len(after.numbers):
+        return None
+    if not (np.array_equal(before.numbers, after.numbers) and np.array_equal(before.pbc, after.pbc)):
+        return None
+    periodic = np.asarray(after.pbc, dtype=bool)
+    if not np.allclose(np.asarray(before.cell)[periodic], np.asarray(after.cell)[periodic], rtol=0, atol=1e-6):
+        return None
+    move = np.asarray(after.positions) - np.asarray(before.positions)
+    if periodic.any():
+        box = completed_cell(after.cell, periodic)
+        turns = np.rint(move @ np.linalg.inv(box)) * periodic
+        move = move - turns @ box
+    largest = np.abs(move).max()
+    if not MIN_MOVE_ANG <= largest <= MAX_MOVE_ANG:
+        return None
+    by_forces = float(((np.asarray(before.forces) + np.asarray(after.forces)) / 2 * move).sum())
+    return float(after.energy - before.energy), -by_forces

@@ -1,0 +1,86 @@
+"""Several prepared directories as one set: their structures one after another, each with the part it came from.
+
+Levels of theory differ by constants per atom, so each part gets reference energies of its own when a run is trained,
+and a weight in the training loss. Units, sign and groups are those of the parts: a group keeps its name, so that the
+same trajectory in two parts falls to the same side of a split. Held-out sets of the same name become one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scaling.data.manifest import MANIFEST, Part, Rejected, group_names, read_manifest
+from scaling.data.shards import ShardSet
+from scaling.data.source import PlainSource, slices
+from scaling.errors import ConfigError, DataError
+from scaling.structure import Structure
+
+MAX_PARTS = 255
+_STRUCTURES_PER_TASK = 512
+
+
+@dataclass(frozen=True)
+class Mixed(PlainSource):
+    """paths: prepared directories. weights: of each in the training loss, relative to one another; empty: all 1."""
+
+    name: str = "mixed"
+    paths: list[str] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len(self.paths) > MAX_PARTS or len(set(self.paths)) < len(self.paths):
+            raise ConfigError(f"source.paths={self.paths} must name up to {MAX_PARTS} different directories")
+        if self.weights and (len(self.weights) != len(self.paths) or not all(w > 0 for w in self.weights)):
+            raise ConfigError(f"source.weights={self.weights} must be {len(self.paths)} positive numbers, one a path")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"recipe": self.RECIPE, "weights": [part.weight for part in self.parts()]}
+
+    def files(self) -> Mapping[str, Path]:
+        if not self.paths:
+            raise ConfigError("source.paths is not set; name prepared directories: 'source.paths=[DIR,DIR]'")
+        return {f"{number} {Path(path).name}": Path(path) / MANIFEST for number, path in enumerate(self.paths)}
+
+    def parts(self) -> Sequence[Part]:
+        weights = self.weights or [1.0] * len(self.paths)
+        parts = []
+        for path, weight in zip(self.paths, weights, strict=True):
+            manifest = read_manifest(Path(path))
+            if len(manifest.parts) > 1:
+                raise DataError(f"source.paths: {path} is mixed itself; name its parts")
+            parts.append(Part(Path(path).name, weight, manifest.digest))
+        return parts
+
+    def num_expected(self) -> int | None:
+        return sum(read_manifest(Path(path)).num_structures for path in self.paths)
+
+    def tasks(self) -> Iterator[tuple[int, int, int]]:
+        """Part, first structure, and the one after the last."""
+        for part, path in enumerate(self.paths):
+            for start, stop in slices(read_manifest(Path(path)).num_structures, _STRUCTURES_PER_TASK):
+                yield part, start, stop
+
+    def read(self, task: tuple[int, int, int]) -> Iterator[Structure | Rejected]:
+        part, start, stop = task
+        shards, names = _opened(self.paths[part])
+        for index in range(start, stop):
+            stored = shards.read(index)
+            yield Structure(
+                numbers=stored.numbers.astype("int64"),
+                positions=stored.positions.astype("float64"),
+                cell=stored.cell.astype("float64"),
+                pbc=stored.pbc,
+                energy=stored.energy,
+                forces=stored.forces.astype("float64"),
+                group=names[int(shards.group[index])],
+                record=f"{shards.path.name}#{index}",
+                holdout=shards.manifest.holdouts[shards.holdout[index]],
+                source=part,
+            )
+
+
+@cache
+def _opened(path: str) -> tuple[ShardSet, dict[int, str]]:
+    return ShardSet(path), group_names(path)
