@@ -23,11 +23,12 @@ from ase.calculators.emt import EMT
 from ase.data import atomic_numbers as z_of
 from ase.data import covalent_radii, reference_states
 
+from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import neighbor_list
 from scaling.data.source import PlainSource
 from scaling.errors import ConfigError
-from scaling.structure import FloatArray, Structure
+from scaling.structure import Structure
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 ADSORBATES: dict[str, tuple[tuple[str, float], ...]] = {  # element and height above the lowest atom, angstrom
@@ -46,8 +47,6 @@ VARIANTS_PER_BASE = 4
 MAX_STRAIN = 0.06
 MAX_RATTLE_ANG = 0.2
 MAX_FORCE_EV_PER_ANG = 15.0
-MIN_DISTANCE_RATIO = 0.6
-"""Pairs nearer than this share of the sum of their covalent radii are rejected."""
 VACUUM_ANG = 6.0
 _BASES_PER_TASK = 16
 
@@ -102,7 +101,7 @@ def make_variants(seed: int, number: int) -> Iterator[Structure | Rejected]:
     for variant in range(VARIANTS_PER_BASE):
         atoms = _distort(rng, _adsorb(rng, base, adsorbate))
         record = f"emt#{seed}.{number}.{variant}"
-        if problem := _contact_problem(atoms):
+        if problem := contact_problem(atoms):
             yield Rejected(record, "generated atoms too close", problem)
             continue
         atoms.calc = calculator
@@ -233,18 +232,3 @@ def _distort(rng: np.random.Generator, atoms: Atoms) -> Atoms:
     atoms.set_cell(np.asarray(atoms.cell) @ (np.eye(3) + strain), scale_atoms=True)
     atoms.positions += rng.normal(size=(len(atoms), 3)) * rng.uniform(0.01, MAX_RATTLE_ANG)
     return atoms
-
-
-def _contact_problem(atoms: Atoms) -> str:
-    """What is too close, or "" if nothing is."""
-    radii = covalent_radii[atoms.numbers]
-    cutoff_ang = 2 * MIN_DISTANCE_RATIO * float(radii.max())
-    (source, centre), shifts = neighbor_list(atoms.positions, atoms.cell, atoms.pbc, cutoff_ang)
-    vectors: FloatArray = atoms.positions[source] + shifts @ np.asarray(atoms.cell) - atoms.positions[centre]
-    distances = np.linalg.norm(vectors, axis=1)
-    ratio = distances / (radii[source] + radii[centre])
-    if not len(ratio) or ratio.min() >= MIN_DISTANCE_RATIO:
-        return ""
-    worst = ratio.argmin()
-    pair = f"{atoms.symbols[source[worst]]}-{atoms.symbols[centre[worst]]}"
-    return f"{pair} at {distances[worst]:.2f} angstrom"

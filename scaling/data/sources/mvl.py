@@ -20,15 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
-from ase.data import atomic_numbers
 
 from scaling.data.archive import ARCHIVES, documents, read_json
 from scaling.data.manifest import Rejected
+from scaling.data.pymatgen_dict import parse_structure
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
 from scaling.structure import Structure
-
-MAX_COORDINATE_MISMATCH_ANG = 0.01
 
 
 @dataclass(frozen=True)
@@ -56,32 +54,23 @@ class Mvl(FileSource):
 def _parse_record(stem: str, label: str, record: Any) -> Structure | Rejected:
     """Read one record; anything amiss with its form is a rejection."""
     try:
-        lattice, sites = record["structure"]["lattice"], record["structure"]["sites"]
-        species = [site["species"] for site in sites]
-        if mixed := [parts for parts in species if len(parts) != 1 or parts[0].get("occu", 1) != 1]:
-            return Rejected(label, "partly occupied site", str(mixed[0])[:80])
-        symbols = [parts[0]["element"] for parts in species]
-        if unknown := [symbol for symbol in symbols if symbol not in atomic_numbers]:
-            return Rejected(label, "unknown element", str(unknown[0]))
-        cell = np.array(lattice["matrix"], dtype=np.float64).reshape(3, 3)
-        positions = np.array([site["xyz"] for site in sites], dtype=np.float64).reshape(-1, 3)
-        fractional = np.array([site["abc"] for site in sites], dtype=np.float64).reshape(-1, 3)
-        pbc = np.array(lattice.get("pbc", (True, True, True)), dtype=bool)
+        geometry = parse_structure(label, record["structure"])
+        if isinstance(geometry, Rejected):
+            return geometry
         energy = float(record["outputs"]["energy"])
         forces = np.array(record["outputs"]["forces"], dtype=np.float64)
-        stated = int(record.get("num_atoms", len(sites)))
-        group = _group(stem, Counter(symbols), record.get("notes"))
+        stated = int(record.get("num_atoms", len(geometry.numbers)))
+        group = _group(stem, geometry.composition, record.get("notes"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return as_rejected(label, error)
-    if stated != len(sites):
-        return Rejected(label, "atom count disagrees with num_atoms", f"{len(sites)} sites, num_atoms {stated}")
-    if not np.allclose(fractional @ cell, positions, rtol=0, atol=MAX_COORDINATE_MISMATCH_ANG, equal_nan=True):
-        return Rejected(label, "abc and xyz disagree", f"by more than {MAX_COORDINATE_MISMATCH_ANG} angstrom")
+    if stated != len(geometry.numbers):
+        detail = f"{len(geometry.numbers)} sites, num_atoms {stated}"
+        return Rejected(label, "atom count disagrees with num_atoms", detail)
     return Structure(
-        numbers=np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64),
-        positions=positions,
-        cell=cell,
-        pbc=pbc,
+        numbers=geometry.numbers,
+        positions=geometry.positions,
+        cell=geometry.cell,
+        pbc=geometry.pbc,
         energy=energy,
         forces=forces,
         group=group,

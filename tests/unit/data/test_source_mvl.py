@@ -12,6 +12,7 @@ import pytest
 from scaling.data.manifest import Rejected, group_names
 from scaling.data.sources.mvl import Mvl
 from scaling.data.split import nested_fraction, split
+from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError, DataError
 
 MONBTAW = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "monbtaw" / "data.tar.gz"
@@ -122,13 +123,12 @@ def test_malformed_record_is_rejected_and_the_rest_is_read(entry, reason, tmp_pa
     assert not isinstance(last, Rejected)
 
 
-def test_forces_that_do_not_fit_the_atoms_are_rejected_by_name(tmp_path, prepared):
+def test_forces_that_do_not_fit_the_atoms_are_rejected_by_name(tmp_path):
     odd = record(outputs={"energy": 1.0, "forces": [[0, 0, 0]]})
     (tmp_path / "MoTa_SS.json").write_text(json.dumps([record(), odd]))
-    rejected = prepared(read(tmp_path / "MoTa_SS.json")).manifest.rejected
-    assert [(entry.record, entry.reason) for entry in rejected] == [
-        ("MoTa_SS.json#1", "atom count disagrees with the forces")
-    ]
+    first, second = (validate(entry, Bounds()) for entry in read(tmp_path / "MoTa_SS.json"))
+    assert isinstance(first, Accepted)
+    assert (second.record, second.reason) == ("MoTa_SS.json#1", "atom count disagrees with the forces")
 
 
 @pytest.mark.parametrize("content", [b"", b"[{", b'{"a": 1}', b"\xff\xfe", b"[" * 100_000])
@@ -183,6 +183,19 @@ def test_path_must_be_given_and_exist(tmp_path):
         read(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds no \.json"):
         read(tmp_path)
+
+
+@pytest.mark.skipif(not MONBTAW.exists(), reason=f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")
+def test_published_records_are_all_fit_to_learn_from():
+    accepted = [validate(entry, Bounds()) for entry in read(MONBTAW)]
+    assert len(accepted) == 5658
+    assert all(isinstance(entry, Accepted) for entry in accepted)
+    assert sum(len(entry.row["numbers"]) for entry in accepted) == 118_912
+    assert len({entry.geometry for entry in accepted}) == 5658
+    assert Counter(entry.holdout for entry in accepted) == {"": 5282, "test": 360, "multinary": 16}
+    owners = {}
+    for entry in accepted:
+        assert owners.setdefault(entry.group, entry.holdout) == entry.holdout, f"{entry.group} is free and held out"
 
 
 @pytest.mark.skipif(not MONBTAW.exists(), reason=f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")
