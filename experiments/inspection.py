@@ -45,8 +45,9 @@ def _figure(shards: ShardSet) -> Figure:
     norms = np.concatenate(
         [np.linalg.norm(read_columns(shards.path / s.file)["forces"], axis=1) for s in manifest.shards[::step]]
     )
+    alpha = 0.6 if len(manifest.parts) > 1 else 1.0
     for name, color, chosen in _by_part(shards):
-        energies.hist(shards.energy[chosen] / shards.num_atoms[chosen], bins=BINS, color=color, alpha=0.75, label=name)
+        energies.hist(shards.energy[chosen] / shards.num_atoms[chosen], bins=BINS, color=color, alpha=alpha, label=name)
     energies.set_xlabel("energy (eV/atom)")
     energies.set_ylabel("structures")
     if len(manifest.parts) > 1:
@@ -57,7 +58,7 @@ def _figure(shards: ShardSet) -> Figure:
         forces.hist(positive, bins=list(edges), color=BLUE)
         forces.set_xscale("log")
     zero = np.count_nonzero(norms == 0) / len(norms)
-    forces.set_xlabel("force on an atom (eV/Å)" + (f"; {zero:.1%} are zero and not drawn" if zero else ""))
+    forces.set_xlabel("force on an atom (eV/Å)" + (f"; {zero:.1%} are zero" if zero else ""))
     forces.set_ylabel("atoms" + (f" (1 shard in {step})" if step > 1 else ""))
     sizes.hist(shards.num_atoms, bins=BINS, color=BLUE)
     sizes.set_xlabel("atoms of a structure")

@@ -1,10 +1,13 @@
 """Documents (JSON files) that lie alone or in a tar archive, read in memory: nothing is unpacked onto the disk."""
 
+import gzip
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from scaling.errors import DataError
 
@@ -12,6 +15,8 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar")
 #: A document is held in memory whole; larger ones are bombs, or better unpacked and streamed.
 MAX_DOCUMENT_BYTES = 2**30
 MAX_DOCUMENTS = 10_000
+#: Of a name or comment in an archive, and of what follows its last member.
+MAX_HEADER_BYTES, MAX_PADDING_BYTES = 2**20, 2**24
 
 
 def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
@@ -24,22 +29,20 @@ def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
         yield path, ""
         return
     names = []
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in archive:
-                inside = PurePosixPath(member.name)
-                if inside.is_absolute() or ".." in inside.parts:
-                    raise DataError(f"{path}: member {member.name!r} leads outside the archive; it is not read")
-                if not member.isfile() or inside.suffix != suffix or inside.name.startswith("."):
-                    continue
-                names.append(member.name)
-                if member.size > MAX_DOCUMENT_BYTES or len(names) > MAX_DOCUMENTS:
-                    raise DataError(
-                        f"{path}: member {member.name!r} of {member.size} bytes is beyond what an archive may hold, "
-                        f"{MAX_DOCUMENTS} files of {MAX_DOCUMENT_BYTES} bytes; unpack it and name the directory"
-                    )
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{path} is not a whole tar archive: {error}") from error
+    with _open(path, MAX_HEADER_BYTES) as archive:
+        for member in archive:
+            inside = PurePosixPath(member.name)
+            if inside.is_absolute() or ".." in inside.parts:
+                raise DataError(f"{path}: member {member.name!r} leads outside the archive; it is not read")
+            if not member.isfile() or inside.suffix != suffix or inside.name.startswith("."):
+                continue
+            names.append(member.name)
+            if member.size > MAX_DOCUMENT_BYTES or len(names) > MAX_DOCUMENTS:
+                raise DataError(
+                    f"{path}: member {member.name!r} of {member.size} bytes goes beyond what an archive may hold, "
+                    f"{MAX_DOCUMENTS} files of {MAX_DOCUMENT_BYTES} bytes; unpack it and name the directory"
+                )
+        _read_to_end(path, archive)
     if not names:
         raise DataError(f"{path} holds no {suffix} file")
     yield from ((path, name) for name in sorted(names))
@@ -52,19 +55,63 @@ def read_json(path: Path, member: str) -> Any:
         DataError: if it cannot be read, or is not JSON.
     """
     name = f"{path}:{member}" if member else str(path)
-    try:
-        if member:
-            with tarfile.open(path, "r:*") as archive:
-                stream = archive.extractfile(member)
-                assert stream is not None, "documents() lists files alone"
-                text = stream.read()
-        else:
+    if member:
+        with _open(path, MAX_DOCUMENT_BYTES) as archive:
+            stream = archive.extractfile(member)
+            assert stream is not None, "documents() lists files alone"
+            text = stream.read()
+    else:
+        try:
             if (size := path.stat().st_size) > MAX_DOCUMENT_BYTES:
                 raise DataError(f"{path} has {size} bytes; a document of this format may have {MAX_DOCUMENT_BYTES}")
             text = path.read_bytes()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DataError(f"{name} cannot be read: {error}") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} is not JSON: {error}") from error
+
+
+class _Bounded:
+    """A file that refuses to be read in portions larger than what lies in the archive may be."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self.file, self.most = file, most
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self.most:
+            raise tarfile.ReadError(f"a part of {size} bytes; {self.most} are allowed")
+        return self.file.read(size)
+
+
+@contextmanager
+def _open(path: Path, most: int) -> Iterator[tarfile.TarFile]:
+    """Open an archive, gzipped or not, in which nothing is larger than `most` bytes.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    try:
+        with path.open("rb") as plain:
+            is_gzip = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if is_gzip else plain
+            with tarfile.open(fileobj=cast(BinaryIO, _Bounded(file, most)), mode="r:") as archive:
+                yield archive
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path} is not a whole tar archive: {error}") from error
+
+
+def _read_to_end(path: Path, archive: tarfile.TarFile) -> None:
+    """Read what follows the last member, so that a checksum at the end of the file is compared.
+
+    Raises:
+        DataError: if much more than padding follows.
+    """
+    assert archive.fileobj is not None, "the archive is open"
+    for _ in range(MAX_PADDING_BYTES // MAX_HEADER_BYTES):
+        if not archive.fileobj.read(MAX_HEADER_BYTES):
+            return
+    raise DataError(f"{path} goes on after its last member; it is not read")

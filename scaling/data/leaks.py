@@ -24,8 +24,8 @@ from scaling.structure import FloatArray, IntArray
 
 #: Neighbours of each element that an atom is known by.
 NUM_NEIGHBORS = 8
-#: Nearer structures are nearly equal: atoms displaced at random by about 0.03 angstrom, or strained by one percent.
-TOLERANCE_ANG = 0.05
+#: Nearer structures are nearly equal: atoms displaced at random by about 0.02 angstrom, or strained by half a percent.
+TOLERANCE_ANG = 0.03
 #: Training structures that each judged one is compared with, the likeliest first.
 MAX_CANDIDATES = 8
 #: Judged structures that are looked at, evenly over each set.

@@ -3,10 +3,12 @@
 import itertools
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from scaling.errors import DataError
@@ -37,7 +39,7 @@ def in_order(work: Callable[[Any], T], tasks: Iterable[Any], num_processes: int)
     # Forked from a server that has imported what is needed: one start-up for all, and no locks of other threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["scaling.data.block"])
-    pool = ProcessPoolExecutor(num_processes, mp_context=context)
+    pool = ProcessPoolExecutor(num_processes, mp_context=context, initializer=_end_with_parent)
     coming, pending = iter(tasks), deque[Future[T]]()
     try:
         while True:
@@ -53,3 +55,15 @@ def in_order(work: Callable[[Any], T], tasks: Iterable[Any], num_processes: int)
         ) from error
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it has been killed; by itself it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only called in a pool's processes"
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -294,13 +294,22 @@ def write_index(path: Path, shards: Iterable[Columns], num_structures: int) -> N
     Raises:
         OSError: if the disk is full or the directory cannot be written.
     """
+    write_rows(path, map(index_rows, shards), num_structures)
+
+
+def write_rows(path: Path, parts: Iterable[NDArray[Any]], num_structures: int) -> None:
+    """Write INDEX_ROWs that come in parts, in one step.
+
+    Raises:
+        OSError: if the disk is full or the directory cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as stream:
             header = {"descr": np.lib.format.dtype_to_descr(INDEX_ROW), "fortran_order": False}
             np.lib.format.write_array_header_1_0(stream, {**header, "shape": (num_structures,)})
-            for columns in shards:
-                stream.write(index_rows(columns).tobytes())
+            for rows in parts:
+                stream.write(rows.tobytes())
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

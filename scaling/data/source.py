@@ -119,4 +119,5 @@ def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
 
 def as_rejected(record: str, error: Exception) -> Rejected:
     """What to yield for a record whose form is wrong."""
-    return Rejected(record, "malformed record", f"{type(error).__name__}: {error}"[:200])
+    detail = f"{type(error).__name__}: {error}"[:200]
+    return Rejected(record, "malformed record", detail.encode("ascii", "backslashreplace").decode())

@@ -2,11 +2,10 @@
 
 from scaling.data.source import StructureSource
 from scaling.data.sources.emt import Emt
+from scaling.data.sources.jarvis import Jarvis
 from scaling.data.sources.mixed import Mixed
+from scaling.data.sources.mptrj import MPtrj
 from scaling.data.sources.mvl import Mvl
+from scaling.data.sources.xtb import Xtb
 
-SOURCES: dict[str, type[StructureSource]] = {
-    "emt": Emt,
-    "mixed": Mixed,
-    "mvl": Mvl,
-}
+SOURCES: dict[str, type[StructureSource]] = {source.name: source for source in (Emt, Jarvis, Mixed, MPtrj, Mvl, Xtb)}

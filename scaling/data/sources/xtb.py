@@ -32,6 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
+from scaling.data.source import PlainSource
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 
@@ -56,7 +57,7 @@ _DRAWINGS_PER_TASK = 16
 
 
 @dataclass(frozen=True)
-class Xtb:
+class Xtb(PlainSource):
     """Settings of the generator.
 
     num_structures: how many to make; the first n of a larger set are those of a smaller one.

@@ -8,6 +8,7 @@ import pytest
 from scaling.data.manifest import Part
 from scaling.data.prepare import prepare
 from scaling.data.shards import ShardSet
+from scaling.data.source import slices
 from scaling.structure import Structure
 
 
@@ -35,10 +36,10 @@ class Listed:
         return None
 
     def tasks(self):
-        return iter(range(len(self.entries)))
+        return slices(len(self.entries), 7)
 
     def read(self, task):
-        yield self.entries[task]
+        yield from self.entries[slice(*task)]
 
 
 def _make_structure(seed=0, **changes):

@@ -10,12 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scaling.data.baseline import Baseline
 from scaling.data.block import group_id
 from scaling.data.manifest import Rejected, group_names
 from scaling.data.prepare import prepare, verify
 from scaling.data.shards import ShardSet
+from scaling.data.sources.mixed import Mixed
 from scaling.data.validation import Bounds
-from scaling.errors import DataError
+from scaling.errors import ConfigError, DataError
 
 
 def test_duplicate_is_removed_once_and_counted(make_structure, prepared):
@@ -179,3 +181,93 @@ def test_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_preparation_goes_on_where_it_was_broken_off(make_structure, listed, tmp_path, monkeypatch):
+    entries = [make_structure(seed) for seed in range(60)]
+    entries[10] = replace(entries[3], record="again")
+    entries[30] = replace(entries[31], energy=np.nan)
+    whole = prepare(listed(entries), tmp_path / "whole", progress=False)
+    monkeypatch.setattr("scaling.data.draft.PIECE_ATOMS", 20)
+
+    class Breaks(type(listed([]))):
+        def read(self, task):
+            if task[0] == 35:
+                raise KeyboardInterrupt
+            yield from super().read(task)
+
+    class Counts(type(listed([]))):
+        def read(self, task):
+            read.append(task[0])
+            yield from super().read(task)
+
+    read = []
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Breaks(tuple(entries)), tmp_path / "data", progress=False)
+    assert len(list((tmp_path / ".data.partial").glob("piece-*"))) > 1
+    after = prepare(Counts(tuple(entries)), tmp_path / "data", progress=False)
+    assert read, "there was something left to do"
+    assert min(read) == 35, "what was done is not done again"
+    assert after.manifest == whole.manifest
+    assert verify(tmp_path / "data").digest == whole.manifest.digest
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Breaks(tuple(entries)), tmp_path / "other", progress=False)
+    read.clear()
+    prepare(Counts(tuple(entries)), tmp_path / "other", Bounds(cutoff_ang=4.9), progress=False)
+    assert min(read) == 0, "pieces of another preparation are not gone on with"
+
+
+def test_duplicates_are_found_in_shares_as_at_once(make_structure, prepared, monkeypatch):
+    entries = [make_structure(seed) for seed in range(40)]
+    again = [
+        replace(entry, record="again", energy=0.5, holdout="test" if k % 2 else "") for k, entry in enumerate(entries)
+    ]
+    at_once = prepared([*entries, *again], "at once").manifest
+    monkeypatch.setattr("scaling.data.draft.GEOMETRIES_AT_ONCE", 9)
+    in_shares = prepared([*entries, *again], "in shares").manifest
+    assert in_shares == at_once
+    assert (at_once.num_structures, at_once.num_duplicates) == (40, 40)
+
+
+def test_parts_of_a_mixed_set_keep_their_structures_and_get_their_own_references(make_structure, prepared, tmp_path):
+    one = prepared([make_structure(seed) for seed in range(30)], "one")
+    shifted = [
+        replace(make_structure(seed), energy=make_structure(seed).energy + 100.0 * len(make_structure(seed).numbers))
+        for seed in range(30, 60)
+    ]
+    two = prepared(shifted, "two")
+    source = Mixed(paths=[str(one.path), str(two.path)], weights=[1.0, 3.0])
+    prepare(source, tmp_path / "mixed", progress=False)
+    mixed = ShardSet(tmp_path / "mixed")
+    assert [(part.name, part.weight) for part in mixed.manifest.parts] == [("one", 1.0), ("two", 3.0)]
+    assert mixed.source.tolist() == [0] * 30 + [1] * 30
+    assert mixed.energy.tolist() == [*one.energy, *two.energy]
+    np.testing.assert_array_equal(mixed.read(40).positions, two.read(10).positions)
+    assert mixed.group.tolist() == [*one.group, *two.group]
+    baseline = Baseline.fit(mixed, np.arange(60), mixed.num_edges)
+    np.testing.assert_allclose(
+        baseline.reference_ev,
+        [Baseline.fit(part, np.arange(30), part.num_edges).reference_ev[0] for part in (one, two)],
+        atol=1e-9,
+    )
+    assert (baseline.reference_ev[1] - baseline.reference_ev[0] > 80).all()
+    other = Mixed(paths=[str(one.path), str(two.path)])
+    with pytest.raises(DataError, match=r"source\.weights is \[1\.0, 3\.0\] there and \[1\.0, 1\.0\] here"):
+        prepare(other, tmp_path / "mixed", progress=False)
+    with pytest.raises(DataError, match="is mixed itself; name its parts"):
+        prepare(Mixed(paths=[str(mixed.path), str(one.path)]), tmp_path / "again", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"source\.paths is not set"),
+        ({"paths": ["a", "a"]}, "different directories"),
+        ({"paths": ["a", "b"], "weights": [1.0]}, r"source\.weights=\[1\.0\] must be 2 positive numbers"),
+        ({"paths": ["a", "b"], "weights": [1.0, 0.0]}, r"source\.weights"),
+    ],
+)
+def test_senseless_mixtures_are_refused(settings, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        prepare(Mixed(**settings), tmp_path / "data", progress=False)

@@ -222,7 +222,7 @@ def test_member_that_expands_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_DOCUMENT_BYTES", 100_000)
     write_tar(tmp_path / "data.tar.gz", [("bomb.json", b"[" + b" " * 10_000_000 + b"]")])
     assert (tmp_path / "data.tar.gz").stat().st_size < 50_000
-    with pytest.raises(DataError, match=r"data\.tar\.gz: member 'bomb\.json' \(10000002 bytes\) goes beyond"):
+    with pytest.raises(DataError, match=r"data\.tar\.gz: member 'bomb\.json' of 10000002 bytes goes beyond"):
         read(tmp_path / "data.tar.gz")
 
 

@@ -154,3 +154,16 @@ def test_fraction_that_picks_nothing_is_refused_with_the_smallest_that_would():
 def test_empty_training_set_is_refused():
     with pytest.raises(ConfigError, match="empty training set"):
         nested_fraction(np.array([], dtype=np.int64), 0.5, seed=0)
+
+
+@given(groups=GROUPS, fraction=st.floats(0.2, 1), seed=SEEDS)
+def test_fraction_may_be_of_atoms(groups, fraction, seed):
+    groups = np.array(groups)
+    sizes = 1 + np.arange(len(groups)) % 7
+    try:
+        picked = nested_fraction(groups, fraction, seed=seed, sizes=sizes)
+    except ConfigError:
+        return
+    largest = np.bincount(np.unique(groups, return_inverse=True)[1], sizes).max()
+    assert abs(sizes[picked].sum() - fraction * sizes.sum()) <= largest / 2 + 1e-9
+    assert set(groups[picked]).isdisjoint(np.delete(groups, picked))

@@ -1,0 +1,208 @@
+"""Sets that are larger than memory: how fast they open, what a loader's workers hold, and ten kills of a preparation.
+
+python -m experiments.bench.large_data [--json FILE] [--gigabytes 5] [--kills 10] [--quick]
+
+The first set has twenty million structures: an index of its own, and shards that are all one file by different names.
+The second is real, prepared once undisturbed and once under kill -9 at random moments, to the same digest.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from experiments.bench.table import options, publish
+from scaling.data.loader import GraphDataset, Loader
+from scaling.data.manifest import Rejected, write_manifest
+from scaling.data.prepare import prepare, verify
+from scaling.data.sampler import TrainSampler
+from scaling.data.shards import INDEX, ShardSet, write_rows
+from scaling.data.source import PlainSource, slices
+from scaling.data.validation import Bounds
+from scaling.structure import Structure
+
+ATOMS = 100
+#: Few neighbours: what is measured is reading.
+CUTOFF_ANG = 2.5
+SIMULATED, QUICK_SIMULATED = 20_000_000, 200_000
+BATCH = 32
+WORKERS = 2
+STEPS, QUICK_STEPS = 3000, 20
+
+
+@dataclass(frozen=True)
+class Lattice(PlainSource):
+    """Atoms near the points of a cubic lattice, with labels drawn at random: quickly made, none like another."""
+
+    name: str = "lattice"
+    count: int = 1000
+
+    def num_expected(self) -> int:
+        return self.count
+
+    def tasks(self) -> Iterator[tuple[int, int]]:
+        return slices(self.count, 500)
+
+    def read(self, task: tuple[int, int]) -> Iterator[Structure | Rejected]:
+        rng = np.random.default_rng(task[0])
+        points = np.stack(np.meshgrid(*[np.arange(5.0)] * 3), axis=-1).reshape(-1, 3)[:ATOMS] * 2.2
+        for number in range(*task):
+            yield Structure(
+                numbers=rng.choice([13, 28, 29], ATOMS),
+                positions=points + rng.uniform(-0.1, 0.1, (ATOMS, 3)),
+                cell=np.eye(3) * 11.0,
+                pbc=np.ones(3, dtype=bool),
+                energy=float(rng.normal()),
+                forces=rng.normal(size=(ATOMS, 3)),
+                group=f"g{number // 10}",
+                record=f"lattice#{number}",
+            )
+
+
+def simulate(folder: Path, count: int) -> Path:
+    """A directory of `count` structures whose shards are links to one file."""
+    prepare(
+        Lattice(count=min(40_000, count // 10)), folder / "one", Bounds(CUTOFF_ANG), progress=False, num_processes=0
+    )
+    one = ShardSet(folder / "one")
+    out = folder / "simulated"
+    out.mkdir()
+    (shard,) = one.manifest.shards
+    times = count // len(one)
+    names = [f"structures-{number:05d}.h5" for number in range(times)]
+    for name in names:
+        os.link(one.path / shard.file, out / name)
+    rows = np.array(one.rows)
+    write_rows(out / INDEX, (rows for _ in range(times)), times * len(rows))
+    index = replace(one.manifest.index, num_structures=times * len(rows), bytes=(out / INDEX).stat().st_size)
+    changes = {"num_structures": times * len(rows), "num_atoms": times * shard.num_atoms, "index": index}
+    shards = tuple(replace(shard, file=name) for name in names)
+    write_manifest(out, replace(one.manifest, shards=shards, **changes))
+    return out
+
+
+def measure_loading(directory: Path, steps: int) -> dict[str, Any]:
+    """Open a set, go through some of it at random, and look at the workers."""
+    begin = time.perf_counter()
+    shards = ShardSet(directory)
+    opened_s = time.perf_counter() - begin
+    sampler = TrainSampler(
+        structures=np.arange(len(shards), dtype=np.int32),
+        cost=shards.num_edges,
+        batch_size=BATCH,
+        seed=0,
+        rank=0,
+        num_ranks=1,
+        max_edges=0,
+        start=0,
+        stop=steps,
+    )
+    reference = np.zeros((1, len(shards.manifest.elements)))
+    dataset = GraphDataset(shards, cutoff_ang=CUTOFF_ANG, reference_ev=reference, loss_weight=np.ones(1), cache_mb=64)
+    most = {"resident": 0, "private": 0}
+    begin = time.perf_counter()
+    for step, _ in enumerate(Loader(dataset, num_workers=WORKERS).batches(sampler)):
+        if step % 100 == 99 or step == steps - 1:
+            for process in _children():
+                for kind, held in _memory(process).items():
+                    most[kind] = max(most[kind], held)
+    return {
+        "structures": len(shards),
+        "bytes": sum(shard.bytes for shard in shards.manifest.shards),
+        "seconds_to_open": opened_s,
+        "structures_read": steps * BATCH,
+        "structures_per_s": steps * BATCH / (time.perf_counter() - begin),
+        "workers": WORKERS,
+        "resident_bytes_of_a_worker": most["resident"],
+        "private_bytes_of_a_worker": most["private"],
+    }
+
+
+def _children() -> list[Path]:
+    task = Path(f"/proc/self/task/{os.getpid()}/children")
+    return [Path("/proc") / child for child in task.read_text().split()]
+
+
+def _memory(process: Path) -> dict[str, int]:
+    """Resident memory, and what of it no other process shares."""
+    try:
+        lines = [line.split() for line in (process / "smaps_rollup").read_text().splitlines()[1:]]
+    except OSError:  # it has ended meanwhile
+        return {}
+    kib = {line[0].rstrip(":"): int(line[1]) for line in lines}
+    return {"resident": 1024 * kib["Rss"], "private": 1024 * (kib["Private_Clean"] + kib["Private_Dirty"])}
+
+
+def measure_kills(folder: Path, count: int, kills: int) -> dict[str, Any]:
+    """Prepare a set undisturbed, and again under random kills."""
+    whole, killed = folder / "whole", folder / "killed"
+    begin = time.monotonic()
+    subprocess.run(_prepare(count, whole), check=True)
+    undisturbed_s = time.monotonic() - begin
+    rng = random.Random(0)
+    done = 0
+    begin = time.monotonic()
+    with tqdm(total=kills, unit="kill", desc="kill -9") as bar:
+        while not killed.exists():
+            process = subprocess.Popen(_prepare(count, killed))
+            # The last one is left alone; the others get about as far as one share of the work.
+            if done < kills:
+                try:
+                    process.wait(rng.uniform(0, 2.2 * undisturbed_s / kills))
+                except subprocess.TimeoutExpired:
+                    process.send_signal(signal.SIGKILL)
+                    done += 1
+                    bar.update()
+            if process.wait() not in (0, -signal.SIGKILL):
+                raise RuntimeError(f"the preparation ended with {process.returncode}")
+    found, expected = verify(killed), verify(whole)
+    if found != expected:
+        raise RuntimeError(f"{killed} is not what {whole} is: digests {found.digest} and {expected.digest}")
+    shutil.rmtree(killed)
+    return {
+        "structures": expected.num_structures,
+        "bytes": sum(shard.bytes for shard in expected.shards),
+        "seconds_undisturbed": undisturbed_s,
+        "kills": done,
+        "seconds_with_kills": time.monotonic() - begin,
+        "same_digest": True,
+    }
+
+
+def _prepare(count: int, out: Path) -> list[str]:
+    return [sys.executable, "-m", "experiments.bench.large_data", "--prepare", str(count), str(out)]
+
+
+def main() -> None:
+    """Both sets, one after the other."""
+    if sys.argv[1:2] == ["--prepare"]:
+        prepare(Lattice(count=int(sys.argv[2])), sys.argv[3], Bounds(CUTOFF_ANG), num_processes=0, progress=False)
+        return
+    parser = options(__doc__)
+    parser.add_argument("--gigabytes", type=float, default=5.0, help="of the real set")
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary directory)")
+    given = parser.parse_args()
+    steps = QUICK_STEPS if given.quick else STEPS
+    count = 3000 if given.quick else int(given.gigabytes * 1e9 / (25 * ATOMS))
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        simulated = measure_loading(simulate(folder, QUICK_SIMULATED if given.quick else SIMULATED), steps)
+        kills = measure_kills(folder, count, 2 if given.quick else given.kills)
+        real = measure_loading(folder / "whole", steps)
+    publish({"Loading": [simulated, real], "A preparation under kill -9": [kills]}, given.json)
+
+
+if __name__ == "__main__":
+    main()
