@@ -1,11 +1,15 @@
 """Where structures come from: one reader or generator a file, all of one shape (`scaling.data.source`)."""
 
 from scaling.data.source import StructureSource
+from scaling.data.sources.ani import Ani
+from scaling.data.sources.ani1x import Ani1x
 from scaling.data.sources.emt import Emt
 from scaling.data.sources.jarvis import Jarvis
 from scaling.data.sources.mixed import Mixed
 from scaling.data.sources.mptrj import MPtrj
 from scaling.data.sources.mvl import Mvl
+from scaling.data.sources.oc20_lmdb import Oc20Lmdb
+from scaling.data.sources.qm7x import Qm7x
 from scaling.data.sources.xtb import Xtb
 
-SOURCES: dict[str, type[StructureSource]] = {source.name: source for source in (Emt, Jarvis, Mixed, MPtrj, Mvl, Xtb)}
+SOURCES: dict[str, type[StructureSource]] = {source.name: source for source in (Ani, Ani1x, Emt, Jarvis, Mixed, MPtrj, Mvl, Oc20Lmdb, Qm7x, Xtb)}
