@@ -1,0 +1,322 @@
+"""Reading extended XYZ: labels, units and groups, portions of a large file, and what is wrong with files."""
+
+import itertools
+import pickle
+import re
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms, units
+
+from scaling.data.manifest import Rejected
+from scaling.data.sources import extxyz
+from scaling.data.sources.extxyz import Extxyz
+from scaling.data.validation import Bounds, validate
+from scaling.errors import ConfigError, DataError
+from scaling.structure import Structure
+
+FORMATS = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "formats"
+LATTICE = 'Lattice="4.0 0.1 0.0 0.0 5.0 0.2 0.3 0.0 6.0"'
+PROPERTIES = "Properties=species:S:1:pos:R:3:forces:R:3"
+ROWS = ("Mo 0.0 0.0 0.0 0.1 0.2 -0.3", "O 1.5 1.25 1.0 -0.1 -0.2 0.3")
+
+
+def frame(comment=f"{LATTICE} {PROPERTIES} energy=-20.5", rows=ROWS, count=None):
+    return "\n".join([str(len(rows) if count is None else count), comment, *rows]) + "\n"
+
+
+def read(path, **settings):
+    source = Extxyz(path=str(path), **settings)
+    return [entry for task in source.tasks() for entry in source.read(task)]
+
+
+def read_text(tmp_path, text, name="set.xyz", **settings):
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read(tmp_path / name, **settings)
+
+
+def final(entry):
+    """What becomes of an entry: a rejection, or what validation says."""
+    return entry if isinstance(entry, Rejected) else validate(entry, Bounds())
+
+
+def test_frame_is_read_in_full(tmp_path):
+    (structure,) = read_text(tmp_path, frame())
+    assert structure.numbers.tolist() == [42, 8]
+    np.testing.assert_array_equal(structure.positions, [[0, 0, 0], [1.5, 1.25, 1.0]])
+    np.testing.assert_array_equal(structure.cell, [[4.0, 0.1, 0.0], [0.0, 5.0, 0.2], [0.3, 0.0, 6.0]])
+    np.testing.assert_array_equal(structure.forces, [[0.1, 0.2, -0.3], [-0.1, -0.2, 0.3]])
+    assert structure.pbc.tolist() == [True] * 3
+    assert structure.energy == -20.5
+    assert (structure.record, structure.holdout) == ("set.xyz#0", "")
+    assert not isinstance(validate(structure, Bounds()), Rejected)
+
+
+@pytest.mark.parametrize(
+    ("comment", "pbc"),
+    [
+        (f"{LATTICE} {PROPERTIES} energy=1", [True, True, True]),
+        (f'{LATTICE} {PROPERTIES} energy=1 pbc="T F T"', [True, False, True]),
+        (f"{LATTICE} {PROPERTIES} energy=1 pbc=F", [False, False, False]),
+        (f"{PROPERTIES} energy=1", [False, False, False]),
+    ],
+)
+def test_periodic_directions(comment, pbc, tmp_path):
+    (structure,) = read_text(tmp_path, frame(comment))
+    assert structure.pbc.tolist() == pbc
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "energy"),
+    [
+        ("energy=-1.0", {}, -1.0),
+        ("REF_energy=-2.0", {}, -2.0),
+        ("dft_energy=-3.0", {}, -3.0),
+        ("DFT_energy=-3", {}, -3.0),
+        ("free_energy=-4.0", {}, -4.0),
+        ("energy=-1.0 free_energy=-4.0", {}, -1.0),
+        ("energy=-1.0 free_energy=-4.0", {"energy_key": "free_energy"}, -4.0),
+        ("energy=-1.0 REF_energy=-2.0", {"energy_key": "REF_energy"}, -2.0),
+        ("energy=-1.0 U0=-5.0", {"energy_key": "U0"}, -5.0),
+        ("energy=-1.0 dft_energy=-1.0", {}, -1.0),
+    ],
+)
+def test_energy_goes_by_its_usual_names_or_the_one_given(labels, settings, energy, tmp_path):
+    (structure,) = read_text(tmp_path, frame(f"{PROPERTIES} {labels}"), **settings)
+    assert structure.energy == energy
+
+
+@pytest.mark.parametrize("key", ["forces", "force", "REF_forces", "dft_force", "DFT_forces"])
+def test_forces_go_by_their_usual_names(key, tmp_path):
+    (structure,) = read_text(tmp_path, frame(f"Properties=species:S:1:pos:R:3:{key}:R:3 energy=1"))
+    np.testing.assert_array_equal(structure.forces, [[0.1, 0.2, -0.3], [-0.1, -0.2, 0.3]])
+
+
+def test_forces_of_another_name_are_found_by_key_alone(tmp_path):
+    text = frame("Properties=species:S:1:pos:R:3:my_f:R:3 energy=1")
+    (without,), (found,) = read_text(tmp_path, text), read_text(tmp_path, text, forces_key="my_f")
+    assert (without.reason, found.forces[0].tolist()) == ("missing forces", [0.1, 0.2, -0.3])
+
+
+def test_labels_that_disagree_are_not_guessed_at(tmp_path):
+    energies = frame(f"{PROPERTIES} energy=-1.0 REF_energy=-2.0")
+    forces = frame("Properties=species:S:1:pos:R:3:forces:R:3:dft_forces:R:3 energy=1", [f"{r} 0 0 0" for r in ROWS])
+    for entry in read_text(tmp_path, energies + forces):
+        assert entry.reason == "malformed record"
+        assert re.search(r"disagree; choose with source\.(energy|forces)_key", entry.detail)
+
+
+def test_units_are_converted(tmp_path):
+    (plain,) = read_text(tmp_path, frame())
+    (hartree,) = read_text(tmp_path, frame(), energy_unit="Hartree", force_unit="Hartree/Bohr")
+    (kcal,) = read_text(tmp_path, frame(), energy_unit="kcal/mol")
+    assert hartree.energy == -20.5 * units.Hartree
+    np.testing.assert_allclose(hartree.forces, plain.forces * 51.4220675, rtol=1e-8)
+    np.testing.assert_allclose(kcal.energy, -20.5 * 0.0433641, rtol=1e-6)
+    np.testing.assert_allclose(kcal.forces, plain.forces * 0.0433641, rtol=1e-6)
+    np.testing.assert_array_equal(hartree.positions, plain.positions)
+    assert Extxyz().identity() == Extxyz(force_unit="eV/Ang").identity() != Extxyz(energy_unit="meV").identity()
+
+
+@pytest.mark.parametrize("settings", [{"energy_unit": "cal"}, {"force_unit": "eV"}, {"force_unit": "Ha/Bohr"}])
+def test_unknown_unit_is_refused(settings):
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        Extxyz(**settings)
+
+
+def test_trajectory_is_one_group_even_in_two_files(tmp_path):
+    for part in ("a.xyz", "b.xyz"):
+        (tmp_path / part).write_text(frame() * 3)
+    (tmp_path / "c.xyz").write_text(frame(rows=ROWS[1:] * 2))
+    groups = [entry.group for entry in read(tmp_path)]
+    assert groups == ["Mo1 O1"] * 6 + ["O1"]
+
+
+def test_group_is_config_type_or_the_key_given(tmp_path):
+    text = frame(f'{PROPERTIES} energy=1 config_type="bulk md" run=7')
+    assert read_text(tmp_path, text)[0].group == "bulk md"
+    assert read_text(tmp_path, text, group_key="run")[0].group == "7"
+    (entry,) = read_text(tmp_path, text, group_key="walker")
+    assert (entry.record, entry.reason, entry.detail) == ("set.xyz#0", "missing group key", "walker")
+
+
+def test_constraints_do_not_alter_the_forces(tmp_path):
+    text = frame("Properties=species:S:1:pos:R:3:forces:R:3:move_mask:L:1 energy=1", [f"{row} F" for row in ROWS])
+    (structure,) = read_text(tmp_path, text)
+    (frozen,) = ase.io.read(tmp_path / "set.xyz", index=":")
+    assert not frozen.get_forces().any()  # what ASE makes of them
+    np.testing.assert_array_equal(structure.forces, [[0.1, 0.2, -0.3], [-0.1, -0.2, 0.3]])
+
+
+def test_large_file_is_shared_out_and_every_part_stands_alone(tmp_path, monkeypatch):
+    frames = [frame(f"{PROPERTIES} energy={-k}") for k in range(20)]
+    (tmp_path / "set.xyz").write_text("\n \n".join(frames))  # blank lines between frames are allowed
+    whole = read(tmp_path / "set.xyz")
+    monkeypatch.setattr(extxyz, "_TASK_BYTES", 3 * len(frames[0]))
+    source = Extxyz(path=str(tmp_path / "set.xyz"))
+    tasks = pickle.loads(pickle.dumps(list(source.tasks())))
+    assert len(tasks) > 5
+    parts = [list(source.read(task)) for task in reversed(tasks)]
+    shared = [entry for part in reversed(parts) for entry in part]
+    assert [entry.energy for entry in whole] == [entry.energy for entry in shared] == [-k for k in range(20)]
+    assert [entry.record for entry in shared] == [f"set.xyz#{k}" for k in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (frame(f"{LATTICE} {PROPERTIES}"), "missing energy"),
+        (frame(f"{LATTICE} energy=1", ["Mo 0 0 0", "O 1.5 1 1"]), "missing forces"),
+        (frame(f"{PROPERTIES} energy=low"), "malformed record"),
+        (frame(f"{PROPERTIES} energy"), "malformed record"),
+        (frame(f'{PROPERTIES} energy="1 2"'), "malformed record"),
+        (frame(f"{PROPERTIES} energy=nan"), "not finite"),
+        (frame(f"{PROPERTIES} energy={'9' * 5000}"), "not finite"),
+        (frame(rows=(ROWS[0], "O 1.5 inf 1 0 0 0")), "not finite"),
+        (frame(rows=(ROWS[0], "O 1.5 1 1 0 nan 0")), "not finite"),
+        (frame(f'Lattice="4 0 0 0 nan 0 0 0 4" {PROPERTIES} energy=1'), "not finite"),
+        (frame(f'Lattice="4 0 0 0 4 0 0 0 0" {PROPERTIES} energy=1'), "broken cell"),
+        (frame(f'Lattice="4 0 0 0 4 0" {PROPERTIES} energy=1'), "malformed record"),
+        (frame(f'{LATTICE} {PROPERTIES} energy=1 pbc="T T"'), "malformed record"),
+        (frame(f"{LATTICE} {PROPERTIES} energy=1 pbc=yes"), "malformed record"),
+        (frame(f'{PROPERTIES} energy=1 pbc="T T T"'), "broken cell"),
+        (frame(rows=(ROWS[0], "Qq 1.5 1 1 0 0 0")), "unknown element"),
+        (frame(rows=(ROWS[0], "X 1.5 1 1 0 0 0")), "unknown element"),
+        (frame("Properties=Z:I:1:pos:R:3:forces:R:3 energy=1", ["42 0 0 0 0 0 0", "200 1.5 1 1 0 0 0"]), None),
+        (frame(rows=(ROWS[0], "O 1.5 1 1 0 0")), "columns disagree with Properties"),
+        (frame(rows=(ROWS[0], "O 1.5 1 1 0 0 0 0")), "columns disagree with Properties"),
+        (frame(rows=(ROWS[0], "O 1.5 one 1 0 0 0")), "malformed record"),
+        (frame(rows=()), "no atoms"),
+        (frame("", ["Mo 0 0 0", "O 1.5 1 1"]), "missing energy"),
+        (frame("Properties=species:S:1:forces:R:3 energy=1", ["Mo 0 0 0"]), "malformed record"),
+        (frame("Properties=pos:R:3:forces:R:3 energy=1", ["0 0 0 0 0 0"]), "malformed record"),
+        (frame("Properties=species:S:1:pos:R:3:forces:L:3 energy=1", ["O 0 0 0 T T F"]), "malformed record"),
+        (frame("Properties=species:S:1:pos:R:3:forces:R:1 energy=1", ["O 0 0 0 1"]), "malformed record"),
+        (frame("Properties=species:S:1:pos:R:3:pos:R:3:forces:R:3 energy=1"), "malformed record"),
+        (frame("Properties=species:S:1:pos:R:3:forces:R:1000000000000 energy=1"), "malformed record"),
+        (frame(f"{PROPERTIES}:x:R:1000000000000 energy=1"), "columns disagree with Properties"),
+        (frame("Properties=species:S:1:pos:R:3:forces:R:-3 energy=1"), "malformed record"),
+        (frame(f"{PROPERTIES}:x:R:0 energy=1"), "malformed record"),
+        (frame("Properties=species:S:1:pos:R energy=1"), "malformed record"),
+        (frame("Properties=7 energy=1"), "malformed record"),
+        (frame(f'{PROPERTIES} energy=1 x="_JSON {"[" * 100_000}"'), "malformed record"),
+        (frame(f'{PROPERTIES} energy="_JSON {{}}"'), "malformed record"),
+        (frame().encode().replace(b"energy", b"\xff\xfe"), "malformed record"),
+    ],
+    ids=itertools.count(),
+)
+def test_malformed_frame_is_rejected_by_name_and_the_rest_is_read(bad, reason, tmp_path):
+    good = frame().encode()
+    bad = bad if isinstance(bad, bytes) else bad.encode()
+    first, found, last = (final(entry) for entry in read_text(tmp_path, good + bad + good))
+    assert (found.record, found.reason) == ("set.xyz#1", reason or found.reason)
+    assert isinstance(found, Rejected)
+    assert not isinstance(first, Rejected)
+    assert not isinstance(last, Rejected)
+
+
+def test_last_frame_cut_anywhere_is_never_taken_for_whole(tmp_path):
+    text = frame() * 2
+    for length in range(len(frame()) + 1, len(text)):
+        first, *rest = read_text(tmp_path, text[:length])
+        assert isinstance(first, Structure)
+        assert all(isinstance(entry, Rejected) and entry.record == "set.xyz#1" for entry in rest), text[:length]
+        if text[:length].strip() != frame().strip():
+            assert [entry.reason for entry in rest] in (["truncated frame"], ["no atoms"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        frame(count=1) + frame(),
+        frame(count=3) + frame(),
+        frame() + "hello\n",
+        frame() + frame(count="2 atoms"),
+        frame() + frame(count=-2),
+        frame() + frame(count="1_0"),
+        frame() + frame(count=10**15),
+        frame() + frame(count="9" * 5000),
+    ],
+    ids=itertools.count(),
+)
+def test_lost_structure_is_an_error_that_names_file_and_frame(text, tmp_path):
+    with pytest.raises(DataError, match=r"set\.xyz, frame [012]: expected a number of atoms, found "):
+        read_text(tmp_path, text)
+
+
+def test_count_far_beyond_the_end_is_a_truncated_frame(tmp_path):
+    first, found = read_text(tmp_path, frame() + frame(count=9_999_999))
+    assert isinstance(first, Structure)
+    assert (found.record, found.reason) == ("set.xyz#1", "truncated frame")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n \n", b"\x00" * 5000, b"SQLite format 3\x00", b'{"energy": 1}\n', b"PK\x03\x04", b"\xef\xbb\xbf2"],
+)
+def test_foreign_file_is_an_error_that_names_it(content, tmp_path):
+    with pytest.raises(DataError, match=r"set\.xyz"):
+        read_text(tmp_path, content)
+
+
+def test_endless_line_is_refused_without_being_held(tmp_path):
+    with pytest.raises(DataError, match=r"set\.xyz, frame 0: a line is longer"):
+        read_text(tmp_path, "1\n" + "x" * 3_000_000)
+
+
+def test_path_must_be_given_and_exist(tmp_path):
+    with pytest.raises(ConfigError, match=r"source\.path is not set"):
+        read("")
+    with pytest.raises(DataError, match="does not exist"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no \.extxyz or \.xyz file"):
+        read(tmp_path)
+
+
+def _columns(path):
+    """The frames of a file by plain splitting: comment line, symbols, numbers behind them."""
+    lines = path.read_text().splitlines()
+    while lines:
+        count = int(lines[0])
+        rows = [line.split() for line in lines[2 : 2 + count]]
+        yield lines[1], [row[0] for row in rows], np.array([[float(x) for x in row[1:]] for row in rows])
+        lines = lines[2 + count :]
+
+
+@pytest.mark.skipif(not FORMATS.exists(), reason=f"needs the published files at {FORMATS}")
+@pytest.mark.parametrize(("name", "force"), [("carbon", slice(6, 9)), ("ethanol", slice(3, 6))])
+def test_published_frames_equal_their_text(name, force):
+    path = FORMATS / f"metatrain_{name}_reduced_100.xyz"
+    entries = read(path)
+    assert len(entries) == 100
+    for index, (entry, (comment, symbols, columns)) in enumerate(zip(entries, _columns(path), strict=True)):
+        assert entry.record == f"{path.name}#{index}"
+        assert Atoms(entry.numbers).get_chemical_symbols() == symbols
+        np.testing.assert_array_equal(entry.positions, columns[:, :3])
+        np.testing.assert_array_equal(entry.forces, columns[:, force])
+        assert entry.energy == float(re.search(r"\benergy=(\S+)", comment)[1])
+        lattice = re.search(r'Lattice="([^"]+)"', comment)
+        cell = np.array(lattice[1].split(), float).reshape(3, 3) if lattice else np.zeros((3, 3))
+        np.testing.assert_array_equal(entry.cell, cell)
+        assert entry.pbc.tolist() == [lattice is not None] * 3
+    assert len({entry.group for entry in entries}) == 1
+
+
+@pytest.mark.skipif(not FORMATS.exists(), reason=f"needs the published files at {FORMATS}")
+def test_published_ethanol_is_in_kcal_per_mol():
+    path = FORMATS / "metatrain_ethanol_reduced_100.xyz"
+    wrong = {validate(entry, Bounds()).reason for entry in read(path)}
+    assert wrong == {"energy out of bounds", "force out of bounds"}
+    assert not any(isinstance(validate(e, Bounds()), Rejected) for e in read(path, energy_unit="kcal/mol"))
+
+
+@pytest.mark.skipif(not FORMATS.exists(), reason=f"needs the published files at {FORMATS}")
+@pytest.mark.parametrize("name", ["qm7x", "qm9"])
+def test_published_files_without_labels_are_rejected_frame_by_frame(name):
+    entries = read(FORMATS / f"metatrain_{name}_reduced_100.xyz")
+    assert [entry.reason for entry in entries] == ["missing energy"] * 100
+    if name == "qm9":
+        with_energy = read(FORMATS / "metatrain_qm9_reduced_100.xyz", energy_key="U0", energy_unit="Hartree")
+        assert {entry.reason for entry in with_energy} == {"missing forces"}
