@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
+from scaling.data.consistency import warning
 from scaling.data.leaks import SplitConfig
 from scaling.data.manifest import Manifest
 from scaling.data.prepare import prepare, verify
@@ -81,8 +82,8 @@ def run(config: DictConfig) -> str:
     if settings.out is None:
         raise ConfigError("out is not set; name the directory to prepare: out=DIR")
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
-    if warning := prepared.manifest.consistency.warning():
-        print(f"warning: {warning}", file=sys.stderr)
+    if words := warning(prepared.manifest.consistency):
+        print(f"warning: {words}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
     return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)

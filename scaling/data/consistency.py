@@ -3,10 +3,9 @@
 It finds forces of the wrong sign, energies per atom taken for totals, and units mixed up, without knowing the source.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from scaling.data.manifest import Consistency
 from scaling.data.neighbors import completed_cell
 from scaling.structure import FloatArray, Structure
 
@@ -17,39 +16,28 @@ MIN_CORRELATION = 0.8
 MAX_DEVIATION = 0.25
 
 
-@dataclass(frozen=True)
-class Consistency:
-    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and their correlation.
+def measure(pairs: FloatArray) -> Consistency:
+    """pairs: (P, 2), each dE and -dx . (F + F') / 2 in eV."""
+    change, by_forces = pairs.T
+    if not (change.any() and by_forces.any()):
+        return Consistency(len(pairs), None, None)
+    cross, squares = float(change @ by_forces), float(by_forces @ by_forces)
+    return Consistency(len(pairs), cross / squares, cross / float(np.sqrt(squares * (change @ change))))
 
-    num_pairs may be 0 (no neighbours in the data); slope and correlation are then null.
-    """
 
-    num_pairs: int
-    slope: float | None
-    correlation: float | None
-
-    @classmethod
-    def of(cls, pairs: FloatArray) -> "Consistency":
-        """pairs: (P, 2), each dE and -dx . (F + F') / 2 in eV."""
-        change, by_forces = pairs.T
-        if not (change.any() and by_forces.any()):
-            return cls(len(pairs), None, None)
-        cross, squares = float(change @ by_forces), float(by_forces @ by_forces)
-        return cls(len(pairs), cross / squares, cross / float(np.sqrt(squares * (change @ change))))
-
-    def warning(self) -> str:
-        """What is probably wrong with the labels, or ""."""
-        if self.num_pairs < MIN_PAIRS or self.slope is None or self.correlation is None:
-            return ""
-        if abs(self.correlation) < MIN_CORRELATION or abs(self.slope - 1) <= MAX_DEVIATION:
-            return ""
-        found = (
-            f"between {self.num_pairs} pairs of neighbouring structures energies change by {self.slope:.3g} times what "
-            f"the forces say (correlation {self.correlation:.2f}): "
-        )
-        if self.slope < 0:
-            return found + "the forces probably are gradients, +dE/dx"
-        return found + "energies and forces probably have other units, or energies are per atom and not of the cell"
+def warning(found: Consistency) -> str:
+    """What is probably wrong with the labels, or ""."""
+    if found.num_pairs < MIN_PAIRS or found.slope is None or found.correlation is None:
+        return ""
+    if abs(found.correlation) < MIN_CORRELATION or abs(found.slope - 1) <= MAX_DEVIATION:
+        return ""
+    words = (
+        f"between {found.num_pairs} pairs of neighbouring structures energies change by {found.slope:.3g} times what "
+        f"the forces say (correlation {found.correlation:.2f}): "
+    )
+    if found.slope < 0:
+        return words + "the forces probably are gradients, +dE/dx"
+    return words + "energies and forces probably have other units, or energies are per atom and not of the cell"
 
 
 def work(before: Structure, after: Structure) -> tuple[float, float] | None:

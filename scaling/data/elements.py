@@ -1,9 +1,11 @@
-"""Atomic numbers, from the ways in which files write them."""
+"""Atomic numbers, from the ways in which files write them, and formulas."""
 
+import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from scaling.structure import IntArray
@@ -33,3 +35,17 @@ def numbers_of_symbols(symbols: NDArray[np.bytes_]) -> IntArray:
     if 0 in found:
         raise ValueError(f"{symbols[found.index(0)]!r} is not a chemical element")
     return np.array(found, dtype=np.int64)
+
+
+def reduced_formula(numbers: IntArray) -> str:
+    """Name the elements and their smallest whole ratio, as `H2 O1`, in the order of the symbols.
+
+    Equal for all frames of a trajectory that keeps its atoms, for all strains and supercells of a crystal, and for
+    such frames in different files: the group to fall back on when a file does not say which structures are kin.
+
+    Args:
+        numbers: (N,) atomic numbers.
+    """
+    counts = Counter(chemical_symbols[z] if 0 <= z < len(chemical_symbols) else f"Z={z}" for z in numbers.tolist())
+    divisor = math.gcd(*counts.values())
+    return " ".join(f"{symbol}{count // divisor}" for symbol, count in sorted(counts.items()))

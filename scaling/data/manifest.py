@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from scaling.data.consistency import Consistency
 from scaling.errors import DataError
 from scaling.runs.files import write_json
 
@@ -61,6 +60,18 @@ class Rejected:
     record: str
     reason: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and their correlation.
+
+    num_pairs may be 0 (no neighbours in the data); slope and correlation are then null.
+    """
+
+    num_pairs: int
+    slope: float | None
+    correlation: float | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from scaling.structure import FloatArray
 MIN_CELL_HEIGHT_ANG = 0.5
 """A periodic cell thinner than this is taken for a broken one: atoms would overlap their own images."""
 
+MAX_EXTENT_ANG = 1e4
+"""Atoms or lattice vectors that reach farther are taken for broken ones: vesin's grid of cells would overflow."""
+
 _per_thread = threading.local()  # vesin's object owns its output buffers: reusing it halves the cost, sharing it races
 
 
@@ -41,6 +44,10 @@ def neighbor_list(
     box = completed_cell(cell, periodic)
     if not (np.isfinite(points).all() and np.isfinite(box).all()):
         raise DataError("positions or cell hold a value that is not finite")
+    if (farthest := extent(points, box)) > MAX_EXTENT_ANG:
+        raise DataError(
+            f"atoms or lattice vectors reach {farthest:.3g} angstrom; at most {MAX_EXTENT_ANG:g} is allowed"
+        )
     if points.shape[0] == 0:
         return np.zeros((2, 0), np.int64), np.zeros((0, 3), np.int32)
     # vesin divides by the height of every periodic cell and dies of a signal where that is zero.
@@ -72,6 +79,12 @@ def completed_cell(cell: ArrayLike, pbc: ArrayLike) -> FloatArray:
             # The right-singular vectors of rank zero span the space that the periodic rows leave free.
             box[~periodic] = np.linalg.svd(box)[2][periodic.sum() :]
     return box
+
+
+def extent(positions: FloatArray, cell: FloatArray) -> float:
+    """How far atoms (N, 3) lie apart, or lattice vectors (3, 3) reach, along any axis, angstrom."""
+    apart = float(np.ptp(positions, axis=0).max()) if len(positions) else 0.0
+    return max(apart, float(np.abs(cell).max()))
 
 
 def cell_heights(cell: FloatArray) -> FloatArray:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from scaling.data import manifest as manifests
 from scaling.data.block import Block, concatenate, select
-from scaling.data.consistency import Consistency
+from scaling.data.consistency import measure
 from scaling.data.draft import Draft, disk_errors
 from scaling.data.manifest import GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
 from scaling.data.parallel import in_order
@@ -195,7 +195,7 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         num_rejected=manifests.count_by_reason(rejected),
         rejected=rejected,
         num_duplicates=len(keep) - num_structures,
-        consistency=Consistency.of(np.concatenate([block.work for block in draft.pieces()])),
+        consistency=measure(np.concatenate([block.work for block in draft.pieces()])),
         statistics=statistics.labels,
         created_by=f"gnn-scaling {_version()}",
     )

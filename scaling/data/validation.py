@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected
-from scaling.data.neighbors import MIN_CELL_HEIGHT_ANG, cell_heights, completed_cell, neighbor_list
+from scaling.data.neighbors import (
+    MAX_EXTENT_ANG,
+    MIN_CELL_HEIGHT_ANG,
+    cell_heights,
+    completed_cell,
+    extent,
+    neighbor_list,
+)
 from scaling.errors import ConfigError
 from scaling.structure import FIELDS, Structure
 
@@ -118,6 +125,8 @@ def _value_problem(row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, s
         height = cell_heights(completed_cell(row["cell"], periodic))[periodic].min()
         if height < max(MIN_CELL_HEIGHT_ANG, bounds.min_distance_ang):
             return "broken cell", f"height {height:.3g} angstrom"
+    if (farthest := extent(row["positions"].astype(np.float64), row["cell"])) > MAX_EXTENT_ANG:
+        return "reaches too far", f"{farthest:.3g} angstrom"
     largest = np.linalg.norm(row["forces"].astype(np.float64), axis=1).max()
     if largest > bounds.max_force_ev_per_ang:
         return "force out of bounds", f"{largest:.4g} eV/angstrom"

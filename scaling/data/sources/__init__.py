@@ -3,7 +3,11 @@
 from scaling.data.source import StructureSource
 from scaling.data.sources.ani import Ani
 from scaling.data.sources.ani1x import Ani1x
+from scaling.data.sources.ase_db import AseDb
+from scaling.data.sources.aselmdb import AseLmdb
+from scaling.data.sources.deepmd import Deepmd
 from scaling.data.sources.emt import Emt
+from scaling.data.sources.extxyz import Extxyz
 from scaling.data.sources.jarvis import Jarvis
 from scaling.data.sources.mixed import Mixed
 from scaling.data.sources.mptrj import MPtrj
@@ -12,4 +16,10 @@ from scaling.data.sources.oc20_lmdb import Oc20Lmdb
 from scaling.data.sources.qm7x import Qm7x
 from scaling.data.sources.xtb import Xtb
 
-SOURCES: dict[str, type[StructureSource]] = {source.name: source for source in (Ani, Ani1x, Emt, Jarvis, Mixed, MPtrj, Mvl, Oc20Lmdb, Qm7x, Xtb)}
+SOURCES: dict[str, type[StructureSource]] = {
+    source.name: source
+    for source in (
+        *(Ani, Ani1x, AseDb, AseLmdb, Deepmd, Emt, Extxyz, Jarvis),
+        *(Mixed, MPtrj, Mvl, Oc20Lmdb, Qm7x, Xtb),
+    )
+}

@@ -25,7 +25,7 @@ import numpy as np
 from ase.units import Hartree
 
 from scaling.data.elements import numbers_of_symbols
-from scaling.data.hdf5 import MALFORMED, Hdf5File, Portion, portions, read_conformers
+from scaling.data.formats.hdf5 import MALFORMED, Hdf5File, Portion, portions, read_conformers
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError

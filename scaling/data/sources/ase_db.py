@@ -26,7 +26,7 @@ import numpy as np
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 
-from scaling.data.composition import reduced_formula
+from scaling.data.elements import reduced_formula
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError

@@ -8,16 +8,13 @@ trajectory over many files. `group_key` is looked up among the key-value pairs, 
 source). Take a key that all frames of a trajectory share, not one that numbers the frames.
 
 Layout: decimal row ids, each with its row as ASE's JSON under zlib, and `nextid`, `deleted_ids`, `metadata` likewise.
-Ids are listed from the keys themselves. The other index files of a data set (metadata.npz) are not needed.
+The other index files of a data set (metadata.npz) are not needed.
 
 Source: ase_db_backends.aselmdb; https://github.com/facebookresearch/fairchem
 """
 
-import subprocess
-import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,19 +24,13 @@ from ase.calculators.calculator import all_properties
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
+from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.sources.ase_db import MALFORMED, AseDb
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 #: A row is held in memory whole; a larger one is a bomb (a million atoms take about this much JSON).
 MAX_ROW_BYTES = 2**28
-_RESERVED = {b"nextid", b"deleted_ids", b"metadata"}
-_WALK = """
-import sys, lmdb
-with lmdb.open(sys.argv[1], subdir=False, readonly=True, lock=False, create=False) as environment:
-    with environment.begin() as transaction:
-        for key in transaction.cursor().iternext(values=False):
-            print(key.hex())
-"""
+_RESERVED = (b"nextid", b"deleted_ids", b"metadata")
 
 
 @dataclass(frozen=True)
@@ -54,25 +45,27 @@ class AseLmdb(AseDb):
     SUFFIXES: ClassVar[tuple[str, ...]] = (".aselmdb",)
 
     def _list_ids(self, path: Path) -> list[int]:
-        with _transaction(path) as transaction:
-            keys = set(_list_keys(path)) - _RESERVED
-            if foreign := [key for key in keys if not key.isdigit()]:
-                raise DataError(f"{path} is not an ASE database: it has a key {foreign[0][:60]!r}")
-            next_id = _unpack(transaction.get(b"nextid", zlib.compress(b"1")))
-            deleted = _unpack(transaction.get(b"deleted_ids", zlib.compress(b"[]")))
-            expected = int(next_id) - 1 - len(set(np.asarray(deleted).tolist()))
-        if len(keys) != expected:
-            raise DataError(f"{path} holds {len(keys)} rows, but counts {expected}; it is not a whole ASE database")
-        return sorted(int(key) for key in keys)
+        with LmdbFile(path) as file:
+            try:
+                next_id, deleted = (_unpack(file.get(key, MAX_ROW_BYTES)) for key in _RESERVED[:2])
+                ids = set(range(1, int(next_id))) - set(np.asarray([] if deleted is None else deleted).tolist())
+            except (*MALFORMED, MemoryError) as error:
+                raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error
+            num_rows = file.num_entries - sum(file.get(key, MAX_ROW_BYTES) is not None for key in _RESERVED)
+        if len(ids) != num_rows:
+            raise DataError(f"{path} holds {num_rows} rows, but counts {len(ids)}; it is not a whole ASE database")
+        return sorted(ids)
 
     def _load_rows(self, path: Path, ids: Sequence[int]) -> list[AtomsRow | Exception]:
-        with _transaction(path) as transaction:  # closed before a row is handed on: LMDB opens a file once a process
-            values = [transaction.get(str(row_id).encode()) for row_id in ids]
-        return [_decode_row(value) for value in values]
+        with LmdbFile(path) as file:
+            return [_load_row(file, row_id) for row_id in ids]
 
 
-def _decode_row(value: bytes) -> AtomsRow | Exception:
+def _load_row(file: LmdbFile, row_id: int) -> AtomsRow | Exception:
     try:
+        value = file.get(str(row_id).encode(), MAX_ROW_BYTES)
+        if value is None:
+            return ValueError("there is no such row")
         fields = _unpack(value)
         for key in fields.keys() & set(all_properties):
             if isinstance(fields[key], list):
@@ -82,36 +75,11 @@ def _decode_row(value: bytes) -> AtomsRow | Exception:
         return error
 
 
-def _unpack(value: bytes) -> Any:
+def _unpack(value: bytes | None) -> Any:
+    if value is None:
+        return None
     inflate = zlib.decompressobj()
     text = inflate.decompress(value, MAX_ROW_BYTES)
     if not inflate.eof:
         raise ValueError(f"cut off, or longer than {MAX_ROW_BYTES} bytes")
     return decode(text.decode())  # type: ignore[no-untyped-call]
-
-
-def _list_keys(path: Path) -> list[bytes]:
-    """List the keys in a process of its own: where pages are damaged, LMDB ends the process that walks over them."""
-    done = subprocess.run([sys.executable, "-P", "-c", _WALK, str(path)], capture_output=True, check=False)
-    if done.returncode:
-        last_words = done.stderr.decode(errors="replace").strip()[-200:]
-        raise DataError(f"{path} is damaged; its keys cannot be listed: {last_words or f'signal {-done.returncode}'}")
-    return [bytes.fromhex(line) for line in done.stdout.decode().split()]
-
-
-@contextmanager
-def _transaction(path: Path) -> Iterator[Any]:
-    """Open a database for reading; what is wrong with the file as a whole becomes a DataError."""
-    try:
-        import lmdb
-    except ImportError as error:
-        raise ConfigError(f"{path}: reading .aselmdb files needs `pip install gnn-scaling[aselmdb]`") from error
-    try:
-        with lmdb.open(str(path), subdir=False, readonly=True, lock=False, create=False) as environment:
-            num_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-            if path.stat().st_size < num_bytes:  # reading beyond the end of a mapped file would kill the process
-                raise DataError(f"{path} is cut off: it has {path.stat().st_size} of {num_bytes} bytes")
-            with environment.begin() as transaction:
-                yield transaction
-    except (lmdb.Error, OSError, *MALFORMED) as error:
-        raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error

@@ -32,7 +32,7 @@ import ase.units
 import numpy as np
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
-from scaling.data.composition import reduced_formula
+from scaling.data.elements import reduced_formula
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError

@@ -28,7 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ase.data import atomic_numbers
 
-from scaling.data.archive import ARCHIVES, documents, read_json
+from scaling.data.formats.archive import ARCHIVES, documents, read_json
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError

@@ -21,9 +21,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scaling.data.archive import ARCHIVES, documents, read_json
+from scaling.data.formats.archive import ARCHIVES, documents, read_json
+from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.manifest import Rejected
-from scaling.data.pymatgen_dict import parse_structure
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
 from scaling.structure import Structure

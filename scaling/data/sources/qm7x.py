@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from scaling.data.elements import whole_numbers
-from scaling.data.hdf5 import MALFORMED, Hdf5File, Portion, portions
+from scaling.data.formats.hdf5 import MALFORMED, Hdf5File, Portion, portions
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError

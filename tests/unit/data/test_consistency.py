@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from scaling.data.consistency import Consistency, work
+from scaling.data.consistency import measure, warning, work
+from scaling.data.manifest import Consistency
 from scaling.structure import Structure
 
 
@@ -40,7 +41,7 @@ def trajectory(num_frames: int = 60) -> list[Structure]:
 
 def found(frames: list[Structure]) -> Consistency:
     pairs = [work(*pair) for pair in itertools.pairwise(frames)]
-    return Consistency.of(np.array([pair for pair in pairs if pair]).reshape(-1, 2))
+    return measure(np.array([pair for pair in pairs if pair]).reshape(-1, 2))
 
 
 def test_right_labels_have_slope_one_and_no_warning():
@@ -48,7 +49,7 @@ def test_right_labels_have_slope_one_and_no_warning():
     assert check.num_pairs == 59
     assert check.slope == pytest.approx(1.0, abs=0.02)
     assert check.correlation > 0.99
-    assert check.warning() == ""
+    assert warning(check) == ""
 
 
 @pytest.mark.parametrize(
@@ -63,14 +64,14 @@ def test_right_labels_have_slope_one_and_no_warning():
 def test_wrong_labels_are_named(spoil, slope, words):
     check = found([spoil(frame) for frame in trajectory()])
     assert check.slope == pytest.approx(slope, rel=0.03)
-    assert words in check.warning()
+    assert words in warning(check)
 
 
 def test_energies_that_say_nothing_are_not_accused():
     rng = np.random.default_rng(0)
     check = found([replace(frame, energy=rng.normal()) for frame in trajectory()])
     assert abs(check.correlation) < 0.5
-    assert check.warning() == ""
+    assert warning(check) == ""
 
 
 def test_only_neighbours_of_one_group_and_cell_are_compared():

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from scaling.data.hdf5 import CONFORMERS_PER_TASK, MALFORMED, Hdf5File, portions, read_conformers
+from scaling.data.formats.hdf5 import CONFORMERS_PER_TASK, MALFORMED, Hdf5File, portions, read_conformers
 from scaling.errors import DataError
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.data import json_stream
-from scaling.data.json_stream import pieces
+from scaling.data.formats import json_stream
+from scaling.data.formats.json_stream import pieces
 from scaling.errors import DataError
 
 _TEXT = st.text(st.sampled_from('ab"\\{}[],: \né\U0001f600'), max_size=6)

@@ -6,7 +6,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from scaling.data.lmdb_file import LmdbFile
+from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.errors import DataError
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from scaling.data.restricted_pickle import MALFORMED, MAX_STEPS, Inert, loads, to_array
+from scaling.data.formats.restricted_pickle import MALFORMED, MAX_STEPS, Inert, loads, to_array
 from scaling.errors import DataError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase.data import atomic_numbers
 
-from scaling.data import archive
+from scaling.data.formats import archive
 from scaling.data.manifest import Rejected
 from scaling.data.sources.jarvis import Jarvis
 from scaling.data.validation import Accepted, Bounds, validate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase.data import atomic_numbers
 
-from scaling.data import json_stream
+from scaling.data.formats import json_stream
 from scaling.data.manifest import Rejected
 from scaling.data.sources.mptrj import MPtrj
 from scaling.data.validation import Accepted, Bounds, validate
