@@ -47,14 +47,17 @@ class AseLmdb(AseDb):
     def _list_ids(self, path: Path) -> list[int]:
         with LmdbFile(path) as file:
             try:
-                next_id, deleted = (_unpack(file.get(key, MAX_ROW_BYTES)) for key in _RESERVED[:2])
-                ids = set(range(1, int(next_id))) - set(np.asarray([] if deleted is None else deleted).tolist())
-            except (*MALFORMED, MemoryError) as error:
+                next_id, stored = (_unpack(file.get(key, MAX_ROW_BYTES)) for key in _RESERVED[:2])
+                last = int(1 if next_id is None else next_id) - 1
+                deleted = set(np.asarray([] if stored is None else stored).tolist())
+            except MALFORMED as error:
                 raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error
             num_rows = file.num_entries - sum(file.get(key, MAX_ROW_BYTES) is not None for key in _RESERVED)
-        if len(ids) != num_rows:
-            raise DataError(f"{path} holds {num_rows} rows, but counts {len(ids)}; it is not a whole ASE database")
-        return sorted(ids)
+        if num_rows != last - len(deleted):
+            raise DataError(
+                f"{path} holds {num_rows} rows, but counts {last - len(deleted)}; it is not a whole ASE database"
+            )
+        return [row_id for row_id in range(1, last + 1) if row_id not in deleted]
 
     def _load_rows(self, path: Path, ids: Sequence[int]) -> list[AtomsRow | Exception]:
         with LmdbFile(path) as file:
