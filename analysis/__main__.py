@@ -53,12 +53,18 @@ def _report(options: argparse.Namespace) -> None:
 
     choice = FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
     source = Path(options.table)
-    folder = Path(options.out) if options.out else (source if source.is_dir() else source.parent) / "report"
+    folder = (
+        Path(options.out)
+        if options.out
+        else source / "report"
+        if source.is_dir()
+        else source.with_name(f"{source.stem}_report")
+    )
     written = write_report(_load(options), choice, folder, title=source.resolve().stem)
     if options.json:
         print((folder / "fit.json").read_text(), end="")
     else:
-        print(f"{written.headline}\n{folder / 'index.html'}")
+        print("\n".join([written.headline, *written.verdicts, str(folder / "index.html")]))
 
 
 def _load(options: argparse.Namespace) -> RunTable:
@@ -98,6 +104,12 @@ def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
     return "\n".join(lines)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis", description="Fit scaling laws and report on studies.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -120,10 +132,14 @@ def _parser() -> argparse.ArgumentParser:
             type=float,
             help="Huber's delta in log loss (default 1e-3 from 100 runs on, below that 1.345 x the scatter)",
         )
-        command.add_argument("--bootstrap", type=int, default=DEFAULT_REPLICATES, metavar="B", help="refits (0: none)")
-        command.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+        command.add_argument(
+            "--bootstrap", type=int, default=DEFAULT_REPLICATES, metavar="B", help="refits (0: none, or at least 100)"
+        )
+        command.add_argument("--seed", type=_seed, default=0, help="of the bootstrap, at least 0")
         command.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
-        command.add_argument("--out", help="fit: file for fit.json; report: folder (default STUDY/report)")
+        command.add_argument(
+            "--out", help="fit: file for fit.json; report: folder (default STUDY/report, or NAME_report beside a file)"
+        )
     return parser
 
 

@@ -94,6 +94,7 @@ class Report:
     """What was written."""
 
     headline: str
+    verdicts: tuple[str, ...]
     law: Law | None
     files: tuple[Path, ...]
 
@@ -141,7 +142,11 @@ def write_report(table: RunTable, choice: FitChoice, folder: Path, *, title: str
         size_text=size_text,
     )
     write_atomic(folder / "index.html", page)
-    return Report(sentence, law, (folder / "index.html", folder / "fit.json", *files))
+    for kind in ("png", "svg"):  # of an earlier report on other runs
+        for stale in {folder / f"{name}.{kind}" for name in CAPTIONS} - set(files):
+            stale.unlink(missing_ok=True)
+    verdicts = tuple(verdict_sentences(law)) if law else ()
+    return Report(sentence, verdicts, law, (folder / "index.html", folder / "fit.json", *files))
 
 
 def single_axis_fits(table: RunTable, choice: FitChoice) -> tuple[SingleAxisFit, ...]:

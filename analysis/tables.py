@@ -1,5 +1,6 @@
 """Read anybody's table of runs: what can be fitted is kept, all else is listed with its reason."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from scaling.errors import ConfigError, DataError
 SAME_SIZE = 1e-6
 """Relative difference below which two sizes are one size (a size that went through text is rounded)."""
 READERS = {
-    ".csv": pd.read_csv,
+    ".csv": lambda path: pd.read_csv(path, index_col=False, skipinitialspace=True),
     ".jsonl": lambda path: pd.read_json(path, lines=True),
     ".parquet": pd.read_parquet,
 }
@@ -124,8 +125,14 @@ def load_runs(
     else:
         columns["D"] = data_size or DEFAULT_COLUMNS["D"]
         needed += ["D"] if "D" in axes else []
+    named = [columns[key] for key in needed]
+    if len(set(named)) < len(named):
+        raise ConfigError(f"one column stands for two things: {', '.join(f'{k} = {columns[k]}' for k in needed)}")
     for key in needed:
         if columns[key] not in frame.columns:
+            if "status" in frame and not (frame["status"] == "done").any():
+                counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
+                raise DataError(f"{name}: none of its {len(frame)} runs is done ({counts})")
             flag = FLAGS.get(key, "--flops")
             present = ", ".join(map(str, frame.columns))
             raise ConfigError(f"{name} has no column {columns[key]!r}; name it with {flag}. Present: {present}")
@@ -190,7 +197,12 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
                 f"{path}: {path.suffix or 'no ending'} must be one of {', '.join(READERS)}, or a study's directory"
             )
         try:
-            frame = READERS[path.suffix](path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
+                frame = READERS[path.suffix](path)
+            frame.columns = [str(column).strip() for column in frame.columns]
+        except pd.errors.ParserWarning as error:
+            raise DataError(f"{path}: rows have more fields than its first line has names") from error
         except (ValueError, OSError, UnicodeDecodeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error

@@ -4,7 +4,10 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from functools import wraps
+from typing import get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -12,12 +15,21 @@ from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from scaling.config import RunConfig, validated, writable
+from scaling.config import BudgetConfig, RunConfig, validated, writable
 from scaling.errors import ConfigError, ScalingError
 
 #: Hydra's way out of a mistyped key, which would lead astray: there are no other keys than those of the schema.
 ADVICE = re.compile(r"To append to your config use \+")
+UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
+A_LIST = re.compile(r"Value '\[.*\]' of type '\w+' could not be converted")
+#: The keys of each schema, by its name.
+KEYS_OF = {
+    schema.__name__: tuple(field.name for field in fields(schema))
+    for schema in (RunConfig, *(get_type_hints(RunConfig)[field.name] for field in fields(RunConfig)), BudgetConfig)
+    if is_dataclass(schema)
+}
 
 
 def command(main: Callable[[], int]) -> Callable[[], int]:
@@ -31,17 +43,39 @@ def command(main: Callable[[], int]) -> Callable[[], int]:
         except ScalingError as error:
             message, code = str(error), error.exit_code
         except (HydraException, OmegaConfBaseException) as error:
-            cause = str(error.__cause__ or "").partition("\n")[0]  # Hydra's own text leaves out what is wrong
-            said = [line for line in f"{error}\n{cause}".splitlines() if line.strip() and not ADVICE.match(line)]
-            message, code = "\n".join(said), ConfigError.exit_code
+            message, code = _words(error), ConfigError.exit_code
+        except YAMLError as error:
+            message, code = f"a YAML file cannot be read: {' '.join(str(error).split())}", ConfigError.exit_code
         except OSError as error:
-            message, code = f"{error.filename or 'file system'}: {error.strerror or error}", 1
+            place = error.filename or "file system"
+            message = f"{place}: {error.strerror or error}; check that it exists, its permissions and the space left"
+            code = 1
         except KeyboardInterrupt:
             message, code = "interrupted; the same command goes on from here", 130
         print(f"error: {message}", file=sys.stderr)
         return code
 
     return guarded
+
+
+def _words(error: Exception) -> str:
+    """What Hydra says of a mistake, without its advice and search path, and with the key that may have been meant."""
+    cause = str(error.__cause__ or "").partition("\n")[0]  # Hydra's own text leaves out what is wrong
+    text = f"{error}\n{cause}".partition("Config search path:")[0]
+    said = [line for line in text.splitlines() if line.strip() and not ADVICE.match(line)]
+    if cause and text.endswith(cause) and cause not in said:
+        said.append(cause)
+    if unknown := UNKNOWN_KEY.search(text):
+        known = KEYS_OF.get(unknown[2], ())
+        if near := get_close_matches(unknown[1], known, n=1):
+            said.append(f"did you mean {near[0]}?")
+        elif known:
+            said.append(f"allowed: {', '.join(known)}")
+        if unknown[2] == "StudyConfig":
+            said.append("a file in conf/study that sets keys outside of `study` begins with `# @package _global_`")
+    if A_LIST.search(text):
+        said.append("a grid of values is written without brackets: model.width: 4,8 (or on the command line after -m)")
+    return "\n".join(said)
 
 
 ConfigStore.instance().store(name="schema", node=writable(RunConfig))

@@ -9,6 +9,7 @@ submitted.
 
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ EFFICIENT_EDGES = {"cpu": 5_000, "cuda": 200_000}
 #: Of a training step's FLOPs on a structure, those of judging it.
 EVALUATING = {"direct": 1 / 3, "conservative": 1 / 4}
 #: Widths of the networks that are timed.
-MEASURED_WIDTHS = (16, 64, 256)
+MEASURED_WIDTHS = (4, 16, 64, 256)
 #: What a layer's second forward adds to the time of its forward and backward.
 RECOMPUTING = 1 / 3
 
@@ -57,9 +58,13 @@ class Data:
 
 @dataclass(frozen=True)
 class Rate:
-    """Matrix-product FLOPs a second of one device by width: measured, or the same for all widths if given."""
+    """Matrix-product FLOPs a second of one device by width: measured, or the same for all widths if given.
+
+    layer_s: seconds that a layer takes in a step however small the batch: what is not computing.
+    """
 
     by_width: tuple[tuple[int, float], ...]
+    layer_s: float = 0.0
 
     def at(self, width: int) -> float:
         """Interpolated in the logarithms, constant outside."""
@@ -122,6 +127,9 @@ def plan_run(
     zero, edges = _choose(possible, size, data, wanted, limit)
     training, evaluation = steps * train.batch_size * flops, _evaluation_flops(config, data, steps, flops)
     recomputed = _recomputed(model.depth, zero.checkpointing) / model.depth
+    micro_batches = math.ceil(share / min(edges, wanted))
+    computing = (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width)
+    waiting = ranks * steps * micro_batches * model.depth * rate.layer_s
     return {
         "width": model.width,
         "depth": model.depth,
@@ -138,9 +146,9 @@ def plan_run(
         "checkpointing": zero.checkpointing,
         "offload": zero.offload,
         "max_edges": min(edges, train.max_edges) if train.max_edges else edges,
-        "micro_batches": math.ceil(share / min(edges, wanted)),
+        "micro_batches": micro_batches,
         "peak_bytes": size.peak(zero, min(edges, wanted)),
-        "device_hours": (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width) / 3600,
+        "device_hours": (computing + waiting) / 3600,
         "peak_bytes_by_way": {
             f"zero{stage}{'_checkpointing' if k else ''}": size.peak(ZeroConfig(stage, k), wanted)
             for stage in range(4)
@@ -250,25 +258,22 @@ def _data_of(data: DataConfig, given: PlanConfig) -> Data:
 
 
 def measure_rate(config: RunConfig) -> Rate:
-    """Time a step of three small networks on this machine, a few seconds."""
+    """Time steps of a few small networks on this machine, some seconds."""
     import torch
 
     from experiments.bench.batches import CUTOFF_ANG, backward, random_graphs
-    from scaling.models import build
+    from scaling.models import Graphs, build
 
     device = torch.device(_device_here())
     torch.backends.cuda.matmul.allow_tf32 = config.train.precision == "tf32"
     torch.set_num_threads(config.train.num_threads or torch.get_num_threads())
-    graphs, _ = random_graphs(2, mean_degree=30.0)
-    graphs = graphs.to(device)
-    rates = []
-    for width in MEASURED_WIDTHS:
-        model_config = replace(config.model, width=width, depth=2, num_params=None)
-        sizes = {"num_elements": 5, "cutoff_ang": CUTOFF_ANG, "mean_degree": 30.0, "scale_ev": 1.0}
-        model = build(model_config, **sizes).to(device)  # type: ignore[arg-type]
+
+    def seconds_of_step(model_config: ModelConfig, graphs: Graphs) -> float:
+        """The third of eight: what else the machine does only adds to a time."""
+        model = build(model_config, num_elements=5, cutoff_ang=CUTOFF_ANG, mean_degree=30.0, scale_ev=1.0).to(device)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         seconds = []
-        for _ in range(4):
+        for _ in range(8):
             begin = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
                 backward(model, graphs, lambda energy_G, forces_N3: energy_G.sum() + forces_N3.abs().sum())
@@ -277,9 +282,20 @@ def measure_rate(config: RunConfig) -> Rate:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - begin)
-        flops = egnn_training_flops(model_config, num_atoms=len(graphs.x_N3), num_edges=len(graphs.src_E))
-        rates.append((width, flops / sorted(seconds)[1]))
-    return Rate(tuple(rates))
+        return sorted(seconds)[2]
+
+    depth = 2
+    batch, nearly_none = (
+        random_graphs(count, mean_degree=degree)[0].to(device) for count, degree in ((2, 30.0), (1, 1.0))
+    )
+    configs = {width: replace(config.model, width=width, depth=depth, num_params=None) for width in MEASURED_WIDTHS}
+    layer_s = seconds_of_step(configs[MEASURED_WIDTHS[0]], nearly_none) / depth
+    rates = []
+    for width, model_config in configs.items():
+        flops = egnn_training_flops(model_config, num_atoms=len(batch.x_N3), num_edges=len(batch.src_E))
+        computing = seconds_of_step(model_config, batch) - depth * layer_s
+        rates.append((width, flops / max(computing, 0.1 * depth * layer_s)))
+    return Rate(tuple(rates), layer_s)
 
 
 def _device_here() -> str:
@@ -344,15 +360,31 @@ def main() -> int:
     device, limit = planned_device(first)
     flops_per_s = first.plan.flops_per_s
     rate = Rate(((1, flops_per_s),)) if flops_per_s else measure_rate(first)
-    rows = [plan_run(config, data_of(config), rate, device=device, limit=limit) for config in configs]
+    rows, refused = [], []
+    for config in configs:
+        try:
+            rows.append(plan_run(config, data_of(config), rate, device=device, limit=limit))
+        except ConfigError as error:
+            refused.append(str(error))
+    if not rows:
+        raise ConfigError("\n".join(refused))
     rows.sort(key=lambda row: (row["num_params"], row["depth"], row["fraction"]))
     print(show(rows))
     total = sum(row["device_hours"] for row in rows)
     source = "as given" if flops_per_s else "measured on this machine in seconds; expect a factor of two"
     if not flops_per_s and rows[-1]["width"] > MEASURED_WIDTHS[-1]:
         source += f", more beyond width {MEASURED_WIDTHS[-1]}"
-    print(f"{len(rows)} runs, {total:,.4g} device-hours ({source}); memory of one device {limit / GIB:.1f} GiB")
-    print("to train in these ways: python -m experiments.train zero=auto, with launcher.ranks as the number of devices")
+    memory = f"{limit / GIB:.1f} GiB"
+    if not first.plan.device_memory_gib:
+        memory += " as here, shared by the ranks" if device == "cpu" else " as here"
+        memory += "; plan.device_memory_gib says otherwise"
+    print(f"{len(rows)} runs, {total:,.4g} device-hours ({source}); memory of one device {memory}")
+    given = [word for word in sys.argv[1:] if not word.startswith(("plan.", "zero=", "launcher.ranks="))]
+    ranks = first.plan.num_devices or first.launcher.ranks
+    command_line = " ".join(map(shlex.quote, [*given, "zero=auto", f"launcher.ranks={ranks}"]))
+    print(f"to train in these ways: python -m experiments.train {command_line}")
+    if refused:
+        raise ConfigError("\n".join(refused))
     study_dir = Path(first.study.root) / first.study.name
     study_dir.mkdir(parents=True, exist_ok=True)
     write_json(

@@ -50,8 +50,9 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
         run = RunDir(study_dir / run_id(config, digest))
         if run.run_id in staged:
             raise ConfigError(
-                f"two cells of the grid are the same run {run.run_id}: they differ only in what does not change the "
-                "result (ranks, ZeRO stage, micro-batches); compare those under different study.name"
+                f"two cells of the grid are the same run {run.run_id}: they name a value twice, or differ only "
+                "in what does not change the result (ranks, ZeRO stage, micro-batches); compare those under different "
+                "study.name"
             )
         staged[run.run_id] = run
         run.stage(_fitted(config, run) if config.zero.auto else config)

@@ -64,6 +64,7 @@ class DataConfig:
             "< 1",
             "nothing would be left to train on",
         )
+        _require(self.split_seed >= 0, "data.split_seed", self.split_seed, ">= 0")
         _require(self.num_workers >= 0, "data.num_workers", self.num_workers, ">= 0")
         _require(self.cache_mb >= 0, "data.cache_mb", self.cache_mb, ">= 0")
 

@@ -402,6 +402,8 @@ def _open(path: Path) -> h5py.File:
         raise DataError(f"{path} is missing; prepare the data again")
     try:
         file = h5py.File(path, "r", locking=False)
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except OSError as error:
         raise DataError(f"{path} is not a whole HDF5 file ({error}); prepare the data again") from error
     try:

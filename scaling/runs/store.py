@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from scaling.config import RunConfig, read_config, to_yaml
-from scaling.errors import RunError
+from scaling.errors import ConfigError, RunError
 from scaling.runs.claim import Claim, as_holder, holder
 from scaling.runs.files import read_json, write_atomic, write_json
 from scaling.runs.record import RunResult
@@ -59,11 +59,16 @@ class RunDir:
         write_atomic(self.config_path, text)
 
     def status(self) -> Status:
-        """The last status written; a run is done when its result says so."""
-        if self.result_path.exists():
-            steps = int(self.result().steps)
-            return Status("done", steps, steps)
-        status = self._written()
+        """The last status written; a run is done when its result says so, and failed if a file of it is damaged."""
+        try:
+            if self.result_path.exists():
+                steps = int(self.result().steps)
+                return Status("done", steps, steps)
+            status = self._written()
+        except RunError as error:
+            return Status("failed", failure=str(error))
+        if status.state == "done":
+            return Status("waiting", failure="its result.json was removed", attempts=status.attempts)
         if status.state == "running" and holder(self.path) is None:
             return Status("waiting", status.step, status.num_steps, "broken off", status.attempts, status.updated)
         return status
@@ -129,11 +134,13 @@ class RunDir:
         standing = {"status": status.state, "failure": status.failure}
         if status.state == "done":
             return {**self.result().row(), **standing}
-        config = self.config()
+        known = {"run_id": self.run_id, "study": self.path.parent.name, **standing}
+        try:
+            config = self.config()
+        except (ConfigError, OSError) as error:
+            return {**known, "status": "failed", "failure": str(error)}
         return {
-            "run_id": self.run_id,
-            "study": config.study.name,
-            **standing,
+            **known,
             "seed": config.seed,
             "model": config.model.name,
             "width": config.model.width,
@@ -150,7 +157,10 @@ def run_dirs(study_dir: Path) -> list[RunDir]:
     """
     if not study_dir.is_dir():
         raise RunError(f"{study_dir} is not a directory; train first: python -m experiments.train study=NAME")
-    found = [RunDir(path.parent) for path in sorted(study_dir.glob("*/config.yaml"))]
+    paths = {
+        path.parent for name in ("config.yaml", "status.json", "result.json") for path in study_dir.glob(f"*/{name}")
+    }
+    found = [RunDir(path) for path in sorted(paths)]
     if not found:
         raise RunError(f"{study_dir} holds no runs; train first: python -m experiments.train study=NAME")
     return found

@@ -127,3 +127,31 @@ def test_highest_losses_are_dropped_and_listed(make_study):
 
 def test_sizes_that_differ_by_rounding_are_one():
     np.testing.assert_array_equal(distinct_sizes(np.array([100.0, 100.00001, 250.0, np.nan])), [100.0, 250.0])
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("N,D,loss\n1000,10,0.5,1\n2000,10,0.4,1\n", DataError, "more fields than its first line"),
+        ("N,D,loss\n1000,10,0.5\n2000,10,0.4,1\n", DataError, "cannot be read as csv|more fields"),
+        ("status,width\nfailed,8\nwaiting,16\n", DataError, "none of its 2 runs is done"),
+    ],
+)
+def test_table_that_would_be_misread_is_refused(text, error, message, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=message):
+        load_runs(path, num_params="N", data_size="D", loss="loss")
+
+
+def test_blanks_after_commas_do_not_matter(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("N, D, loss\n1000, 10, 0.5\n2000, 10, 0.4\n")
+    assert load_runs(path, num_params="N", data_size="D", loss="loss").loss.tolist() == [0.5, 0.4]
+
+
+def test_one_column_cannot_stand_for_two_things(tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("N,loss\n1000,0.5\n2000,0.4\n")
+    with pytest.raises(ConfigError, match="stands for two things"):
+        load_runs(path, num_params="N", data_size="loss", loss="loss")

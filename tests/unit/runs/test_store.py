@@ -1,15 +1,16 @@
 """Runs are files: who may write them, and what a run that is done leaves."""
 
 import json
+import re
 from dataclasses import MISSING, fields, replace
 
 import pytest
 
 from scaling.config import LauncherConfig, RunConfig
-from scaling.errors import RunError, ScalingError
+from scaling.errors import RunError
 from scaling.runs.claim import TOKEN_VARIABLE, Claim
 from scaling.runs.record import RunResult
-from scaling.runs.store import RunDir
+from scaling.runs.store import RunDir, collect
 
 TWO_RANKS = replace(RunConfig(), launcher=LauncherConfig(ranks=2))
 
@@ -105,7 +106,22 @@ def test_tidy_writes_nothing_where_nothing_is_left_over(killed_at_the_end):
         ("config.yaml", "model: {width: 0}", r"config\.yaml: model\.width=0 must be"),
     ],
 )
-def test_damaged_file_of_a_run_is_named_with_the_way_out(run, file, content, remedy):
+def test_damaged_file_of_a_run_is_named_with_the_way_out_and_hides_no_other(run, file, content, remedy):
     (run.path / file).write_text(content)
-    with pytest.raises(ScalingError, match=remedy):
-        run.row()
+    row = run.row()
+    assert row["status"] == "failed"
+    assert re.search(remedy, row["failure"])
+    other = RunDir(run.path.parent / "other")
+    other.path.mkdir()
+    (other.path / "status.json").write_text("{}")
+    table = collect(run.path.parent)
+    assert dict(zip(table["run_id"], table["status"], strict=True)) == {run.run_id: "failed", "other": "failed"}
+
+
+def test_run_whose_result_was_removed_waits_to_be_done_again(killed_at_the_end):
+    run = killed_at_the_end
+    run.tidy()
+    assert run.status().state == "done"
+    run.result_path.unlink()
+    assert run.status().state == "waiting"
+    assert "result.json was removed" in run.status().failure

@@ -1,0 +1,25 @@
+"""What people mistype, and what they are told."""
+
+import pytest
+
+from tests.conftest import run_command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model.widht=8"], "did you mean width?"),
+        (["train.budget.amout=8"], "did you mean amount?"),
+        (["zero=stge1"], "stage1"),
+        (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
+        (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
+        (["study.root=/proc/nowhere"], "check that it exists, its permissions"),
+    ],
+)
+def test_mistake_is_told_in_few_lines(arguments, words, tiny_data):
+    done = run_command("experiments.train", *arguments, f"data.path={tiny_data}")
+    assert done.returncode in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "provider=hydra" not in done.stderr
+    assert len(done.stderr.splitlines()) < 12
