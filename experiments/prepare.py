@@ -61,6 +61,9 @@ def run(config: DictConfig) -> str:
     """
     settings: PrepareConfig = OmegaConf.to_object(config)  # type: ignore[assignment]
     start = time.monotonic()
+    asked = [name for name in ("verify", "inspect", "leaks", "source") if getattr(settings, name) is not None]
+    if len(asked) > 1:
+        raise ConfigError(f"{' and '.join(asked)} are separate commands; give one of them")
     if settings.verify is not None:
         manifest = verify(settings.verify)
         return summarise(manifest, f"verified {settings.verify}", time.monotonic() - start)
@@ -129,6 +132,8 @@ def main() -> int:
         composed.append(config)
 
     take()
+    if len(composed) > 1:
+        raise ConfigError("a preparation makes one data set; give the command once for each")
     for config in composed:  # none after --help and the like
         print(run(config))
     return 0

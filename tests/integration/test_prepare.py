@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
+from experiments.bench.kills import living
 from experiments.prepare import main
 from scaling.data.prepare import prepare, verify
 from scaling.data.shards import ShardSet
@@ -62,6 +64,9 @@ def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
         (("source=mvl", "source.path=nope", "out=x"), 3, "error: source.path=nope does not exist"),
         (("source=emt", "out=x", "bounds.cutoff_ang=-1"), 2, "error: bounds.cutoff_ang=-1.0 must be a positive number"),
         (("verify=nope",), 3, "nope is not a directory"),
+        (("inspect=nope",), 3, "nope is not a directory"),
+        (("leaks=nope",), 3, "nope is not a directory"),
+        (("verify=nope", "source=emt", "out=x"), 2, "verify and source are separate commands"),
         (("source=emt", "out=x", "source.sed=1"), 2, "Key 'sed' not in 'Emt'"),
         (("source=emt", "out=x", "sauce=1"), 2, "Key 'sauce' not in 'PrepareConfig'"),
         (("source=xyz", "out=x"), 2, "Could not find 'source/xyz'"),
@@ -97,3 +102,35 @@ def test_killed_in_the_middle_gives_the_same_digest_when_run_again(tmp_path):
     whole = prepare(Emt(num_structures=300), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed").digest == whole.manifest.digest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
+    settings = ("source=emt", "source.num_structures=1500", "processes=2", "out=killed")
+    mark = f"PREPARE_MARK={uuid.uuid4()}"
+    environment = ENVIRONMENT | dict([mark.split("=")])
+    process = subprocess.Popen(command(*settings), cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while len(living(mark)) < 4 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(living(mark)) >= 4, "the command, the server of processes and two workers"
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 30
+    while living(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not living(mark)
+    again = run(*settings, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert verify(tmp_path / "killed").num_structures == 1500
+
+
+def test_inspection_draws_and_leaks_are_counted(tmp_path):
+    assert run("source=emt", "source.num_structures=200", "processes=1", "out=emt", cwd=tmp_path).returncode == 0
+    drawn = run("inspect=emt", cwd=tmp_path)
+    assert drawn.returncode == 0, drawn.stderr
+    assert (tmp_path / "emt" / "inspect.png").read_bytes().startswith(b"\x89PNG")
+    assert "inspect.png" in drawn.stdout
+    leaks = run("leaks=emt", "processes=1", cwd=tmp_path)
+    assert leaks.returncode == 0, leaks.stderr
+    for name in ("by group, val", "by group, test", "by frame, test"):
+        assert name in leaks.stdout
