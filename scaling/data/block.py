@@ -119,14 +119,13 @@ class Block:
         return stream.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> "Block":
-        """What `to_bytes` made."""
+    def read(cls, path: Path, *, structures: bool = True) -> "Block":
+        """What `to_bytes` made; without the structures if they are not needed, which is most of it."""
         with np.load(path, allow_pickle=False) as file:
             texts = {name: json.loads(file[name].tobytes()) for name in ("groups", "holdouts", "rejected")}
-            columns = {name: file[f"column_{name}"] for name in (*FIELDS, "offsets")}
             return cls(
-                columns,
-                file["geometry"],
+                {name: file[f"column_{name}"] for name in (*FIELDS, "offsets")} if structures else {},
+                file["geometry"] if structures else np.zeros((0, 2), np.uint64),
                 {int(group): name for group, name in texts["groups"].items()},
                 tuple(texts["holdouts"]),
                 tuple((position, Rejected(**entry)) for position, entry in texts["rejected"]),

@@ -51,10 +51,10 @@ class Draft:
         """The pieces on the disk, in order."""
         return [self._path(number) for number in range(self._num_pieces)]
 
-    def pieces(self) -> Iterator[Block]:
-        """Read the pieces one after another."""
+    def pieces(self, *, structures: bool = True) -> Iterator[Block]:
+        """Read the pieces one after another; see `Block.read`."""
         for path in self.paths():
-            yield Block.read(path)
+            yield Block.read(path, structures=structures)
 
     def add(self, block: Block) -> None:
         """Take in what the next task came to."""

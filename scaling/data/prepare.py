@@ -152,10 +152,11 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
     for stale in (*directory.glob("structures-*"), *directory.glob("groups*"), *directory.glob("index*")):
         stale.unlink()
     keep = draft.keep()
-    holdouts = tuple(dict.fromkeys(("", *(name for block in draft.pieces() for name in block.holdouts))))
+    notes = [(block.holdouts, block.rejected, block.work) for block in draft.pieces(structures=False)]
+    holdouts = tuple(dict.fromkeys(("", *(name for names, _, _ in notes for name in names))))
     if len(holdouts) > MAX_HOLDOUTS:
         raise DataError(f"source {source.name} names {len(holdouts)} held-out sets; {MAX_HOLDOUTS} can be")
-    rejected = tuple(entry for block in draft.pieces() for _, entry in block.rejected)
+    rejected = tuple(entry for _, entries, _ in notes for _, entry in entries)
     if not keep.any():
         draft.discard()
         reasons = ", ".join(f"{count} {reason}" for reason, count in manifests.count_by_reason(rejected).items())
@@ -195,7 +196,7 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         num_rejected=manifests.count_by_reason(rejected),
         rejected=rejected,
         num_duplicates=len(keep) - num_structures,
-        consistency=measure(np.concatenate([block.work for block in draft.pieces()])),
+        consistency=measure(np.concatenate([work for _, _, work in notes])),
         statistics=statistics.labels,
         created_by=f"gnn-scaling {_version()}",
     )
@@ -227,7 +228,7 @@ def _shards(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_
 def _write_groups(path: Path, draft: Draft) -> None:
     """A line for each group of each piece; a group that goes over several is named again."""
     with path.open("w", encoding="utf-8") as file:
-        for block in draft.pieces():
+        for block in draft.pieces(structures=False):
             file.writelines(json.dumps([group, name]) + "\n" for group, name in block.groups.items())
         file.flush()
         os.fsync(file.fileno())
