@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.consistency import work
+from scaling.data.consistency import sums, work
 from scaling.data.manifest import Rejected
 from scaling.data.source import StructureSource
 from scaling.data.validation import Accepted, Bounds, validate
@@ -24,7 +24,7 @@ class Block:
 
     columns: every field of FIELDS, and offsets (S + 1,); `holdout` is an index into `holdouts` here.
     geometry: (S, 2) uint64, hash of each geometry. groups: names by stored id. holdouts: names, "" first.
-    rejected: each with the number of valid structures before it. work: (P, 2), see `consistency`.
+    rejected: each with the number of valid structures before it. work: (4,) see `consistency.sums`.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -58,11 +58,11 @@ class Block:
                 pairs.append(pair)
             before = entry
             accepted.append(outcome)
-        return cls._of_accepted(accepted, tuple(rejected), np.array(pairs, dtype=np.float64).reshape(-1, 2))
+        return cls._of_accepted(accepted, tuple(rejected), sums(np.array(pairs, dtype=np.float64).reshape(-1, 2)))
 
     @classmethod
     def _of_accepted(
-        cls, accepted: Sequence[Accepted], rejected: tuple[tuple[int, Rejected], ...], pairs: FloatArray
+        cls, accepted: Sequence[Accepted], rejected: tuple[tuple[int, Rejected], ...], total_work: FloatArray
     ) -> "Block":
         holdouts = ("", *dict.fromkeys(entry.holdout for entry in accepted if entry.holdout))
         ids = [group_id(entry.group) for entry in accepted]
@@ -77,7 +77,7 @@ class Block:
         columns["offsets"] = np.cumsum([0, *(len(row["numbers"]) for row in rows)], dtype=np.int64)
         geometry = np.frombuffer(b"".join(entry.geometry for entry in accepted), dtype="<u8").reshape(-1, 2)
         groups = dict(zip(ids, (entry.group for entry in accepted), strict=True))
-        return cls(columns, geometry, groups, holdouts, rejected, pairs)
+        return cls(columns, geometry, groups, holdouts, rejected, total_work)
 
     def first(self, count: int) -> "Block":
         """The first structures, and what was rejected before the last of them."""
@@ -97,8 +97,9 @@ class Block:
             rejected += [(before + position, entry) for position, entry in block.rejected]
             before += len(block)
         groups = {group: name for block in blocks for group, name in block.groups.items()}
-        geometry, pairs = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("geometry", "work"))
-        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), pairs)
+        geometry = np.concatenate([block.geometry for block in blocks])
+        total_work = np.sum([block.work for block in blocks], axis=0)
+        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), total_work)
 
     def holdout_among(self, names: Sequence[str]) -> NDArray[np.uint8]:
         """(S,) the holdout of each structure as an index into other names."""

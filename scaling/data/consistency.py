@@ -16,13 +16,18 @@ MIN_CORRELATION = 0.8
 MAX_DEVIATION = 0.25
 
 
-def measure(pairs: FloatArray) -> Consistency:
-    """pairs: (P, 2), each dE and -dx . (F + F') / 2 in eV."""
+def sums(pairs: FloatArray) -> FloatArray:
+    """(4,) what `measure` needs of pairs (P, 2), each dE and -dx . (F + F') / 2 in eV; may be added up."""
     change, by_forces = pairs.T
-    if not (change.any() and by_forces.any()):
-        return Consistency(len(pairs), None, None)
-    cross, squares = float(change @ by_forces), float(by_forces @ by_forces)
-    return Consistency(len(pairs), cross / squares, cross / float(np.sqrt(squares * (change @ change))))
+    return np.array([len(pairs), change @ by_forces, by_forces @ by_forces, change @ change])
+
+
+def measure(total: FloatArray) -> Consistency:
+    """From added-up `sums`."""
+    count, cross, of_forces, of_changes = total.tolist()
+    if not (of_forces and of_changes):
+        return Consistency(int(count), None, None)
+    return Consistency(int(count), cross / of_forces, cross / float(np.sqrt(of_forces * of_changes)))
 
 
 def warning(found: Consistency) -> str:

@@ -196,7 +196,7 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         num_rejected=manifests.count_by_reason(rejected),
         rejected=rejected,
         num_duplicates=len(keep) - num_structures,
-        consistency=measure(np.concatenate([work for _, _, work in notes])),
+        consistency=measure(np.sum([work for _, _, work in notes], axis=0)),
         statistics=statistics.labels,
         created_by=f"gnn-scaling {_version()}",
     )

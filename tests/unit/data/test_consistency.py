@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from scaling.data.consistency import measure, warning, work
+from scaling.data.consistency import measure, sums, warning, work
 from scaling.data.manifest import Consistency
 from scaling.structure import Structure
 
@@ -41,7 +41,7 @@ def trajectory(num_frames: int = 60) -> list[Structure]:
 
 def found(frames: list[Structure]) -> Consistency:
     pairs = [work(*pair) for pair in itertools.pairwise(frames)]
-    return measure(np.array([pair for pair in pairs if pair]).reshape(-1, 2))
+    return measure(sums(np.array([pair for pair in pairs if pair]).reshape(-1, 2)))
 
 
 def test_right_labels_have_slope_one_and_no_warning():
