@@ -48,7 +48,7 @@ class DataConfig:
     test_share: float = 0.1
     split_seed: int = 0
     num_workers: int = field(default=0, metadata=LOGISTICS)
-    cache_mb: int = field(default=1024, metadata=LOGISTICS)
+    cache_mb: int = field(default=128, metadata=LOGISTICS)
 
     def __post_init__(self) -> None:
         _require(0 < self.fraction <= 1, "data.fraction", self.fraction, "in (0, 1]", "use 1.0 for the full set")

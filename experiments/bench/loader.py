@@ -39,7 +39,7 @@ from scaling.training.engine import Engine, World
 STRUCTURES, QUICK_STRUCTURES = 9000, 300
 ATOMS = 29
 CUTOFF_ANG = 5.0
-BATCH = 32
+BATCH = 64
 WORKERS = (1, 2)
 WIDTH, DEPTH, STEPS = 128, 4, 40
 REPEATS = 3

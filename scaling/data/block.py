@@ -4,7 +4,6 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.consistency import sums, work
-from scaling.data.manifest import Rejected
+from scaling.data.manifest import Rejected, group_id
 from scaling.data.source import StructureSource
 from scaling.data.validation import Accepted, Bounds, validate
 from scaling.structure import FIELDS, FloatArray, Structure
@@ -132,11 +131,6 @@ class Block:
                 tuple((position, Rejected(**entry)) for position, entry in texts["rejected"]),
                 file["work"],
             )
-
-
-def group_id(name: str) -> int:
-    """The stored id of a group's key: its 64-bit hash, so that every source and version gives the same."""
-    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def select(columns: dict[str, NDArray[Any]], keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:

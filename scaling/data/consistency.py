@@ -12,33 +12,40 @@ from scaling.structure import FloatArray, Structure
 #: Displacements of an atom between neighbours, angstrom: below, nothing is measured; above, F is not nearly linear.
 MIN_MOVE_ANG, MAX_MOVE_ANG = 1e-4, 0.5
 MIN_PAIRS = 20
-MIN_CORRELATION = 0.8
+MIN_AGREEMENT = 0.8
 MAX_DEVIATION = 0.25
 
 
 def sums(pairs: FloatArray) -> FloatArray:
-    """(4,) what `measure` needs of pairs (P, 2), each dE and -dx . (F + F') / 2 in eV; may be added up."""
-    change, by_forces = pairs.T
-    return np.array([len(pairs), change @ by_forces, by_forces @ by_forces, change @ change])
+    """(4,) what `measure` needs of pairs (P, 2), each dE and -dx . (F + F') / 2 in eV; may be added up.
+
+    A pair counts by its direction and not its length, so that one jump of the energy among thousands changes nothing.
+    """
+    pairs = pairs[(pairs != 0).all(axis=1)]
+    change, by_forces = (pairs / np.abs(pairs).max(axis=1, keepdims=True)).T if len(pairs) else pairs.T
+    squares = change**2 + by_forces**2
+    of_changes, of_forces = (float((part**2 / squares).sum()) for part in (change, by_forces))
+    return np.array([len(pairs), np.sign(change * by_forces).sum(), of_changes, of_forces])
 
 
 def measure(total: FloatArray) -> Consistency:
     """From added-up `sums`."""
-    count, cross, of_forces, of_changes = total.tolist()
-    if not (of_forces and of_changes):
+    count, signs, of_changes, of_forces = total.tolist()
+    if not of_forces > 0:
         return Consistency(int(count), None, None)
-    return Consistency(int(count), cross / of_forces, cross / float(np.sqrt(of_forces * of_changes)))
+    slope = float(np.sqrt(of_changes / of_forces)) * (1.0 if signs >= 0 else -1.0)
+    return Consistency(int(count), slope, signs / count)
 
 
 def warning(found: Consistency) -> str:
     """What is probably wrong with the labels, or ""."""
-    if found.num_pairs < MIN_PAIRS or found.slope is None or found.correlation is None:
+    if found.num_pairs < MIN_PAIRS or found.slope is None or found.agreement is None:
         return ""
-    if abs(found.correlation) < MIN_CORRELATION or abs(found.slope - 1) <= MAX_DEVIATION:
+    if abs(found.agreement) < MIN_AGREEMENT or abs(found.slope - 1) <= MAX_DEVIATION:
         return ""
     words = (
         f"between {found.num_pairs} pairs of neighbouring structures energies change by {found.slope:.3g} times what "
-        f"the forces say (correlation {found.correlation:.2f}): "
+        f"the forces say (agreement of signs {found.agreement:.2f}): "
     )
     if found.slope < 0:
         return words + "the forces probably are gradients, +dE/dx"

@@ -17,8 +17,8 @@ from scaling.runs.files import write_atomic
 
 PIECE_ATOMS = 2_000_000
 PIECE_S = 20.0
-#: Geometries compared at once when duplicates are sought: about 200 MB.
-GEOMETRIES_AT_ONCE = 4_000_000
+#: Geometries compared at once when duplicates are sought: about 300 MB.
+GEOMETRIES_AT_ONCE = 2_500_000
 
 
 class Draft:
@@ -80,7 +80,7 @@ class Draft:
         self._written_at = time.monotonic()
 
     def keep(self) -> NDArray[np.bool_]:
-        """Which of all structures stay: of equal geometries the first held-out one, or else the first."""
+        """Which of all structures stay: of equal geometries of one part the first held-out one, or else the first."""
         keep = np.ones(self.num_structures, dtype=bool)
         num_shares = max(1, math.ceil(self.num_structures / GEOMETRIES_AT_ONCE))
         for share in range(num_shares):
@@ -88,15 +88,15 @@ class Draft:
             first = 0
             for path in self.paths():
                 with np.load(path, allow_pickle=False) as file:
-                    geometry, free = file["geometry"], file["column_holdout"] == 0
+                    geometry, free, part = file["geometry"], file["column_holdout"] == 0, file["column_source"]
                 mine = np.flatnonzero(geometry[:, 0] % num_shares == share)
-                columns = (geometry[mine, 0], geometry[mine, 1], free[mine], mine + first)
+                columns = (geometry[mine, 0], geometry[mine, 1], part[mine], free[mine], mine + first)
                 rows.append(np.column_stack([column.astype(np.uint64) for column in columns]))
                 first += len(geometry)
             table = np.concatenate(rows)
             table = table[np.lexsort(table.T[::-1])]
-            again = (table[1:, :2] == table[:-1, :2]).all(axis=1)
-            keep[table[1:][again, 3].astype(np.int64)] = False
+            again = (table[1:, :3] == table[:-1, :3]).all(axis=1)
+            keep[table[1:][again, -1].astype(np.int64)] = False
         return keep
 
     def discard(self) -> None:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scaling.runs.files import write_json
 
 MANIFEST = "manifest.json"
 GROUPS = "groups.jsonl"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and their correlation.
+    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and how far signs agree.
 
-    num_pairs may be 0 (no neighbours in the data); slope and correlation are then null.
+    agreement: share of pairs of equal sign less that of opposite sign. num_pairs may be 0 (no neighbours in the data);
+    slope and agreement are then null.
     """
 
     num_pairs: int
     slope: float | None
-    correlation: float | None
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Statistics:
 class Manifest:
     """Counts, units, origin and checksums of a prepared directory.
 
-    index: the file that holds a row for every structure. parts: what was mixed; one where nothing was.
+    index: the file that holds a row for every structure. groups: the file of the groups' names.
+    parts: what was mixed; one where nothing was.
     elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
     digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
     num_duplicates: structures dropped because an equal geometry was kept.
@@ -124,6 +127,7 @@ class Manifest:
     holdouts: tuple[str, ...]
     shards: tuple[ShardFile, ...]
     index: ShardFile
+    groups: ShardFile
     parts: tuple[Part, ...]
     source: Source
     validation: Mapping[str, float]
@@ -181,6 +185,11 @@ def read_manifest(directory: Path) -> Manifest:
         raise DataError(f"{path} is not a whole manifest ({error!r}); prepare the data again") from error
 
 
+def group_id(name: str) -> int:
+    """The stored id of a group's key: its 64-bit hash, so that every source and version gives the same."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
+
+
 def group_names(directory: str | Path) -> dict[int, str]:
     """Read the names of the groups of a prepared directory by their stored id, for reports.
 
@@ -208,6 +217,7 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "holdouts": tuple(raw["holdouts"]),
         "shards": tuple(ShardFile(**entry) for entry in raw["shards"]),
         "index": ShardFile(**raw["index"]),
+        "groups": ShardFile(**raw["groups"]),
         "parts": tuple(Part(**entry) for entry in raw["parts"]),
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),

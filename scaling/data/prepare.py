@@ -1,6 +1,7 @@
 """From a source to a prepared directory: validate, drop duplicates, write shards, account for every record."""
 
 import fcntl
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -64,8 +65,8 @@ def prepare(
 ) -> Prepared:
     """Prepare `out` from `source`; at once if it holds just that already, where it was broken off otherwise.
 
-    The work is done in `.NAME.partial` beside `out` and moved there when it is whole. Memory does not grow with the
-    source, but for the list of what was rejected.
+    The work is done in `.NAME.partial` beside `out` and moved there when it is whole. Memory grows with the source by
+    a few bytes a structure, and by the list of what was rejected.
 
     Args:
         num_processes: 0: one for each core that this process may use.
@@ -74,14 +75,16 @@ def prepare(
         DataError: if a source file cannot be read, nothing valid is left, `out` holds other data, or the disk
             cannot be written.
     """
-    out, bounds = Path(out).absolute(), bounds or Bounds()
+    out, bounds = Path(out).resolve(), bounds or Bounds()
     origin = Source(source.name, dict(source.identity()), _checksums(source.files()))
     identity = _identity(origin, asdict(bounds))
     if present := _already_prepared(out, identity):
         return Prepared(present, already=True)
     with _writing(out) as partial:
+        if present := _already_prepared(out, identity):  # by another process meanwhile
+            return Prepared(present, already=True)
         if not (partial / MANIFEST).is_file() or _identity_of(manifests.read_manifest(partial)) != identity:
-            draft = Draft(partial, identity)
+            draft = Draft(partial, {**identity, "code": _code()})
             _fill(draft, source, bounds, num_processes, progress)
             _finish(draft, source, origin, bounds, max_atoms_per_shard)
             draft.discard()
@@ -103,7 +106,7 @@ def verify(directory: str | os.PathLike[str]) -> Manifest:
     """
     shards = ShardSet(directory)
     manifest = shards.manifest
-    for entry in (*manifest.shards, manifest.index):
+    for entry in (*manifest.shards, manifest.index, manifest.groups):
         if file_sha256(shards.path / entry.file) != entry.sha256:
             raise DataError(f"{shards.path / entry.file} is damaged: its checksum is not the manifest's; prepare again")
     paths = [shards.path / shard.file for shard in manifest.shards]
@@ -163,33 +166,40 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         raise DataError(f"source {origin.name} left nothing to prepare: rejected {reasons or 'none, it was empty'}")
     paths = []
     with disk_errors(directory):
-        for number, columns in enumerate(_shards(draft, keep, holdouts, max_atoms_per_shard)):
-            paths.append(directory / f"structures-{number:05d}.h5")
-            write_shard(paths[-1], columns)
+        with (directory / GROUPS).open("w", encoding="utf-8") as groups:
+            for number, (columns, names) in enumerate(_shards(draft, keep, holdouts, max_atoms_per_shard)):
+                paths.append(directory / f"structures-{number:05d}.h5")
+                write_shard(paths[-1], columns)
+                groups.writelines(json.dumps(entry) + "\n" for entry in names.items())
+            groups.flush()
+            os.fsync(groups.fileno())
         num_structures = int(keep.sum())
         index = directory / INDEX
         write_index(index, (read_columns(path) for path in paths), num_structures)
-        _write_groups(directory / GROUPS, draft)
     shards = []
     for path in paths:
         columns = read_columns(path)
         shards.append(_shard_file(path, len(columns["energy"]), len(columns["numbers"])))
     rows = np.load(index, mmap_mode="r")
+    num_groups = len(np.unique(rows["group"]))
     statistics = label_statistics(read_columns(path) for path in paths)
     parts = tuple(source.parts())
+    if empty := [part.name for number, part in enumerate(parts) if not (rows["source"] == number).any()]:
+        raise DataError(f"source {source.name}: no structure of {', '.join(empty)} is left")
     num_atoms = sum(shard.num_atoms for shard in shards)
     manifest = Manifest(
         digest=content_digest(paths, cutoff_ang=bounds.cutoff_ang, holdouts=holdouts, parts=parts),
         num_structures=num_structures,
         num_atoms=num_atoms,
         num_edges=int(rows["num_edges"].sum(dtype=np.int64)),
-        num_groups=len(np.unique(rows["group"])),
+        num_groups=num_groups,
         elements=statistics.atomic_numbers,
         units={name: spec.unit for name, spec in FIELDS.items() if spec.unit},
         cutoff_ang=bounds.cutoff_ang,
         holdouts=holdouts,
         shards=tuple(shards),
         index=_shard_file(index, num_structures, num_atoms),
+        groups=_shard_file(directory / GROUPS, num_structures, num_atoms),
         parts=parts,
         source=origin,
         validation=asdict(bounds),
@@ -204,11 +214,19 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         manifests.write_manifest(directory, manifest)
 
 
-def _shards(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_atoms: int) -> Iterator[Columns]:
-    """What stays, cut anew: a shard ends with the structure that fills it."""
+def _shards(
+    draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_atoms: int
+) -> Iterator[tuple[Columns, dict[int, str]]]:
+    """What stays, cut anew: a shard ends with the structure that fills it. With each the names of its groups."""
     waiting: list[dict[str, Any]] = []
+    names: dict[int, str] = {}
     first = 0
+
+    def of(columns: Columns) -> tuple[Columns, dict[int, str]]:
+        return columns, {group: names[group] for group in dict.fromkeys(columns["group"].tolist())}
+
     for block in draft.pieces():
+        names |= block.groups
         columns = block.columns | {"holdout": block.holdout_among(holdouts)}
         waiting.append(select(columns, keep[first : first + len(block)]))
         first += len(block)
@@ -218,20 +236,12 @@ def _shards(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_
         while len(ends) and ends[-1] - joined["offsets"][done] >= max_atoms:
             stop = int(np.searchsorted(ends, joined["offsets"][done] + max_atoms)) + 1
             here = np.arange(len(ends))
-            yield select(joined, (here >= done) & (here < stop))
+            yield of(select(joined, (here >= done) & (here < stop)))
             done = stop
         waiting = [select(joined, np.arange(len(ends)) >= done)]
+        names = {group: names[group] for group in set(waiting[0]["group"].tolist())}
     if len(waiting[0]["energy"]):
-        yield waiting[0]
-
-
-def _write_groups(path: Path, draft: Draft) -> None:
-    """A line for each group of each piece; a group that goes over several is named again."""
-    with path.open("w", encoding="utf-8") as file:
-        for block in draft.pieces(structures=False):
-            file.writelines(json.dumps([group, name]) + "\n" for group, name in block.groups.items())
-        file.flush()
-        os.fsync(file.fileno())
+        yield of(waiting[0])
 
 
 def _shard_file(path: Path, num_structures: int, num_atoms: int) -> ShardFile:
@@ -303,10 +313,16 @@ def _writing(out: Path) -> Iterator[Path]:
             yield partial
         finally:
             still_there = partial.is_dir() and os.path.samestat(os.fstat(handle), partial.stat())
-            if still_there and not any(partial.glob("piece-*")):
+            if still_there and not any(partial.glob("piece-*")) and not (partial / MANIFEST).exists():
                 shutil.rmtree(partial, ignore_errors=True)  # nothing to go on with
     finally:
         os.close(handle)
+
+
+def _code() -> str:
+    """A hash of the code that cuts and reads: pieces of another version are not gone on with."""
+    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.rglob("*.py")))
+    return hashlib.sha256(content).hexdigest()
 
 
 def _version() -> str:

@@ -5,7 +5,8 @@ structure (S, ...)) and `offsets` (S + 1,): atoms of structure s are rows offset
 uncompressed, written once. num_edges is stored, the edges are not: they cost sixty times the atoms.
 
 A structure is read by its place in the files, without HDF5 and without mapping: a process that has read all of a large
-set holds none of it, and a network file system that fails is an error and not a signal.
+set holds none of it, and a network file system that fails is an error and not a signal. Only the index is mapped, for
+its columns, in the main process.
 """
 
 import hashlib
@@ -44,6 +45,8 @@ MAX_OPEN_FILES = 128
 _READ = ("numbers", "positions", "forces", "cell", "pbc")
 
 Columns = Mapping[str, NDArray[Any]]
+#: Of each field: where it begins in the file, its type and shape.
+Layout = Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -92,17 +95,18 @@ class ShardSet:
             raise DataError(f"{self.path}: the shards hold {counts[-1]} structures, the index {self.num_structures}")
         self._first_structure: list[int] = counts.tolist()
         self._files: OrderedDict[int, _OpenFile] = OrderedDict()
+        self._layouts: dict[int, Layout] = {}
 
     def __len__(self) -> int:
         return self.num_structures
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key not in ("rows", "_files")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("rows", "_files", "_layouts")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
         self.rows = _map_index(self.path / self.manifest.index.file, self.num_structures)
-        self._files = OrderedDict()
+        self._files, self._layouts = OrderedDict(), {}
 
     @property
     def num_atoms(self) -> NDArray[np.int32]:
@@ -207,7 +211,9 @@ class ShardSet:
         else:
             entry = self.manifest.shards[number]
             path = self.path / entry.file
-            self._files[number] = _OpenFile(path, _layout(path, entry))
+            if number not in self._layouts:
+                self._layouts[number] = _layout(path, entry)
+            self._files[number] = _OpenFile(path, self._layouts[number])
         if len(self._files) > MAX_OPEN_FILES:
             self._files.popitem(last=False)
         return self._files[number]
@@ -216,7 +222,7 @@ class ShardSet:
 class _OpenFile:
     """A file that is read at offsets; closes when it is dropped."""
 
-    def __init__(self, path: Path, layout: Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]) -> None:
+    def __init__(self, path: Path, layout: Layout) -> None:
         self.path, self.layout = path, layout
         try:
             self.handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -342,7 +348,7 @@ def _map_index(path: Path, num_structures: int) -> NDArray[Any]:
     return rows  # type: ignore[no-any-return]
 
 
-def _layout(path: Path, entry: ShardFile) -> dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]]:
+def _layout(path: Path, entry: ShardFile) -> Layout:
     """Where the large fields of a shard lie in the file.
 
     Raises:

@@ -53,7 +53,9 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
     if val_share + test_share >= 1.0:
         raise ConfigError(f"data.val_share + data.test_share = {val_share + test_share:g} must leave some for training")
 
-    free = np.flatnonzero(shards.holdout == 0)
+    # A group that is held out anywhere is trained on nowhere.
+    guarded = np.isin(shards.group, np.unique(shards.group[shards.holdout > 0]))
+    free = np.flatnonzero((shards.holdout == 0) & ~guarded)
     place = uniform(shards.group[free], seed, _SPLIT_SALT)
     in_val = place < val_share
     in_test = ~in_val & (place < val_share + test_share)
@@ -84,35 +86,44 @@ def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
         shards.group[parts.train],
         data.fraction,
         seed=data.split_seed,
-        strata=shards.formula[parts.train],
+        strata=shards.formula[parts.train] + _of_part(shards.source[parts.train]),
         sizes=None if data.fraction_of == "structures" else shards.rows[f"num_{data.fraction_of}"][parts.train],
     )
     train = parts.train[chosen]
+    seen = _elements(shards, train)
     for judged in (parts.val, parts.test, *parts.apart.values()):
-        _require_elements(shards, train, judged, fraction=data.fraction)
+        _require_elements(shards, seen, judged, fraction=data.fraction)
     return parts, train
 
 
-def _require_elements(shards: ShardSet, train: IntArray, judged: IntArray, *, fraction: float) -> None:
-    """Refuse a training subset that lacks an element on which the run would be judged.
+def _require_elements(shards: ShardSet, seen: NDArray[np.bool_], judged: IntArray, *, fraction: float) -> None:
+    """Refuse a training subset that lacks an element, of any part of a mixed set, on which the run would be judged.
 
     Raises:
         DataError: naming the elements.
     """
-    missing = np.flatnonzero(_elements(shards, judged) & ~_elements(shards, train))
+    missing = np.argwhere(_elements(shards, judged) & ~seen)
     if len(missing):
-        names = ", ".join(f"Z={shards.manifest.elements[k]}" for k in missing)
+        parts, elements = shards.manifest.parts, shards.manifest.elements
+        names = ", ".join(f"Z={elements[k]}" + (f" of {parts[p].name}" if len(parts) > 1 else "") for p, k in missing)
         raise DataError(
             f"data.fraction={fraction} leaves no training structure with {names}, which validation or test structures "
             "contain; use a larger fraction or another data.split_seed"
         )
 
 
+def _of_part(source: IntArray) -> NDArray[np.int64]:
+    """A number for each part, 0 for the first: formulas of different parts are different strata."""
+    return np.where(source > 0, keyed(source).view(np.int64), 0)
+
+
 def _elements(shards: ShardSet, structures: IntArray) -> NDArray[np.bool_]:
-    """(num_elements,) which of the manifest's elements occur."""
-    occurs = np.zeros(len(shards.manifest.elements), dtype=bool)
-    for _, counts in shards.compositions(structures):
-        occurs |= (counts > 0).any(axis=0)
+    """(num_parts, num_elements) which of the manifest's elements occur in which part."""
+    occurs = np.zeros((len(shards.manifest.parts), len(shards.manifest.elements)), dtype=bool)
+    for some, counts in shards.compositions(structures):
+        source = shards.source[some]
+        for part in np.unique(source):
+            occurs[part] |= (counts[source == part] > 0).any(axis=0)
     return occurs
 
 

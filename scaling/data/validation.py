@@ -22,6 +22,10 @@ from scaling.structure import FIELDS, Structure
 MAX_ATOMIC_NUMBER = 118
 GEOMETRY_ROUNDING_ANG = 1e-3
 """Two structures are duplicates if species, cell and wrapped positions agree after rounding to this."""
+_SHIFT = (5**0.5 - 1) / 2
+MAX_ATOMS = 200_000
+MAX_EDGES = 30_000_000
+"""What one structure may have: about a gigabyte of neighbour list."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
     if problem := _value_problem(row, bounds):
         return Rejected(structure.record, *problem)
 
+    if problem := _density_problem(row, periodic, bounds):
+        return Rejected(structure.record, *problem)
     edge_index, shifts = neighbor_list(row["positions"], row["cell"], periodic, bounds.cutoff_ang)
     positions = row["positions"].astype(np.float64)
     vectors = positions[edge_index[0]] + shifts @ row["cell"].astype(np.float64) - positions[edge_index[1]]
@@ -90,7 +96,7 @@ def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
         detail = f"atom {degree.argmin()} has no neighbour within {bounds.cutoff_ang} angstrom"
         return Rejected(structure.record, "isolated atom", detail)
     row["num_edges"] = np.asarray(edge_index.shape[1])
-    return Accepted(row, structure.group, structure.holdout, structure.record, _geometry_hash(row))
+    return Accepted(row, structure.group, structure.holdout, structure.record, _geometry_hash(raw))
 
 
 def _shape_problem(structure: Structure) -> tuple[str, str] | None:
@@ -99,6 +105,8 @@ def _shape_problem(structure: Structure) -> tuple[str, str] | None:
     positions, forces = np.shape(structure.positions), np.shape(structure.forces)
     if num_atoms == 0:
         return "no atoms", ""
+    if num_atoms is not None and num_atoms > MAX_ATOMS:
+        return "too many atoms", f"{num_atoms}, at most {MAX_ATOMS}"
     if num_atoms is None or positions != (num_atoms, 3):
         return (
             "atom count disagrees with the positions",
@@ -136,18 +144,42 @@ def _value_problem(row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, s
     return None
 
 
-def _geometry_hash(row: dict[str, NDArray[Any]]) -> bytes:
+def _density_problem(
+    row: dict[str, NDArray[Any]], periodic: NDArray[np.bool_], bounds: Bounds
+) -> tuple[str, str] | None:
+    """Reason and detail if atoms lie so dense that a neighbour list would not fit in memory; before one is made."""
+    positions = row["positions"].astype(np.float64)
+    box = completed_cell(row["cell"], periodic)
+    fractional = positions @ np.linalg.inv(box)
+    wrapped = np.where(periodic, fractional % 1.0, fractional) @ box
+    # Two atoms in a cube of this diagonal are too close; with one a cube, memory is bounded by the volume.
+    cubes = np.floor(wrapped / (bounds.min_distance_ang / 3**0.5)).astype(np.int64)
+    _, first, count = np.unique(cubes, axis=0, return_index=True, return_counts=True)
+    if (count > 1).any():
+        return "atoms too close", f"{count.max()} atoms in one place, among them atom {first[count.argmax()]}"
+    sides = np.where(periodic, cell_heights(box), np.ptp(fractional * np.linalg.norm(box, axis=1), axis=0))
+    volume = float(np.prod(sides + np.where(periodic, 0.0, 2 * bounds.cutoff_ang)))
+    expected = len(positions) ** 2 * 4 / 3 * np.pi * bounds.cutoff_ang**3 / volume
+    if expected > MAX_EDGES:
+        return "too many neighbours", f"about {expected:.3g} pairs, at most {MAX_EDGES:.3g}"
+    return None
+
+
+def _geometry_hash(raw: dict[str, Any]) -> bytes:
     """Hash species, cell and positions: the same for any order of the atoms and any choice of periodic image.
 
-    Rounded to GEOMETRY_ROUNDING_ANG; a rigid shift or rotation counts as another geometry.
+    Rounded to GEOMETRY_ROUNDING_ANG, from a grid shifted by a share that no lattice site stands on; copies whose
+    coordinates differ by less may still fall on two sides of a line. A rigid shift or rotation is another geometry.
     """
-    periodic = row["pbc"].astype(bool)
-    box = completed_cell(row["cell"], periodic)
-    fractional = row["positions"].astype(np.float64) @ np.linalg.inv(box)
+    periodic = np.asarray(raw["pbc"], dtype=bool)
+    lattice = np.asarray(raw["cell"], dtype=np.float64)
+    box = completed_cell(lattice, periodic)
+    fractional = np.asarray(raw["positions"], dtype=np.float64) @ np.linalg.inv(box)
     steps = np.maximum(np.rint(np.linalg.norm(box, axis=1) / GEOMETRY_ROUNDING_ANG), 1).astype(np.int64)
-    ticks = np.rint(fractional * steps).astype(np.int64)
+    ticks = np.floor(fractional * steps + _SHIFT).astype(np.int64)
     ticks[:, periodic] %= steps[periodic]  # after rounding, so that 0.99999 and 0.0 are one place
-    atoms = np.column_stack([row["numbers"].astype(np.int64), ticks])
+    atoms = np.column_stack([np.asarray(raw["numbers"], dtype=np.int64), ticks])
     atoms = atoms[np.lexsort(atoms.T[::-1])]
-    cell = np.rint(row["cell"].astype(np.float64) / GEOMETRY_ROUNDING_ANG).astype(np.int64)
-    return hashlib.blake2b(row["pbc"].tobytes() + cell.tobytes() + atoms.tobytes(), digest_size=16).digest()
+    cell = np.floor(lattice / GEOMETRY_ROUNDING_ANG + _SHIFT).astype(np.int64)
+    flags = periodic.astype(np.uint8)
+    return hashlib.blake2b(flags.tobytes() + cell.tobytes() + atoms.tobytes(), digest_size=16).digest()

@@ -50,7 +50,7 @@ class Task:
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:
     """(S,) edges of every structure: stored for the preparation's cut-off, counted for any other."""
     if cutoff_ang == shards.manifest.cutoff_ang:
-        return shards.num_edges
+        return np.array(shards.num_edges)
     structures = (shards.read(index) for index in range(shards.num_structures))
     counts = (neighbor_list(s.positions, s.cell, s.pbc, cutoff_ang)[0].shape[1] for s in structures)
     return np.fromiter(counts, dtype=np.int64, count=shards.num_structures)

@@ -124,6 +124,35 @@ def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
     assert verify(tmp_path / "killed").num_structures == 1500
 
 
+OFTEN = """
+import sys
+import scaling.data.draft as draft
+draft.PIECE_S = 0.05
+from experiments.prepare import main
+sys.exit(main())
+"""
+
+
+def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path):
+    settings = ("source=emt", "source.num_structures=1200", "processes=1", "out=killed")
+    partial, went_on = tmp_path / ".killed.partial", 0
+    for turn in range(12):
+        process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path, env=ENVIRONMENT)
+        before = len(list(partial.glob("piece-*")))
+        went_on += before > 0
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if turn < 11 and len(list(partial.glob("piece-*"))) > before + 1:
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.002)
+        if process.wait(timeout=60) == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+    assert went_on > 2, "the control: it went on from pieces"
+    whole = prepare(Emt(num_structures=1200), tmp_path / "whole", progress=False)
+    assert verify(tmp_path / "killed") == whole.manifest
+
+
 def test_inspection_draws_and_leaks_are_counted(tmp_path):
     assert run("source=emt", "source.num_structures=200", "processes=1", "out=emt", cwd=tmp_path).returncode == 0
     drawn = run("inspect=emt", cwd=tmp_path)

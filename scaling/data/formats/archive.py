@@ -13,8 +13,10 @@ from scaling.errors import DataError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar")
 #: A document is held in memory whole; larger ones are bombs, or better unpacked and streamed.
-MAX_DOCUMENT_BYTES = 2**30
-MAX_DOCUMENTS = 10_000
+MAX_DOCUMENT_BYTES = 2**28
+#: Each document is found by reading the archive from its beginning.
+MAX_DOCUMENTS = 1_000
+MAX_TOTAL_BYTES = 2**34
 #: Of a name or comment in an archive, and of what follows its last member.
 MAX_HEADER_BYTES, MAX_PADDING_BYTES = 2**20, 2**24
 
@@ -29,8 +31,14 @@ def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
         yield path, ""
         return
     names = []
+    total = 0
     with _open(path, MAX_HEADER_BYTES) as archive:
         for member in archive:
+            total += member.size
+            if total > MAX_TOTAL_BYTES:
+                raise DataError(
+                    f"{path} expands to more than {MAX_TOTAL_BYTES} bytes; unpack it and name the directory"
+                )
             inside = PurePosixPath(member.name)
             if inside.is_absolute() or ".." in inside.parts:
                 raise DataError(f"{path}: member {member.name!r} leads outside the archive; it is not read")

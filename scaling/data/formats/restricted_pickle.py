@@ -228,6 +228,9 @@ def _pop(stack: list[Any], start: int) -> list[Any]:
     return items
 
 
+_MAX_KEY = 2**32
+
+
 def _extend(stack: list[Any], items: list[Any]) -> None:
     if type(stack[-1]) is not list:
         raise TypeError(f"items for a {type(stack[-1]).__name__}")
@@ -240,6 +243,8 @@ def _set_items(stack: list[Any], items: list[Any]) -> None:
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, str | int):  # the hash of a deep tuple would overflow C's stack
             raise TypeError(f"a {type(key).__name__} as a key")
+        if isinstance(key, int) and abs(key) > _MAX_KEY:  # such integers can be made to collide
+            raise ValueError(f"{key} as a key")
         stack[-1][key] = value
 
 

@@ -1,17 +1,20 @@
 """Several prepared directories as one set: their structures one after another, each with the part it came from.
 
 Levels of theory differ by constants per atom, so each part gets reference energies of its own when a run is trained,
-and a weight in the training loss. Units, sign and groups are those of the parts: a group keeps its name, so that the
-same trajectory in two parts falls to the same side of a split. Held-out sets of the same name become one.
+and a weight in the training loss. Units, sign and groups are those of the parts: a group keeps its name, so that a
+group that two parts name alike falls to one side of a split. The same geometry in two parts, at two levels of theory
+say, is kept in both; `leaks=DIR` finds those whose groups the parts name differently. Held-out sets of the same name
+become one.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scaling.data.manifest import MANIFEST, Part, Rejected, group_names, read_manifest
+from scaling.data.manifest import MANIFEST, Part, Rejected, group_id, group_names, read_manifest
 from scaling.data.shards import ShardSet
 from scaling.data.source import PlainSource, slices
 from scaling.errors import ConfigError, DataError
@@ -32,7 +35,7 @@ class Mixed(PlainSource):
     def __post_init__(self) -> None:
         if len(self.paths) > MAX_PARTS or len(set(self.paths)) < len(self.paths):
             raise ConfigError(f"source.paths={self.paths} must name up to {MAX_PARTS} different directories")
-        if self.weights and (len(self.weights) != len(self.paths) or not all(w > 0 for w in self.weights)):
+        if self.weights and (len(self.weights) != len(self.paths) or not all(0 < w < math.inf for w in self.weights)):
             raise ConfigError(f"source.weights={self.weights} must be {len(self.paths)} positive numbers, one a path")
 
     def identity(self) -> Mapping[str, Any]:
@@ -64,7 +67,8 @@ class Mixed(PlainSource):
 
     def read(self, task: tuple[int, int, int]) -> Iterator[Structure | Rejected]:
         part, start, stop = task
-        shards, names = _opened(self.paths[part])
+        path = self.paths[part]
+        shards, names = _opened(path, (Path(path) / MANIFEST).stat().st_mtime_ns)
         for index in range(start, stop):
             stored = shards.read(index)
             yield Structure(
@@ -74,13 +78,21 @@ class Mixed(PlainSource):
                 pbc=stored.pbc,
                 energy=stored.energy,
                 forces=stored.forces.astype("float64"),
-                group=names[int(shards.group[index])],
+                group=_name(shards, names, index),
                 record=f"{shards.path.name}#{index}",
                 holdout=shards.manifest.holdouts[shards.holdout[index]],
                 source=part,
             )
 
 
-@cache
-def _opened(path: str) -> tuple[ShardSet, dict[int, str]]:
+def _name(shards: ShardSet, names: dict[int, str], index: int) -> str:
+    group = int(shards.group[index])
+    if group not in names or group_id(names[group]) != group:
+        raise DataError(f"{shards.path}: the names of its groups are damaged; prepare it again")
+    return names[group]
+
+
+@lru_cache(maxsize=MAX_PARTS)
+def _opened(path: str, written_ns: int) -> tuple[ShardSet, dict[int, str]]:
+    """A part as it was written at that time."""
     return ShardSet(path), group_names(path)

@@ -10,12 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from scaling.config import DataConfig
 from scaling.data.baseline import Baseline
-from scaling.data.block import group_id
-from scaling.data.manifest import Rejected, group_names
+from scaling.data.manifest import Rejected, group_id, group_names
 from scaling.data.prepare import prepare, verify
 from scaling.data.shards import ShardSet
+from scaling.data.source import slices
 from scaling.data.sources.mixed import Mixed
+from scaling.data.split import choose, split
 from scaling.data.validation import Bounds
 from scaling.errors import ConfigError, DataError
 
@@ -271,3 +273,62 @@ def test_parts_of_a_mixed_set_keep_their_structures_and_get_their_own_references
 def test_senseless_mixtures_are_refused(settings, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         prepare(Mixed(**settings), tmp_path / "data", progress=False)
+
+
+def test_equal_geometries_of_two_parts_are_both_kept(make_structure, prepared, tmp_path):
+    low = prepared([make_structure(seed) for seed in range(20)], "low")
+    high = prepared([replace(make_structure(seed), energy=5.0 * seed) for seed in range(20)], "high")
+    prepare(Mixed(paths=[str(low.path), str(high.path)]), tmp_path / "mixed", progress=False)
+    mixed = ShardSet(tmp_path / "mixed")
+    assert np.bincount(mixed.source).tolist() == [20, 20]
+    assert mixed.manifest.num_duplicates == 0
+    parts = split(mixed, val_share=0.3, test_share=0.3, seed=0)
+    sides = [set(mixed.group[side].tolist()) for side in (parts.train, parts.val, parts.test)]
+    assert len(set.union(*sides)) == sum(map(len, sides)), "a geometry's group is on one side"
+
+
+def test_part_on_which_a_run_is_judged_must_be_trained_on(make_structure, prepared, tmp_path):
+    seen = prepared([make_structure(seed) for seed in range(30)], "seen")
+    unseen = prepared([replace(make_structure(seed), holdout="ood") for seed in range(30, 36)], "unseen")
+    prepare(Mixed(paths=[str(seen.path), str(unseen.path)]), tmp_path / "mixed", progress=False)
+    with pytest.raises(DataError, match="no training structure with Z=13 of unseen"):
+        choose(DataConfig(path=str(tmp_path / "mixed"), val_share=0.3, test_share=0.3), ShardSet(tmp_path / "mixed"))
+
+
+def test_names_of_groups_are_guarded(make_structure, prepared, tmp_path):
+    shards = prepared([make_structure(seed) for seed in range(6)], "data")
+    path = shards.path / "groups.jsonl"
+    path.write_text(path.read_text().replace("group 1", "group 2"))
+    with pytest.raises(DataError, match=r"groups\.jsonl is damaged"):
+        verify(shards.path)
+    with pytest.raises(DataError, match="names of its groups are damaged"):
+        prepare(Mixed(paths=[str(shards.path)]), tmp_path / "mixed", progress=False)
+
+
+def test_symlink_to_an_empty_directory_is_filled(make_structure, listed, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "scratch")
+    prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    assert len(ShardSet(tmp_path / "data")) == 1
+
+
+def test_pieces_of_another_version_of_the_code_are_not_gone_on_with(make_structure, listed, tmp_path, monkeypatch):
+    entries = [make_structure(seed) for seed in range(40)]
+    whole = prepare(listed(entries), tmp_path / "whole", progress=False)
+    monkeypatch.setattr("scaling.data.draft.PIECE_ATOMS", 20)
+
+    class Breaks(type(listed([]))):
+        def read(self, task):
+            if task[0] >= 21:
+                raise KeyboardInterrupt
+            yield from super().read(task)
+
+    class CutsOtherwise(type(listed([]))):
+        def tasks(self):
+            return slices(len(self.entries), 10)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Breaks(tuple(entries)), tmp_path / "data", progress=False)
+    monkeypatch.setattr("scaling.data.prepare._code", lambda: "another")
+    after = prepare(CutsOtherwise(tuple(entries)), tmp_path / "data", progress=False)
+    assert after.manifest == whole.manifest

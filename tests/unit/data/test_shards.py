@@ -112,7 +112,7 @@ def test_missing_directory_and_missing_manifest_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "not JSON"), ("[1]", "format None"), ('{"format": 99}', "format 99"), ('{"format": 2}', "not a whole")],
+    [("", "not JSON"), ("[1]", "format None"), ('{"format": 99}', "format 99"), ('{"format": 3}', "not a whole")],
 )
 def test_malformed_manifest_is_named(text, message, tmp_path):
     (tmp_path / "manifest.json").write_text(text)

@@ -1,5 +1,6 @@
 """What is fit to learn from, and what counts as the same structure."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -76,8 +77,11 @@ def test_order_and_periodic_image_make_no_other_geometry(seed):
     ticks = np.rint(np.linalg.norm(cell, axis=1) / GEOMETRY_ROUNDING_ANG)
     place = rng.integers(0, ticks, (1, 3)) * rng.integers(0, 2) + [[0, 0, 0], [2000, 1500, 900]]
     order, images = rng.permutation(2), rng.integers(-2, 3, (2, 3))
-    # Jitter of less than half a tick; what lies between two ticks may fall to either.
-    first, second = (place + rng.uniform(-0.4, 0.4, (2, 3))) / ticks, (place + rng.uniform(-0.4, 0.4, (2, 3))) / ticks
+    # Jitter within the tick, which is not centred; what lies between two ticks may fall to either.
+    first, second = (
+        (place + rng.uniform(-0.35, 0.35, (2, 3))) / ticks,
+        (place + rng.uniform(-0.35, 0.35, (2, 3))) / ticks,
+    )
     structure = replace(PAIR, cell=cell, positions=first @ cell)
     moved = replace(
         PAIR, cell=cell, positions=((second + images) @ cell)[order], numbers=PAIR.numbers[order], energy=5.0
@@ -102,3 +106,40 @@ def test_other_positions_species_or_cell_are_another_geometry(changes):
 def test_senseless_bounds_are_refused(changes):
     with pytest.raises(ConfigError, match=r"bounds\."):
         Bounds(**changes)
+
+
+def test_atoms_in_one_place_are_rejected_before_their_pairs_are_listed():
+    many = replace(
+        PAIR,
+        numbers=np.full(100_000, 29),
+        positions=np.zeros((100_000, 3)),
+        forces=np.zeros((100_000, 3)),
+        pbc=np.zeros(3, dtype=bool),
+    )
+    begin = time.monotonic()
+    assert validate(many, Bounds()).reason == "atoms too close"
+    assert validate(replace(many, pbc=np.ones(3, dtype=bool)), Bounds()).reason == "atoms too close"
+    assert time.monotonic() - begin < 20, "ten thousand million pairs would take hours, and all memory"
+    grid = np.stack(np.meshgrid(*[np.arange(58)] * 3), axis=-1).reshape(-1, 3) * 0.55
+    dense = replace(many, numbers=np.full(len(grid), 29), positions=grid, forces=np.zeros_like(grid))
+    assert validate(dense, Bounds()).reason == "too many neighbours"
+    assert validate(replace(dense, numbers=np.full(10**6, 29)), Bounds()).reason == "too many atoms"
+
+
+def test_copies_of_a_perfect_crystal_are_one_geometry_in_any_images():
+    rng = np.random.default_rng(0)
+    for size in (1.0, 1.37, 2.0):
+        cell = np.eye(3) * 3.61 * size * 2
+        sites = np.array([[i, j, k] for i in (0, 0.5) for j in (0, 0.5) for k in (0, 0.5)]) @ cell
+        crystal = replace(
+            PAIR,
+            numbers=np.full(8, 29),
+            positions=sites,
+            forces=np.zeros((8, 3)),
+            cell=cell,
+            pbc=np.ones(3, dtype=bool),
+        )
+        first = validate(crystal, Bounds(cutoff_ang=8.0)).geometry
+        for _ in range(20):
+            moved = replace(crystal, positions=sites + rng.integers(-2, 3, (8, 3)) @ cell)
+            assert validate(moved, Bounds(cutoff_ang=8.0)).geometry == first
