@@ -90,6 +90,8 @@ class ModelConfig:
         _require(self.depth >= 1, "model.depth", self.depth, ">= 1")
         if self.num_params is not None:
             _require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")
+            is_free = self.width == type(self).__dataclass_fields__["width"].default
+            _require(is_free, "model.width", self.width, "left out where model.num_params is given", "give one of them")
         _require(self.num_radial >= 2, "model.num_radial", self.num_radial, ">= 2")
         _require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
 

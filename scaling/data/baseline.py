@@ -35,6 +35,10 @@ class Baseline:
         Raises:
             DataError: if there is nothing to learn (no spread of energies and no forces).
         """
+        if not num_edges.any():
+            raise DataError(
+                f"{shards.path}: no training structure has a pair within data.cutoff_ang; raise the cut-off"
+            )
         reference = _least_squares(shards, structures)
         errors, num_atoms = 0.0, 0
         for some, counts in shards.compositions(structures):

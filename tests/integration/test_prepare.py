@@ -84,26 +84,6 @@ def test_mistake_is_named_without_a_traceback(overrides, exit_code, message, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_killed_in_the_middle_gives_the_same_digest_when_run_again(tmp_path):
-    settings = ("source=emt", "source.num_structures=300", "processes=1")
-    process = subprocess.Popen(command(*settings, "out=killed"), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / ".killed.partial").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
-    assert (tmp_path / ".killed.partial").exists()
-    assert not (tmp_path / "killed").exists()
-
-    resumed = run(*settings, "out=killed", cwd=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    whole = prepare(Emt(num_structures=300), tmp_path / "whole", progress=False)
-    assert verify(tmp_path / "killed").digest == whole.manifest.digest
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
-
-
 def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
     settings = ("source=emt", "source.num_structures=1500", "processes=2", "out=killed")
     mark = f"PREPARE_MARK={uuid.uuid4()}"
@@ -136,19 +116,19 @@ sys.exit(main())
 def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path):
     settings = ("source=emt", "source.num_structures=1200", "processes=1", "out=killed")
     partial, went_on = tmp_path / ".killed.partial", 0
-    for turn in range(12):
+    for turn in range(6):
         process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path, env=ENVIRONMENT)
         before = len(list(partial.glob("piece-*")))
         went_on += before > 0
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
-            if turn < 11 and len(list(partial.glob("piece-*"))) > before + 1:
+            if turn < 5 and len(list(partial.glob("piece-*"))) > before + 1:
                 process.send_signal(signal.SIGKILL)
             time.sleep(0.002)
         if process.wait(timeout=60) == 0:
             break
         assert process.returncode == -signal.SIGKILL
-    assert went_on > 2, "the control: it went on from pieces"
+    assert went_on > 1, "the control: it went on from pieces"
     whole = prepare(Emt(num_structures=1200), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed") == whole.manifest
 

@@ -122,3 +122,9 @@ def test_learning_rate_follows_width():
 def test_unknown_key_is_named_with_the_nearest_known_one(typo, message):
     with pytest.raises(ConfigError, match=message):
         validated(OmegaConf.create(typo))
+
+
+def test_width_and_number_of_parameters_exclude_each_other():
+    validated(OmegaConf.create({"model": {"num_params": 1e6}}))
+    with pytest.raises(ConfigError, match=r"model\.width=8 must be left out where model\.num_params is given"):
+        validated(OmegaConf.create({"model": {"num_params": 1e6, "width": 8}}))

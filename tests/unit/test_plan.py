@@ -152,7 +152,7 @@ def test_device_hours_follow_from_flops_and_rate():
 
 def test_number_of_parameters_stands_for_a_width():
     config = run(plan=PlanConfig(num_devices=4))
-    config = replace(config, model=replace(config.model, num_params=1e6))
+    config = replace(config, model=replace(config.model, width=ModelConfig().width, num_params=1e6))
     row = plan_run(config, DATA, RATE, device="cpu", limit=8 * GIB)
     assert row["num_params"] == pytest.approx(1e6, rel=0.01)
     assert plan(row["width"], gib=8)["num_params"] == row["num_params"]
