@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,11 @@ def numbers_of_symbols(symbols: NDArray[np.bytes_]) -> IntArray:
     if 0 in found:
         raise ValueError(f"{symbols[found.index(0)]!r} is not a chemical element")
     return np.array(found, dtype=np.int64)
+
+
+def formula(symbols: Iterable[str]) -> str:
+    """The atoms of each element, in the order of the symbols: `Cu107H1`."""
+    return "".join(f"{symbol}{count}" for symbol, count in sorted(Counter(symbols).items()))
 
 
 def reduced_formula(numbers: IntArray) -> str:

@@ -1,7 +1,7 @@
 """What a source of structures is, and what all readers of files have in common."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -69,7 +69,8 @@ class PlainSource:
     RECIPE: ClassVar[int] = 1  # raise it whenever the same settings and files give other structures
 
     def identity(self) -> Mapping[str, Any]:
-        return {"recipe": self.RECIPE}
+        settings = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {"recipe": self.RECIPE, **{key: value for key, value in settings.items() if key not in ("name", "path")}}
 
     def files(self) -> Mapping[str, Path]:
         return {}
@@ -82,6 +83,30 @@ class PlainSource:
 
     def limit(self) -> int | None:
         return None
+
+
+@dataclass(frozen=True)
+class GeneratedSource(PlainSource):
+    """A generator of structures.
+
+    num_structures: how many to make; the first n of a larger set are those of a smaller one.
+    seed: another seed, other structures.
+    """
+
+    num_structures: int = 8000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_structures < 1:
+            raise ConfigError(f"source.num_structures={self.num_structures} must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"source.seed={self.seed} must not be negative")
+
+    def num_expected(self) -> int | None:
+        return self.num_structures
+
+    def limit(self) -> int | None:
+        return self.num_structures
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,22 @@ files are refused. Sizes are checked before anything is read.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.manifest import Rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
+from scaling.structure import Structure
 
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, OSError, RuntimeError)
 """What reading a group raises if its content is not what it should be."""
@@ -38,7 +43,7 @@ class Hdf5File:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._num_bytes = path.stat().st_size
             self._file = h5py.File(path, "r", locking=False)
@@ -75,7 +80,7 @@ class Hdf5File:
         with self._damage_named(group.name):
             names = list(group)
         if odd := [name for name in names if not isinstance(name, str) or not name.isprintable()]:
-            raise DataError(f"{self._path}: {group.name} holds the name {odd[0]!a:.80}, which is not plain text")
+            raise DataError(f"{self.path}: {group.name} holds the name {odd[0]!a:.80}, which is not plain text")
         return sorted(names)
 
     def address(self, group: h5py.Group) -> int:
@@ -120,7 +125,7 @@ class Hdf5File:
             raise TypeError(f"{name} is not a data set")
         plan = found.id.get_create_plist()
         if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
-            raise DataError(f"{self._path}: {found.name} keeps its data in other files; it is not read")
+            raise DataError(f"{self.path}: {found.name} keeps its data in other files; it is not read")
         if found.shape is None or found.dtype.kind not in kinds:
             raise TypeError(f"{name} has type {found.dtype}")
         filters = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
@@ -149,7 +154,7 @@ class Hdf5File:
         try:
             yield
         except (KeyError, RuntimeError, OSError, ValueError) as error:
-            raise DataError(f"{self._path}: {what} is damaged: {error}") from error
+            raise DataError(f"{self.path}: {what} is damaged: {error}") from error
 
     def _linked(self, group: h5py.Group, name: str) -> Any:
         links, key = group.id.links, name.encode()
@@ -157,7 +162,7 @@ class Hdf5File:
             raise KeyError(f"no {name}")
         if links.get_info(key).type != h5py.h5l.TYPE_HARD:
             raise DataError(
-                f"{self._path}: {name} in {group.name} is a link that may lead elsewhere; it is not followed"
+                f"{self.path}: {name} in {group.name} is a link that may lead elsewhere; it is not followed"
             )
         return group[name]
 
@@ -203,3 +208,50 @@ def portions(groups: Iterable[tuple[str, int]]) -> Iterator[Portion]:
                 break
     if pending:
         yield tuple(pending)
+
+
+def num_conformers(file: Hdf5File, group: h5py.Group | str) -> int:
+    """Rows of a group's coordinates; 0 if they are malformed, which reading them will say."""
+    try:
+        return len(file.dataset(file.group(group) if isinstance(group, str) else group, "coordinates", "f"))
+    except MALFORMED:
+        return 0
+
+
+@dataclass(frozen=True)
+class ConformerSource(FileSource):
+    """A reader of files with a group for each molecule or formula, and many conformers in each."""
+
+    SUFFIXES: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
+
+    def tasks(self) -> Iterator[tuple[str, Path, Portion]]:
+        """Portions of each file: ranges of conformers in a few groups."""
+        for name, path in self.files().items():
+            with Hdf5File(path) as file:
+                groups = self._list_groups(file)
+            if not groups:
+                raise DataError(f"{path} holds no groups; a file of {self.name} has one for each molecule or formula")
+            yield from ((name, path, portion) for portion in portions(groups))
+
+    def read(self, task: tuple[str, Path, Portion]) -> Iterator[Structure | Rejected]:
+        name, path, portion = task
+        with Hdf5File(path) as file:
+            for where, start, stop in portion:
+                label = f"{name}#{where}"
+                try:
+                    entries = self._read_range(file, label, where, start, stop)
+                except MALFORMED as error:
+                    entries = [as_rejected(f"{label}/{start}", error)]
+                yield from entries or [Rejected(label, "no conformers")]
+
+    @abstractmethod
+    def _list_groups(self, file: Hdf5File) -> list[tuple[str, int]]:
+        """Each group by its path, and how many conformers it has (0 if that cannot be told)."""
+
+    @abstractmethod
+    def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
+        """Read conformers start .. stop of a group.
+
+        Raises:
+            MALFORMED: if the group as a whole is broken.
+        """

@@ -1,6 +1,5 @@
 """Structures as pymatgen writes them into JSON: a lattice and sites, each with species, `abc` and `xyz` (angstrom)."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,20 +8,24 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected
-from scaling.structure import FloatArray, IntArray
+from scaling.structure import FloatArray, IntArray, Structure
 
 MAX_COORDINATE_MISMATCH_ANG = 0.01
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """N atoms: numbers (N,), positions (N, 3), cell (3, 3) rows, pbc (3,); composition: atoms of each symbol."""
+    """N atoms: numbers (N,), positions (N, 3), cell (3, 3) rows, pbc (3,); symbols of the atoms."""
 
     numbers: IntArray
     positions: FloatArray
     cell: FloatArray
     pbc: NDArray[np.bool_]
-    composition: Counter[str]
+    symbols: list[str]
+
+    def labelled(self, *, energy: float, forces: FloatArray, group: str, record: str, holdout: str = "") -> Structure:
+        """The structure with these labels."""
+        return Structure(self.numbers, self.positions, self.cell, self.pbc, energy, forces, group, record, holdout)
 
 
 def parse_structure(record: str, structure: Any) -> Geometry | Rejected:
@@ -47,4 +50,4 @@ def parse_structure(record: str, structure: Any) -> Geometry | Rejected:
     if not agree:
         return Rejected(record, "abc and xyz disagree", f"by more than {MAX_COORDINATE_MISMATCH_ANG} angstrom")
     numbers = np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
-    return Geometry(numbers, positions, cell, pbc, Counter(symbols))
+    return Geometry(numbers, positions, cell, pbc, symbols)

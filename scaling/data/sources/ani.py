@@ -15,19 +15,15 @@ Source: Smith, Isayev, Roitberg, Sci. Data 4, 170193 (2017); Smith et al., J. Ch
 https://github.com/isayev/COMP6
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from ase.units import Hartree
 
 from scaling.data.elements import numbers_of_symbols
-from scaling.data.formats.hdf5 import MALFORMED, Hdf5File, Portion, portions, read_conformers
+from scaling.data.formats.hdf5 import ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 
@@ -37,7 +33,7 @@ _MAX_DEPTH = 16
 
 
 @dataclass(frozen=True)
-class Ani(FileSource):
+class Ani(ConformerSource):
     """Settings of the reader; path: an .h5 file, or a directory of them.
 
     forces_are: what the data sets called `forces` hold: gradient (+dE/dx, COMP6) or forces (-dE/dx).
@@ -46,31 +42,12 @@ class Ani(FileSource):
     name: str = "ani"
     forces_are: str = "gradient"
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
-
     def __post_init__(self) -> None:
         if self.forces_are not in SIGNS:
             raise ConfigError(f"source.forces_are={self.forces_are} must be {' or '.join(SIGNS)}")
 
-    def identity(self) -> Mapping[str, Any]:
-        return {"recipe": self.RECIPE, "forces_are": self.forces_are}
-
-    def tasks(self) -> Iterator[tuple[str, Path, Portion]]:
-        """Portions of each file: ranges of conformers in a few molecules."""
-        for name, path in self.files().items():
-            with Hdf5File(path) as file:
-                molecules = _list_molecules(file, path)
-            yield from ((name, path, portion) for portion in portions(molecules))
-
-    def read(self, task: tuple[str, Path, Portion]) -> Iterator[Structure | Rejected]:
-        name, path, portion = task
-        with Hdf5File(path) as file:
-            for where, start, stop in portion:
-                try:
-                    entries = self._read_range(file, f"{name}#{where}", where, start, stop)
-                except MALFORMED as error:
-                    entries = [as_rejected(f"{name}#{where}/{start}", error)]
-                yield from entries
+    def _list_groups(self, file: Hdf5File) -> list[tuple[str, int]]:
+        return _list_molecules(file)
 
     def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
         group = file.group(where)
@@ -83,8 +60,6 @@ class Ani(FileSource):
             file.dataset(group, "coordinates", "f"),
             file.dataset(group, "forces", "f"),
         )
-        if not stop:
-            return [Rejected(label, "no conformers")]
         return [
             Structure(
                 numbers=numbers,
@@ -100,7 +75,7 @@ class Ani(FileSource):
         ]
 
 
-def _list_molecules(file: Hdf5File, path: Path) -> list[tuple[str, int]]:
+def _list_molecules(file: Hdf5File) -> list[tuple[str, int]]:
     """Each molecule by its path, and how many conformers it has (0 if that cannot be told)."""
     molecules: list[tuple[str, int]] = []
     seen: set[int] = set()
@@ -110,27 +85,19 @@ def _list_molecules(file: Hdf5File, path: Path) -> list[tuple[str, int]]:
         nonlocal any_forces
         address = file.address(group)
         if address in seen or where.count("/") >= _MAX_DEPTH:
-            raise DataError(f"{path}: {where} is reached twice, or lies deeper than {_MAX_DEPTH} groups")
+            raise DataError(f"{file.path}: {where} is reached twice, or lies deeper than {_MAX_DEPTH} groups")
         seen.add(address)
         names = set(file.names(group))
         if names & _FIELDS:
             any_forces |= "forces" in names
-            molecules.append((where, _num_conformers(file, group)))
+            molecules.append((where, num_conformers(file, group)))
             return
         for name, child in file.subgroups(group):
             visit(f"{where}/{name}".lstrip("/"), child)
 
     visit("", file.group())
     if not molecules:
-        raise DataError(f"{path} holds no molecules; they have {', '.join(sorted(_FIELDS))} and forces")
+        raise DataError(f"{file.path} holds no molecules; they have {', '.join(sorted(_FIELDS))} and forces")
     if not any_forces:
-        raise DataError(f"{path} holds energies without forces, as ANI-1 does; both are needed")
+        raise DataError(f"{file.path} holds energies without forces, as ANI-1 does; both are needed")
     return molecules
-
-
-def _num_conformers(file: Hdf5File, group: h5py.Group) -> int:
-    """Rows of the coordinates; 0 if they are malformed, which reading them will say."""
-    try:
-        return len(file.dataset(group, "coordinates", "f"))
-    except MALFORMED:
-        return 0

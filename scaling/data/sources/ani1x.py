@@ -12,26 +12,22 @@ Group key: the formula, which is the group in the file; conformers and isomers o
 Source: Smith et al., Sci. Data 7, 134 (2020); https://github.com/aiqm/ANI1x_datasets
 """
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from ase.units import Hartree
 
 from scaling.data.elements import whole_numbers
-from scaling.data.formats.hdf5 import MALFORMED, Hdf5File, Portion, portions, read_conformers
+from scaling.data.formats.hdf5 import ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
-from scaling.errors import ConfigError, DataError
+from scaling.errors import ConfigError
 from scaling.structure import Structure
 
 LEVELS = ("wb97x_dz", "wb97x_tz")
 
 
 @dataclass(frozen=True)
-class Ani1x(FileSource):
+class Ani1x(ConformerSource):
     """Settings of the reader; path: the .h5 file.
 
     level: of theory: wb97x_dz (wB97x/6-31G*, all structures) or wb97x_tz (wB97x/def2-TZVPP, a tenth of them).
@@ -40,40 +36,17 @@ class Ani1x(FileSource):
     name: str = "ani1x"
     level: str = "wb97x_dz"
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".h5", ".hdf5")
-
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
             raise ConfigError(
                 f"source.level={self.level} must be {' or '.join(LEVELS)}, the levels with energies and forces"
             )
 
-    def identity(self) -> Mapping[str, Any]:
-        return {"recipe": self.RECIPE, "level": self.level}
+    def _list_groups(self, file: Hdf5File) -> list[tuple[str, int]]:
+        return [(formula, num_conformers(file, formula)) for formula, _ in file.subgroups(file.group())]
 
-    def tasks(self) -> Iterator[tuple[str, Path, Portion]]:
-        """Portions of each file: ranges of conformers in a few groups."""
-        for name, path in self.files().items():
-            with Hdf5File(path) as file:
-                groups = [(formula, _num_conformers(file, formula)) for formula, _ in file.subgroups(file.group())]
-            if not groups:
-                raise DataError(f"{path} holds no groups; an ANI-1x file has one per formula")
-            yield from ((name, path, portion) for portion in portions(groups))
-
-    def read(self, task: tuple[str, Path, Portion]) -> Iterator[Structure | Rejected]:
-        name, path, portion = task
-        with Hdf5File(path) as file:
-            for formula, start, stop in portion:
-                try:
-                    entries = self._read_range(file, f"{name}#{formula}", formula, start, stop)
-                except MALFORMED as error:
-                    entries = [as_rejected(f"{name}#{formula}/{start}", error)]
-                yield from entries
-
-    def _read_range(
-        self, file: Hdf5File, label: str, formula: str, start: int, stop: int
-    ) -> list[Structure | Rejected]:
-        group = file.group(formula)
+    def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
+        group = file.group(where)
         numbers = whole_numbers(file.values(group, "atomic_numbers", "iu"))
         energies, positions, forces = read_conformers(
             numbers,
@@ -83,8 +56,6 @@ class Ani1x(FileSource):
             file.dataset(group, "coordinates", "f"),
             file.dataset(group, f"{self.level}.forces", "f"),
         )
-        if not stop:
-            return [Rejected(label, "no conformers")]
         missing = np.isnan(energies) | np.isnan(forces).any(axis=(1, 2))
         entries: list[Structure | Rejected] = [
             Structure(
@@ -94,7 +65,7 @@ class Ani1x(FileSource):
                 pbc=np.zeros(3, dtype=bool),
                 energy=float(energies[row] * Hartree),
                 forces=forces[row] * Hartree,
-                group=f"ani1x {formula}",
+                group=f"ani1x {where}",
                 record=f"{label}/{start + row}",
             )
             for row in np.flatnonzero(~missing).tolist()
@@ -103,11 +74,3 @@ class Ani1x(FileSource):
             detail = f"{self.level}: {missing.sum()} of the conformers {start} to {stop - 1}"
             entries.append(Rejected(f"{label}/{start}", "level not computed", detail))
         return entries
-
-
-def _num_conformers(file: Hdf5File, formula: str) -> int:
-    """Rows of the coordinates; 0 if they are malformed, which reading them will say."""
-    try:
-        return len(file.dataset(file.group(formula), "coordinates", "f"))
-    except MALFORMED:
-        return 0

@@ -14,7 +14,7 @@ Source: ase.db.sqlite, versions 5 to 9 of the format.
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Real
@@ -58,9 +58,6 @@ class AseDb(FileSource):
     group_key: str = ""
 
     SUFFIXES: ClassVar[tuple[str, ...]] = (".db",)
-
-    def identity(self) -> Mapping[str, Any]:
-        return {**super().identity(), "group_key": self.group_key}
 
     def tasks(self) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
         """Name and path of the file, and row ids."""

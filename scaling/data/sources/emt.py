@@ -12,7 +12,7 @@ Source of the labels: Jacobsen, Stoltze, Norskov, Surf. Sci. 366, 394 (1996), as
 """
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,8 +26,7 @@ from ase.data import covalent_radii, reference_states
 from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import neighbor_list
-from scaling.data.source import PlainSource
-from scaling.errors import ConfigError
+from scaling.data.source import GeneratedSource
 from scaling.structure import Structure
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
@@ -52,33 +51,12 @@ _BASES_PER_TASK = 16
 
 
 @dataclass(frozen=True)
-class Emt(PlainSource):
-    """Settings of the generator.
-
-    num_structures: how many to make; the first n of a larger set are those of a smaller one.
-    seed: another seed, other structures.
-    """
+class Emt(GeneratedSource):
+    """Settings of the generator."""
 
     name: str = "emt"
-    num_structures: int = 8000
-    seed: int = 0
 
-    RECIPE: ClassVar[int] = 2  # raise it whenever the same seed gives other structures
-
-    def __post_init__(self) -> None:
-        if self.num_structures < 1:
-            raise ConfigError(f"source.num_structures={self.num_structures} must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"source.seed={self.seed} must not be negative")
-
-    def identity(self) -> Mapping[str, Any]:
-        return {"num_structures": self.num_structures, "seed": self.seed, "recipe": self.RECIPE}
-
-    def num_expected(self) -> int | None:
-        return self.num_structures
-
-    def limit(self) -> int | None:
-        return self.num_structures
+    RECIPE: ClassVar[int] = 2
 
     def tasks(self) -> Iterator[int]:
         """First bases of portions, without end."""

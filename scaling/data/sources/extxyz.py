@@ -85,14 +85,7 @@ class Extxyz(FileSource):
             raise ConfigError(f"source.force_unit={self.force_unit} must be empty or one of {allowed}")
 
     def identity(self) -> Mapping[str, Any]:
-        return {
-            **super().identity(),
-            "energy_key": self.energy_key,
-            "forces_key": self.forces_key,
-            "group_key": self.group_key,
-            "energy_unit": self.energy_unit,
-            "force_unit": self._force_unit(),
-        }
+        return {**super().identity(), "force_unit": self._force_unit()}
 
     def tasks(self) -> Iterator[tuple[str, Path, int, int, int]]:
         """Runs of frames: name and path of the file, index of the first frame, where it begins, how many."""

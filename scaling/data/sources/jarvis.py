@@ -19,19 +19,17 @@ examples/sample_data_ff; mlearn: Zuo et al., J. Phys. Chem. A 124, 731 (2020);
 https://github.com/materialsvirtuallab/mlearn
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase.data import atomic_numbers
 
-from scaling.data.formats.archive import ARCHIVES, documents, read_json
+from scaling.data.elements import formula
+from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
-from scaling.errors import ConfigError, DataError
+from scaling.data.source import as_rejected
+from scaling.errors import ConfigError
 from scaling.structure import Structure
 
 ENERGIES = ("per_atom", "total")
@@ -40,7 +38,7 @@ MAX_ENERGY_EV_PER_ATOM = 20.0
 
 
 @dataclass(frozen=True)
-class Jarvis(FileSource):
+class Jarvis(JsonListSource):
     """Settings of the reader; path: a .tar.gz of JSON files, a directory of them, or one JSON file.
 
     energy: what total_energy is, "per_atom" or "total"; see the head of the file.
@@ -49,27 +47,12 @@ class Jarvis(FileSource):
     name: str = "jarvis"
     energy: str = "per_atom"
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".json", *ARCHIVES)
-
     def __post_init__(self) -> None:
         if self.energy not in ENERGIES:
             raise ConfigError(f"source.energy={self.energy} must be {' or '.join(ENERGIES)}")
 
-    def identity(self) -> Mapping[str, Any]:
-        return {**super().identity(), "energy": self.energy}
-
-    def tasks(self) -> Iterator[tuple[Path, str]]:
-        """Each file, and each member of an archive."""
-        for path in self.files().values():
-            yield from documents(path, ".json")
-
-    def read(self, task: tuple[Path, str]) -> Iterator[Structure | Rejected]:
-        path, member = task
-        records, name = read_json(path, member), PurePosixPath(member).name or path.name
-        if not isinstance(records, list):
-            raise DataError(f"{path}: {name} holds a {type(records).__name__}, not a list of records")
-        for index, record in enumerate(records):
-            yield _parse_record(f"{name}#{index}", record, self.energy)
+    def _parse(self, stem: str, label: str, record: Any) -> Structure | Rejected:
+        return _parse_record(label, record, self.energy)
 
 
 def _parse_record(label: str, record: Any, energy_is: str) -> Structure | Rejected:
@@ -103,6 +86,6 @@ def _parse_record(label: str, record: Any, energy_is: str) -> Structure | Reject
         pbc=np.ones(3, dtype=bool),
         energy=energy,
         forces=forces,
-        group="".join(f"{symbol}{count}" for symbol, count in sorted(Counter(symbols).items())),
+        group=formula(symbols),
         record=label,
     )

@@ -19,7 +19,7 @@ https://github.com/CederGroupHub/chgnet
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -52,9 +52,6 @@ class MPtrj(FileSource):
     def __post_init__(self) -> None:
         if self.energy not in ENERGIES:
             raise ConfigError(f"source.energy={self.energy} must be {' or '.join(ENERGIES)}")
-
-    def identity(self) -> Mapping[str, Any]:
-        return {**super().identity(), "energy": self.energy}
 
     def tasks(self) -> Iterator[tuple[Path, int, bytes]]:
         """Pieces of each file, about CHUNK_BYTES each: file, first byte, JSON text of a few materials."""
@@ -106,13 +103,4 @@ def _parse_frame(label: str, mp_id: str, frame: Any, energy_key: str) -> Structu
         return as_rejected(label, error)
     if stated != mp_id:
         return Rejected(label, "mp_id disagrees with the material", f"{stated!a}"[:MAX_KEY_LENGTH])
-    return Structure(
-        numbers=geometry.numbers,
-        positions=geometry.positions,
-        cell=geometry.cell,
-        pbc=geometry.pbc,
-        energy=energy,
-        forces=forces,
-        group=mp_id,
-        record=label,
-    )
+    return geometry.labelled(energy=energy, forces=forces, group=mp_id, record=label)

@@ -13,42 +13,27 @@ Source: Li, Chen, Zheng, Zuo, Ong, npj Comput. Mater. 6, 70 (2020); https://gith
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from scaling.data.formats.archive import ARCHIVES, documents, read_json
+from scaling.data.elements import formula
+from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
-from scaling.errors import DataError
+from scaling.data.source import as_rejected
 from scaling.structure import Structure
 
 
 @dataclass(frozen=True)
-class Mvl(FileSource):
+class Mvl(JsonListSource):
     """Settings of the reader; path: a .tar.gz of JSON files, a directory of them, or one JSON file."""
 
     name: str = "mvl"
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".json", *ARCHIVES)
-
-    def tasks(self) -> Iterator[tuple[Path, str]]:
-        """Each file, and each member of an archive."""
-        for path in self.files().values():
-            yield from documents(path, ".json")
-
-    def read(self, task: tuple[Path, str]) -> Iterator[Structure | Rejected]:
-        path, member = task
-        records, name = read_json(path, member), PurePosixPath(member).name or path.name
-        if not isinstance(records, list):
-            raise DataError(f"{path}: {name} holds a {type(records).__name__}, not a list of records")
-        for index, record in enumerate(records):
-            yield _parse_record(name.removesuffix(".json"), f"{name}#{index}", record)
+    def _parse(self, stem: str, label: str, record: Any) -> Structure | Rejected:
+        return _parse_record(stem, label, record)
 
 
 def _parse_record(stem: str, label: str, record: Any) -> Structure | Rejected:
@@ -60,23 +45,13 @@ def _parse_record(stem: str, label: str, record: Any) -> Structure | Rejected:
         energy = float(record["outputs"]["energy"])
         forces = np.array(record["outputs"]["forces"], dtype=np.float64)
         stated = int(record.get("num_atoms", len(geometry.numbers)))
-        group = _group(stem, geometry.composition, record.get("notes"))
+        group = _group(stem, geometry.symbols, record.get("notes"))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return as_rejected(label, error)
     if stated != len(geometry.numbers):
         detail = f"{len(geometry.numbers)} sites, num_atoms {stated}"
         return Rejected(label, "atom count disagrees with num_atoms", detail)
-    return Structure(
-        numbers=geometry.numbers,
-        positions=geometry.positions,
-        cell=geometry.cell,
-        pbc=geometry.pbc,
-        energy=energy,
-        forces=forces,
-        group=group,
-        record=label,
-        holdout=_holdout(stem),
-    )
+    return geometry.labelled(energy=energy, forces=forces, group=group, record=label, holdout=_holdout(stem))
 
 
 def _holdout(stem: str) -> str:
@@ -85,10 +60,9 @@ def _holdout(stem: str) -> str:
     return "multinary" if stem.startswith("Multinary") else "test"
 
 
-def _group(stem: str, composition: Counter[str], notes: Any) -> str:
+def _group(stem: str, symbols: list[str], notes: Any) -> str:
     """Name the trajectory, series or composition that a record belongs to; see the head of the file."""
     system, _, kind = stem.rpartition("_")
-    formula = "".join(f"{symbol}{count}" for symbol, count in sorted(composition.items()))
     tag, value = next(iter(notes.items())) if isinstance(notes, dict) and notes else ("", "")
     if (kind == "AIMD" or (kind == "Test" and tag == "Md")) and (run := re.fullmatch(r"-?(.+)-\d+", str(value))):
         return f"{system} {kind} {tag} {run[1]} K"
@@ -96,4 +70,4 @@ def _group(stem: str, composition: Counter[str], notes: Any) -> str:
         return f"{system} Elastic {'stretch' if int(mode[0]) <= 3 else 'shear'}"
     if kind == "Surface":
         return " ".join(filter(None, (system, kind, str(value))))
-    return f"{kind} {formula}" if kind == "SS" else f"{stem} {formula}"
+    return f"{kind if kind == 'SS' else stem} {formula(symbols)}"

@@ -12,7 +12,7 @@ Records of relaxed energies (IS2RE: `y_init`, `y_relaxed`) hold no forces and ar
 test records.
 
 Group key: `sid`, the system: all frames of one relaxation, also where they lie in different files. Where a record has
-none, its composition: coarser, but no relaxation is torn apart.
+none, the ratio of its elements: coarser, but no relaxation is torn apart.
 
 Source: Chanussot et al., ACS Catal. 11, 6059 (2021); Tran et al., ACS Catal. 13, 3066 (2023);
 https://github.com/FAIR-Chem/fairchem (`lmdb_dataset.py`, `preprocess_ef.py`, `atoms_to_graphs.py`).
@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scaling.data.elements import whole_numbers
+from scaling.data.elements import reduced_formula, whole_numbers
 from scaling.data.formats import restricted_pickle
 from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.restricted_pickle import MALFORMED, Inert, to_array
@@ -129,8 +129,7 @@ def _floats(value: Any) -> FloatArray:
 
 def _group(sid: Any, numbers: IntArray) -> str:
     if sid is None:
-        elements, counts = np.unique(numbers, return_counts=True)
-        return "oc20 Z " + " ".join(f"{z}:{count}" for z, count in zip(elements, counts, strict=True))
+        return f"oc20 {reduced_formula(numbers)}"
     if isinstance(sid, str):
         return f"oc20 {sid}"
     return f"oc20 {_one_integer(sid)}"

@@ -10,52 +10,29 @@ Group key: the molecule: its isomers, conformers and displaced copies stay toget
 Source: Hoja et al., Sci. Data 8, 43 (2021); https://zenodo.org/record/4288677 (README.txt)
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from scaling.data.elements import whole_numbers
-from scaling.data.formats.hdf5 import MALFORMED, Hdf5File, Portion, portions
+from scaling.data.formats.hdf5 import MALFORMED, ConformerSource, Hdf5File
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
-from scaling.errors import DataError
+from scaling.data.source import as_rejected
 from scaling.structure import Structure
 
 
 @dataclass(frozen=True)
-class Qm7x(FileSource):
+class Qm7x(ConformerSource):
     """Settings of the reader; path: one .hdf5 file, or the directory of them."""
 
     name: str = "qm7x"
 
-    SUFFIXES: ClassVar[tuple[str, ...]] = (".hdf5", ".h5")
+    def _list_groups(self, file: Hdf5File) -> list[tuple[str, int]]:
+        return [(molecule, file.num_entries(group)) for molecule, group in file.subgroups(file.group())]
 
-    def tasks(self) -> Iterator[tuple[str, Path, Portion]]:
-        """Portions of each file: ranges of conformers in a few molecules."""
-        for name, path in self.files().items():
-            with Hdf5File(path) as file:
-                molecules = [(molecule, file.num_entries(group)) for molecule, group in file.subgroups(file.group())]
-            if not molecules:
-                raise DataError(f"{path} holds no groups; a QM7-X file has one per molecule")
-            yield from ((name, path, portion) for portion in portions(molecules))
-
-    def read(self, task: tuple[str, Path, Portion]) -> Iterator[Structure | Rejected]:
-        name, path, portion = task
-        with Hdf5File(path) as file:
-            for molecule, start, stop in portion:
-                if not stop:
-                    yield Rejected(f"{name}#{molecule}", "no conformers")
-                    continue
-                try:
-                    conformers = file.names(file.group(molecule))[start:stop]
-                except MALFORMED as error:
-                    yield as_rejected(f"{name}#{molecule}", error)
-                    continue
-                for conformer in conformers:
-                    yield _read_one(file, f"{name}#{molecule}/{conformer}", molecule, conformer)
+    def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
+        names = file.names(file.group(where))[start:stop]
+        return [_read_one(file, f"{label}/{name}", where, name) for name in names]
 
 
 def _read_one(file: Hdf5File, record: str, molecule: str, conformer: str) -> Structure | Rejected:

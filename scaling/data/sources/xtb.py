@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -32,7 +32,7 @@ from scipy.spatial.transform import Rotation
 
 from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
-from scaling.data.source import PlainSource
+from scaling.data.source import GeneratedSource
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 
@@ -57,37 +57,14 @@ _DRAWINGS_PER_TASK = 16
 
 
 @dataclass(frozen=True)
-class Xtb(PlainSource):
-    """Settings of the generator.
-
-    num_structures: how many to make; the first n of a larger set are those of a smaller one.
-    seed: another seed, other structures.
-    """
+class Xtb(GeneratedSource):
+    """Settings of the generator."""
 
     name: str = "xtb"
-    num_structures: int = 8000
-    seed: int = 0
-
-    RECIPE: ClassVar[int] = 1  # raise it whenever the same seed gives other structures
-
-    def __post_init__(self) -> None:
-        if self.num_structures < 1:
-            raise ConfigError(f"source.num_structures={self.num_structures} must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"source.seed={self.seed} must not be negative")
-
-    def identity(self) -> Mapping[str, Any]:
-        return {"num_structures": self.num_structures, "seed": self.seed, "recipe": self.RECIPE}
 
     def files(self) -> Mapping[str, Path]:
         _load_tblite()  # what is missing is said before the work begins
         return {}
-
-    def num_expected(self) -> int | None:
-        return self.num_structures
-
-    def limit(self) -> int | None:
-        return self.num_structures
 
     def tasks(self) -> Iterator[int]:
         """First drawings of portions, without end."""

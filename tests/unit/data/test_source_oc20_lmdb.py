@@ -125,7 +125,7 @@ def test_group_is_the_system_across_files_and_the_composition_where_it_is_unknow
         [new_layout(fields(3, sid=5)), old_layout(fields(4, **lost)), old_layout(fields(5, **lost))],
     )
     groups = [structure.group for structure in read(tmp_path)]
-    assert groups == ["oc20 5", "oc20 6", "oc20 x", "oc20 5", "oc20 Z 1:3 29:5", "oc20 Z 1:3 29:5"]
+    assert groups == ["oc20 5", "oc20 6", "oc20 x", "oc20 5", "oc20 Cu5 H3", "oc20 Cu5 H3"]
 
 
 def test_tasks_cover_each_record_once_and_give_the_same_in_any_order(tmp_path, monkeypatch):

@@ -168,5 +168,5 @@ def test_path_must_be_given_and_exist(tmp_path):
         read("")
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.hdf5"):
+    with pytest.raises(DataError, match=r"holds no .h5 or .hdf5 file"):
         read(tmp_path)
