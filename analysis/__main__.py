@@ -9,7 +9,7 @@ from analysis.backtest import Backtest, backtest
 from analysis.document import law_document, strict, write_document
 from analysis.fit import Law, fit
 from analysis.forms import FORMS, find_form
-from analysis.tables import RunTable, load_runs
+from analysis.tables import AXES, LOSS_COLUMN, RunTable, load_runs
 from analysis.uncertainty import DEFAULT_REPLICATES
 from scaling.errors import DataError, ScalingError
 
@@ -68,17 +68,9 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _load(options: argparse.Namespace) -> RunTable:
-    # A report shows the law along both axes; a fit needs the columns of its form alone.
-    axes = find_form(options.form, options.axis).axes if options.command == "fit" else ("N", "D")
-    table = load_runs(
-        options.table,
-        num_params=options.num_params,
-        data_size=options.data_size,
-        loss=options.loss,
-        flops=options.flops,
-        axes=axes,
-    )
-    return table.drop_highest(options.drop_highest)
+    columns = {axis.option: getattr(options, axis.option) for axis in AXES.values()}
+    axes = find_form(options.form, options.axis).axes
+    return load_runs(options.table, loss=options.loss, axes=axes, **columns).drop_highest(options.drop_highest)
 
 
 def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
@@ -120,11 +112,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("table", help="CSV, JSONL or Parquet file, or a study's directory")
         command.add_argument("--form", default="chinchilla", help=f"one of {', '.join(FORMS)} (default chinchilla)")
-        command.add_argument("--axis", choices=("N", "D"), help="axis of a one-axis form (default N)")
-        command.add_argument("--num-params", metavar="COL", help="column of N (default num_params)")
-        command.add_argument("--data-size", metavar="COL", help="column of D (default train_structures)")
-        command.add_argument("--loss", metavar="COL", help="column of the loss (default test_loss)")
-        command.add_argument("--flops", metavar="COL", help="column of training FLOPs C, to derive D = C / (6 N)")
+        command.add_argument("--axis", choices=tuple(AXES), help="axis of a one-axis form (default N)")
+        for key, axis in AXES.items():
+            derived = "; without --data-size D = C / (6 N)" if key == "C" else ""
+            what = f"column of {key} (default {axis.column}){derived}"
+            command.add_argument(f"--{axis.option.replace('_', '-')}", metavar="COL", help=what)
+        command.add_argument("--loss", metavar="COL", help=f"column of the loss (default {LOSS_COLUMN})")
         command.add_argument("--drop-highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
         command.add_argument("--objective", default="huber", help="huber, lad or least_squares (default huber)")
         command.add_argument(

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fit import Law, fit
-from analysis.powers import FloatArray
 from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.terms import FloatArray
 from scaling.errors import DataError
 
 REPLICATES = 400  # of each refit; the interval of a single run is as wide as the scatter, not as fine as a parameter's
@@ -114,8 +114,8 @@ def _largest(sizes: FloatArray) -> tuple[np.ndarray, float]:
 
 
 def _predict(law: Law, held_out: RunTable) -> tuple[HeldOutRun, ...]:
-    predicted = law.predict(held_out.num_params, held_out.data_size)
-    band = law.band(held_out.num_params, held_out.data_size, of_runs=True)
+    predicted = law.predict(**held_out.sizes)
+    band = law.band(of_runs=True, **held_out.sizes)
     if band is None:
         raise AssertionError("a backtest is made with a bootstrap")
     return tuple(

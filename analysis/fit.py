@@ -1,5 +1,6 @@
 """Fit a law to a table of runs: parameters with intervals, verdicts, and predictions with bands."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +11,8 @@ from numpy.typing import ArrayLike
 from analysis.forms import Form, find_form
 from analysis.identify import Verdict, judge_exponents
 from analysis.optimum import Optimum, find_optimum
-from analysis.powers import FloatArray
 from analysis.tables import RunTable, load_runs
+from analysis.terms import FloatArray
 from analysis.uncertainty import DEFAULT_REPLICATES, Bootstrap, bootstrap, interval
 from scaling.errors import ConfigError
 
@@ -66,33 +67,39 @@ class Law:
         """Standard deviation of the residuals of log loss, for the degrees of freedom that are left."""
         return scatter_of(self.residuals, len(self.form.parameters))
 
-    def predict(self, num_params: ArrayLike = np.nan, data_size: ArrayLike = np.nan) -> FloatArray:
-        """Loss (Q,) at the sizes; only the form's axes are looked at."""
-        loss: FloatArray = self._predictions(self.optimum.theta[None], num_params, data_size)[0]
+    def predict(self, **sizes: ArrayLike) -> FloatArray:
+        """Loss (Q,) at sizes given by axis, e.g. predict(N=1e9, D=2e10); axes the form does not have are ignored."""
+        loss: FloatArray = self._predictions(self.optimum.theta[None], sizes)[0]
         return loss
 
-    def band(
-        self, num_params: ArrayLike = np.nan, data_size: ArrayLike = np.nan, *, of_runs: bool = False
-    ) -> FloatArray | None:
+    def band(self, *, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray | None:
         """(2, Q) pointwise 95 % band of the law or, with `of_runs`, of single further runs; None without a bootstrap.
 
         The band of runs adds to each refit's curve a residual drawn from the fit's, widened for the degrees of freedom.
         """
         if self.samples is None:
             return None
-        log_loss = np.log(self._predictions(self.samples.theta, num_params, data_size))
+        log_loss = np.log(self._predictions(self.samples.theta, sizes))
         if of_runs:
             residuals = self.residuals * np.sqrt(len(self.table) / max(len(self.table) - len(self.params), 1))
             # One residual a refit, the same at every queried size: each curve is shifted whole, so the band is smooth.
             log_loss = log_loss + np.random.default_rng(self.seed).choice(residuals, size=(len(log_loss), 1))
         return np.exp(interval(log_loss))
 
-    def _predictions(self, theta: FloatArray, num_params: ArrayLike, data_size: ArrayLike) -> FloatArray:
-        sizes = np.broadcast_arrays(np.atleast_1d(num_params), np.atleast_1d(data_size))
-        both = dict(zip(("N", "D"), sizes, strict=True))
-        logs = np.log(np.stack([np.asarray(both[axis], dtype=float) for axis in self.form.axes]))
-        value = self.form.evaluate(theta, logs - self.optimum.centre[:, None])[0]
-        return value * self.optimum.scale
+    def logs(self, **sizes: ArrayLike) -> FloatArray:
+        """(A, Q) centred logarithms of sizes given by axis, as the form wants them.
+
+        Raises:
+            ConfigError: if an axis of the form is missing.
+        """
+        if missing := [axis for axis in self.form.axes if axis not in sizes]:
+            raise ConfigError(f"form {self.form.name} also needs a size along {', '.join(missing)}")
+        rows = np.broadcast_arrays(*[np.atleast_1d(np.asarray(sizes[axis], dtype=float)) for axis in self.form.axes])
+        logs: FloatArray = np.log(np.stack(rows)) - self.optimum.centre[:, None]
+        return logs
+
+    def _predictions(self, theta: FloatArray, sizes: Mapping[str, ArrayLike]) -> FloatArray:
+        return self.form.evaluate(theta, self.logs(**sizes))[0] * self.optimum.scale
 
 
 def fit(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.optimum import Optimum
-from analysis.powers import FloatArray, Parameter
 from analysis.tables import RunTable, distinct_sizes
+from analysis.terms import FloatArray, Parameter
 from analysis.uncertainty import Bootstrap, interval
 
 MIN_SIZES = 4

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.fit import Law
 from analysis.minimize import minimize
-from analysis.powers import FloatArray
+from analysis.terms import FloatArray
 
 
 def leave_one_out(law: Law) -> dict[str, FloatArray]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.forms import Form
 from analysis.objective import Objective
-from analysis.powers import FloatArray
+from analysis.terms import FloatArray
 
 MAX_ITERATIONS = 400
 CHUNK_NUMBERS = 400_000  # numbers in one Jacobian, so that it stays in the processor's cache

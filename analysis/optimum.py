@@ -7,8 +7,8 @@ import numpy as np
 from analysis.forms import Form
 from analysis.minimize import Problem, minimize
 from analysis.objective import LITERATURE_DELTA, SMALL_TABLE, Objective, choose_objective, delta_for_scatter
-from analysis.powers import FloatArray
 from analysis.tables import RunTable, distinct_sizes
+from analysis.terms import FloatArray
 from scaling.errors import DataError
 
 NUM_STARTS = 12
@@ -63,7 +63,7 @@ def find_optimum(table: RunTable, form: Form, objective: str, delta: float | Non
     chosen = choose_objective(objective, delta)
     require_enough(table, form)
     logs = np.log(np.stack([table.axis(axis) for axis in form.axes]))
-    centre = logs.mean(1)
+    centre = np.where([axis in form.uncentred for axis in form.axes], 0.0, logs.mean(1))
     scale = float(np.exp(np.log(table.loss).mean()))
     problem = Problem(form, logs - centre[:, None], np.log(table.loss / scale))
     candidates = form.starts(problem.logs, table.loss / scale, np.ones(len(table)))

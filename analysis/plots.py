@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from analysis.backtest import Backtest
 from analysis.fit import Law
-from analysis.powers import FloatArray
 from analysis.style import (
     BLUE,
     INK,
@@ -29,6 +28,7 @@ from analysis.style import (
     widened,
 )
 from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.terms import FloatArray
 from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
@@ -111,7 +111,7 @@ def plot_surface(law: Law) -> Figure:
     n_low, n_high = widened(law.table.num_params.min(), law.table.num_params.max(), 0.1)
     d_low, d_high = widened(law.table.data_size.min(), law.table.data_size.max(), 0.1)
     n_grid, d_grid = np.meshgrid(np.geomspace(n_low, n_high, 90), np.geomspace(d_low, d_high, 90))
-    loss = law.predict(n_grid.ravel(), d_grid.ravel()).reshape(n_grid.shape)
+    loss = law.predict(N=n_grid.ravel(), D=d_grid.ravel()).reshape(n_grid.shape)
     # Levels are even in the loss's quantiles over the plane, so that the lines fill it.
     even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
     levels = nearest_round(even)
@@ -253,13 +253,12 @@ def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
     figure.legend(handles=entries, title="parameters N by depth", loc="outside lower center", ncols=2)
 
 
-def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, FloatArray], color: str) -> None:
-    num_params, data_size = query.get("N", np.array(np.nan)), query.get("D", np.array(np.nan))
-    runs, curve = law.band(num_params, data_size, of_runs=True), law.band(num_params, data_size)
+def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, Any], color: str) -> None:
+    runs, curve = law.band(of_runs=True, **query), law.band(**query)
     if runs is not None and curve is not None:
         axes.fill_between(grid, *runs, color=color, alpha=0.10, lw=0)
         axes.fill_between(grid, *curve, color=color, alpha=0.25, lw=0)
-    axes.plot(grid, law.predict(num_params, data_size), color=color, zorder=3)
+    axes.plot(grid, law.predict(**query), color=color, zorder=3)
 
 
 def _draw_references(

@@ -194,7 +194,7 @@ def _run_rows(table: RunTable, law: Law | None) -> dict[str, Any]:
     columns = [column for column in names if column in table.frame]
     moves = leave_one_out(law) if law else {}
     moved = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"] if law else []
-    predicted = law.predict(table.num_params, table.data_size) if law else None
+    predicted = law.predict(**table.sizes) if law else None
     header = ["run", "N", "D", *[names[column] for column in columns], table.columns["loss"]]
     header += ["predicted", "off by (%)"] if law else []
     header += [f"shift of {name} without it" for name in moved]

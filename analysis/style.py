@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.powers import FloatArray
+from analysis.terms import FloatArray
 
 WIDTH_IN = 6.2
 INK = "#222222"

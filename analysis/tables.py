@@ -3,11 +3,12 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
-from analysis.powers import FloatArray
+from analysis.terms import FloatArray
 from scaling.errors import ConfigError, DataError
 
 SAME_SIZE = 1e-6
@@ -17,8 +18,28 @@ READERS = {
     ".jsonl": lambda path: pd.read_json(path, lines=True),
     ".parquet": pd.read_parquet,
 }
-DEFAULT_COLUMNS = {"N": "num_params", "D": "train_structures", "loss": "test_loss"}
-FLAGS = {"N": "--num-params", "D": "--data-size", "loss": "--loss"}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a law: its column unless another is named, the option that names it, what it is."""
+
+    column: str
+    option: str
+    meaning: str
+
+
+AXES = {
+    "N": Axis("num_params", "num_params", "parameters"),
+    "D": Axis("train_structures", "data_size", "data"),
+    "C": Axis("train_flops", "flops", "training FLOPs"),
+    "width": Axis("width", "width", "width"),
+    "depth": Axis("depth", "depth", "depth"),
+    "epochs": Axis("epochs", "epochs", "epochs"),
+}
+LOSS_COLUMN = "test_loss"
+MAX_RUNS = 20_000
+"""A table of runs has a row a run. More rows are steps or checkpoints, which are no independent observations."""
 FLOPS_PER_PARAMETER_AND_SAMPLE = 6.0
 """C = 6 N D. Source: Kaplan et al. 2020, arXiv:2001.08361, sec. 2.1."""
 
@@ -38,18 +59,16 @@ class RunTable:
     Attributes:
         frame: the kept rows with all columns of the source.
         run: (M,) name of each kept row: its run_id, or `row 3` (counted from 1, header not counted).
-        num_params: (M,) N, NaN throughout if the table was loaded without it.
-        data_size: (M,) D, NaN throughout if the table was loaded without it.
+        sizes: for each axis that was read (a key of AXES) its (M,) values.
         loss: (M,) positive, finite.
-        columns: which column (or formula) N, D and loss were read from.
+        columns: which column (or formula) each axis and `loss` were read from.
         excluded: what was left out.
         source: where the table came from.
     """
 
     frame: pd.DataFrame
     run: tuple[str, ...]
-    num_params: FloatArray
-    data_size: FloatArray
+    sizes: dict[str, FloatArray]
     loss: FloatArray
     columns: dict[str, str]
     excluded: tuple[Excluded, ...]
@@ -59,16 +78,25 @@ class RunTable:
         return len(self.run)
 
     def axis(self, name: str) -> FloatArray:
-        """(M,) sizes along "N" or "D"."""
-        return {"N": self.num_params, "D": self.data_size}[name]
+        """(M,) sizes along an axis, NaN throughout if the table was loaded without it."""
+        return self.sizes.get(name, np.full(len(self), np.nan))
+
+    @property
+    def num_params(self) -> FloatArray:
+        """(M,) N."""
+        return self.axis("N")
+
+    @property
+    def data_size(self) -> FloatArray:
+        """(M,) D."""
+        return self.axis("D")
 
     def keep(self, mask: np.ndarray) -> "RunTable":
         """The runs where `mask` (M,) is true; the others are not listed as excluded."""
         return RunTable(
             self.frame[mask].reset_index(drop=True),
             tuple(name for name, kept in zip(self.run, mask, strict=True) if kept),
-            self.num_params[mask],
-            self.data_size[mask],
+            {name: sizes[mask] for name, sizes in self.sizes.items()},
             self.loss[mask],
             self.columns,
             self.excluded,
@@ -94,75 +122,77 @@ class RunTable:
 def load_runs(
     source: str | Path | pd.DataFrame,
     *,
-    num_params: str | None = None,
-    data_size: str | None = None,
     loss: str | None = None,
-    flops: str | None = None,
     axes: tuple[str, ...] = ("N", "D"),
+    **columns: str | None,
 ) -> RunTable:
     """Read a CSV, JSONL or Parquet table, a study's directory (its runs.parquet) or a DataFrame.
 
     Every row that cannot be fitted is listed in `excluded`, even if that is all of them.
 
     Args:
-        num_params: column of N; num_params if None.
-        data_size: column of D; train_structures if None. Any unit; the law's B is in that unit.
         loss: column of the loss; test_loss if None.
-        flops: column of the training FLOPs C, from which D = C / (6 N) is derived; excludes `data_size`.
-        axes: which of "N" and "D" are needed; a row is not excluded for lacking the other.
+        axes: which axes are needed (keys of AXES); a row is not excluded for lacking another.
+        columns: num_params, data_size, flops, width, depth, epochs: the column of each axis, its own by default.
+            Where flops is given without data_size, D = C / (6 N). Any unit; a law's coefficients are in that unit.
     Raises:
-        ConfigError: if a column is not in the table, or both data_size and flops are given.
-        DataError: if the file cannot be read, is empty, or has text in a number column.
+        ConfigError: if a column is not in the table, or stands for two things.
+        DataError: if the file cannot be read, is empty, holds more than MAX_RUNS rows, or text in a number column.
     """
     frame, name = _read(source)
-    if data_size is not None and flops is not None:
-        raise ConfigError(f"data size is given twice: --data-size {data_size} and --flops {flops}; leave one out")
-    columns = {"N": num_params or DEFAULT_COLUMNS["N"], "loss": loss or DEFAULT_COLUMNS["loss"]}
-    needed = [key for key in ("N", "loss") if key == "loss" or "N" in axes or flops is not None]
-    if flops is not None:
-        columns["flops"] = flops
-        needed.append("flops")
-    else:
-        columns["D"] = data_size or DEFAULT_COLUMNS["D"]
-        needed += ["D"] if "D" in axes else []
-    named = [columns[key] for key in needed]
-    if len(set(named)) < len(named):
-        raise ConfigError(f"one column stands for two things: {', '.join(f'{k} = {columns[k]}' for k in needed)}")
-    for key in needed:
-        if columns[key] not in frame.columns:
-            if "status" in frame and not (frame["status"] == "done").any():
-                counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
-                raise DataError(f"{name}: none of its {len(frame)} runs is done ({counts})")
-            flag = FLAGS.get(key, "--flops")
-            present = ", ".join(map(str, frame.columns))
-            raise ConfigError(f"{name} has no column {columns[key]!r}; name it with {flag}. Present: {present}")
+    options = {axis.option: key for key, axis in AXES.items()}
+    if unknown := set(columns) - set(options):
+        raise ConfigError(f"{', '.join(sorted(unknown))} names no axis; choose from {', '.join(options)}")
+    given = {options[option]: column for option, column in columns.items() if column is not None}
+    derived = "D" in axes and "C" in given and "D" not in given
+    named = {"loss": loss or LOSS_COLUMN} | {
+        key: given.get(key, axis.column)
+        for key, axis in AXES.items()
+        if (key in axes or key in given or axis.column in frame) and not (derived and key == "D")
+    }
+    needed = {"loss", *axes, *given, *(("N",) if derived else ())} - ({"D"} if derived else set())
+    for key, column in named.items():
+        if twice := [other for other in named if other != key and named[other] == column and {other, key} <= needed]:
+            raise ConfigError(f"one column stands for two things: {key} = {column}, {twice[0]} = {column}")
+        if key in needed and column not in frame.columns:
+            _raise_missing(frame, name, key, column)
     runs = (
         [str(value) for value in frame["run_id"]] if "run_id" in frame else [f"row {i + 1}" for i in range(len(frame))]
     )
     reasons = _unfinished(frame)
-    read = [key for key in columns if columns[key] in frame.columns]
-    numbers = {key: _numbers(frame, columns[key], reasons, name) for key in read}
-    if flops is not None:
+    numbers = {
+        key: _numbers(frame, column, reasons, name, strict=key in needed)
+        for key, column in named.items()
+        if column in frame.columns
+    }
+    if derived:
         with np.errstate(divide="ignore", invalid="ignore"):
-            numbers["D"] = numbers["flops"] / (FLOPS_PER_PARAMETER_AND_SAMPLE * numbers["N"])
-        columns["D"] = f"{columns.pop('flops')} / (6 {columns['N']})"
-    for key in ("loss", "N", "D"):
+            numbers["D"] = numbers["C"] / (FLOPS_PER_PARAMETER_AND_SAMPLE * numbers["N"])
+        named["D"] = f"{named['C']} / (6 {named['N']})"
+    for key in ("loss", *AXES):
         if key == "loss" or key in axes:
-            _exclude_unusable(reasons, numbers[key], columns[key])
+            _exclude_unusable(reasons, numbers[key], named[key])
     _exclude_duplicates(reasons, frame, runs)
     mask = np.array([reason is None for reason in reasons])
     excluded = tuple(Excluded(run, reason) for run, reason in zip(runs, reasons, strict=True) if reason is not None)
-    absent = np.full(len(frame), np.nan)
     return RunTable(
         frame[mask].reset_index(drop=True),
         tuple(run for run, kept in zip(runs, mask, strict=True) if kept),
-        numbers.get("N", absent)[mask],
-        numbers.get("D", absent)[mask],
+        {key: numbers[key][mask] for key in AXES if key in numbers},
         numbers["loss"][mask],
-        {key: columns[key] for key in ("N", "D", "loss") if key in numbers},
+        {key: named[key] for key in (*AXES, "loss") if key in numbers},
         excluded,
         name,
     )
+
+
+def _raise_missing(frame: pd.DataFrame, name: str, key: str, column: str) -> NoReturn:
+    if "status" in frame and not (frame["status"] == "done").any():
+        counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
+        raise DataError(f"{name}: none of its {len(frame)} runs is done ({counts})")
+    flag = "--" + (AXES[key].option if key in AXES else key).replace("_", "-")
+    present = ", ".join(map(str, frame.columns))
+    raise ConfigError(f"{name} has no column {column!r}; name it with {flag}. Present: {present}")
 
 
 def distinct_sizes(sizes: FloatArray) -> FloatArray:
@@ -208,6 +238,11 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
             raise DataError(f"{path} cannot be read as {path.suffix[1:]}: {reason}") from error
     if not len(frame):
         raise DataError(f"{name} holds no rows")
+    if len(frame) > MAX_RUNS:
+        raise DataError(
+            f"{name} holds {len(frame):,} rows, more than {MAX_RUNS:,}: a table of runs has one row a run; keep each "
+            "run's last checkpoint"
+        )
     return frame, name
 
 
@@ -227,11 +262,11 @@ def _unfinished(frame: pd.DataFrame) -> list[str | None]:
     return reasons
 
 
-def _numbers(frame: pd.DataFrame, column: str, reasons: list[str | None], name: str) -> FloatArray:
-    """The column as floats; text in a row that is to be fitted is an error, not a gap."""
+def _numbers(frame: pd.DataFrame, column: str, reasons: list[str | None], name: str, *, strict: bool) -> FloatArray:
+    """The column as floats; where `strict`, text in a row that is to be fitted is an error, not a gap."""
     series = frame[column]
     numbers: FloatArray = pd.to_numeric(series, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    for row in np.flatnonzero(np.isnan(numbers) & series.notna().to_numpy()):
+    for row in np.flatnonzero(np.isnan(numbers) & series.notna().to_numpy()) if strict else ():
         value = series.iloc[row]
         if reasons[row] is None and isinstance(value, str) and value.strip().lower() not in ("", "nan"):
             raise DataError(f"{name}: column {column!r} must hold numbers; row {row + 1} holds {value!r}")

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from analysis.minimize import Minimum, minimize
 from analysis.optimum import Optimum, bound_mask
-from analysis.powers import FloatArray
 from analysis.tables import RunTable, distinct_sizes
+from analysis.terms import FloatArray
 
 DEFAULT_REPLICATES = 1000
 SHOWN_FROM = 20_000  # replicates from which a progress bar is worth its line
@@ -68,7 +68,7 @@ def resampling_unit(table: RunTable) -> tuple[str, np.ndarray]:
     """
     if "seed" not in table.frame or table.frame["seed"].nunique() < 2:
         return "run", np.arange(len(table))
-    sizes = np.stack([np.nan_to_num(table.num_params), np.nan_to_num(table.data_size)], 1)
+    sizes = np.stack([np.nan_to_num(size) for size in table.sizes.values()], 1)
     group = np.unique(sizes, axis=0, return_inverse=True)[1].ravel()
     return "configuration", group
 

@@ -129,7 +129,7 @@ def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--form", "kaplan"], 2, "form=kaplan is not supported"),
+        (["--form", "kepler"], 2, "form=kepler is not supported"),
         (["--loss", "accuracy"], 2, "no column 'accuracy'"),
         (["--delta", "0"], 2, "delta=0.0 must be"),
         (["--objective", "l1"], 2, "objective=l1"),

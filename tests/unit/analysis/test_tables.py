@@ -90,9 +90,20 @@ def test_data_size_is_derived_from_flops():
     np.testing.assert_allclose(table.data_size, [10.0, 5.0])
 
 
-def test_data_size_given_twice_is_refused(make_study):
-    with pytest.raises(ConfigError, match="twice"):
-        load_runs(make_study(), data_size="train_atoms", flops="train_flops")
+def test_data_size_is_derived_from_flops_only_where_it_is_not_given(make_study):
+    frame = make_study()
+    both = load_runs(frame, data_size="train_atoms", flops="train_flops")
+    np.testing.assert_array_equal(both.data_size, frame["train_atoms"])
+    np.testing.assert_array_equal(both.axis("C"), frame["train_flops"])
+    derived = load_runs(frame, flops="train_flops")
+    np.testing.assert_allclose(derived.data_size, frame["train_flops"] / (6 * frame["num_params"]))
+
+
+def test_rows_of_steps_instead_of_runs_are_refused():
+    frame = pd.DataFrame({"num_params": np.arange(1.0, 20_002.0), "train_structures": 3.0, "test_loss": 5.0})
+    with pytest.raises(DataError, match="20,001 rows, more than 20,000: a table of runs has one row a run"):
+        load_runs(frame)
+    assert len(load_runs(frame[1:])) == 20_000
 
 
 def test_axis_that_is_not_needed_may_be_absent(make_study):

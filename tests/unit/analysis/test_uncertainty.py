@@ -38,8 +38,8 @@ def test_runs_of_several_seeds_are_drawn_as_configurations(make_study):
 def test_band_of_runs_holds_the_runs_and_contains_the_band_of_the_law(make_study):
     table = load_runs(make_study(LAW, scatter=0.05))
     law = fit(table, replicates=300)
-    runs = law.band(table.num_params, table.data_size, of_runs=True)
-    curve = law.band(table.num_params, table.data_size)
+    runs = law.band(of_runs=True, **table.sizes)
+    curve = law.band(**table.sizes)
     assert np.mean((runs[0] <= table.loss) & (table.loss <= runs[1])) >= 0.88
     assert np.mean((curve[0] <= table.loss) & (table.loss <= curve[1])) < 0.8
     assert (runs[0] < curve[0]).all()
@@ -81,7 +81,7 @@ def test_prediction_is_the_formula(make_study):
     law = fit(load_runs(make_study(LAW)), replicates=0)
     value = {estimate.name: estimate.value for estimate in law.params}
     expected = value["E"] + value["A"] * 5e4 ** -value["alpha"] + value["B"] * 1e4 ** -value["beta"]
-    assert law.predict(5e4, 1e4)[0] == pytest.approx(expected, rel=1e-12)
+    assert law.predict(N=5e4, D=1e4)[0] == pytest.approx(expected, rel=1e-12)
 
 
 def test_backtest_holds_out_the_largest_width_at_every_depth(make_study):
