@@ -1,4 +1,4 @@
-"""Figures of a law: each takes results and returns a matplotlib Figure; nothing is fitted here."""
+"""Figures of one law."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,0 +1,53 @@
+"""`python -m analysis fit TABLE`: fit one form and print it."""
+
+import argparse
+import json
+from pathlib import Path
+
+from analysis.backtest import Backtest, backtest
+from analysis.commands.options import add_fit, add_table, read_law
+from analysis.document import law_document, strict, write_document
+from analysis.fit import Law
+
+HELP = "fit one form to a table and print it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    add_table(parser)
+    add_fit(parser)
+    parser.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
+    parser.add_argument("--out", help="also write fit.json here")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Fit, test the fit, print it."""
+    law = read_law(options)
+    backtests = backtest(law)
+    document = law_document(law, backtests)
+    if options.out:
+        write_document(document, Path(options.out))
+    print(json.dumps(strict(document), indent=2) if options.json else _summary(law, backtests))
+
+
+def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
+    lines = [f"L = {law.form.formula}   ({len(law.table)} runs, {len(law.table.excluded)} excluded)"]
+    for estimate in law.params:
+        spread = f"   95 % [{estimate.ci95[0]:.4g}, {estimate.ci95[1]:.4g}]" if estimate.ci95 else ""
+        lines.append(f"  {estimate.name:6s}{estimate.value:12.5g}{spread}")
+    lines += [f"  {verdict.sentence}" for verdict in law.verdicts]
+    optimum = law.optimum
+    state = "converged" if optimum.converged else "NOT converged"
+    delta = f", delta {optimum.objective.delta:.3g}" if optimum.objective.name == "huber" else ""
+    lines.append(
+        f"  {optimum.objective.name} sum {optimum.value:.6g}{delta}; {state}, "
+        f"{optimum.starts_agreeing} of {optimum.starts} starts agree; residual scatter {law.scatter:.3f} in log loss"
+    )
+    for test in backtests:
+        if test.rmse is None or test.coverage is None:
+            lines.append(f"  without the largest {test.axis}: {test.problem}")
+        else:
+            inside = f"{test.coverage:.0%} of {len(test.runs)} runs inside their 95 % interval"
+            lines.append(f"  without the largest {test.axis}: predicts it to {test.rmse:.3f} in log loss, {inside}")
+    lines += [f"  excluded {row.run}: {row.reason}" for row in law.table.excluded]
+    return "\n".join(lines)

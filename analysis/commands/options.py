@@ -1,0 +1,60 @@
+"""Options that commands share: which table, which columns, which fit."""
+
+import argparse
+
+from analysis.fit import Law, fit
+from analysis.forms import FORMS, find_form
+from analysis.tables import AXES, LOSS_COLUMN, RunTable, load_runs
+from analysis.uncertainty import DEFAULT_REPLICATES
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """The table, its columns, and rows to leave out; see `read_table`."""
+    parser.add_argument("table", help="CSV, JSONL or Parquet file, or a study's directory")
+    for key, axis in AXES.items():
+        derived = "; without --data-size D = C / (6 N)" if key == "C" else ""
+        what = f"column of {key} (default {axis.column}){derived}"
+        parser.add_argument(f"--{axis.option.replace('_', '-')}", metavar="COL", help=what)
+    parser.add_argument("--loss", metavar="COL", help=f"column of the loss (default {LOSS_COLUMN})")
+    parser.add_argument("--drop-highest", type=int, default=0, metavar="K", help="leave out the K highest losses")
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """The form, the objective and the bootstrap; see `read_law`."""
+    parser.add_argument("--form", default="chinchilla", help=f"one of {', '.join(FORMS)} (default chinchilla)")
+    parser.add_argument("--axis", choices=tuple(AXES), help="axis of a one-axis form (default N)")
+    parser.add_argument("--objective", default="huber", help="huber, lad or least_squares (default huber)")
+    parser.add_argument(
+        "--delta",
+        type=float,
+        help="Huber's delta in log loss (default 1e-3 from 100 runs on, below that 1.345 x the scatter)",
+    )
+    parser.add_argument(
+        "--bootstrap", type=int, default=DEFAULT_REPLICATES, metavar="B", help="refits (0: none, or at least 100)"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, help="of the bootstrap, at least 0")
+
+
+def read_table(options: argparse.Namespace, axes: tuple[str, ...]) -> RunTable:
+    """The table of `add_table`'s options, of which these axes are needed."""
+    columns = {axis.option: getattr(options, axis.option) for axis in AXES.values()}
+    return load_runs(options.table, loss=options.loss, axes=axes, **columns).drop_highest(options.drop_highest)
+
+
+def read_law(options: argparse.Namespace) -> Law:
+    """The fit that the options of `add_table` and `add_fit` ask for."""
+    return fit(
+        read_table(options, find_form(options.form, options.axis).axes),
+        options.form,
+        axis=options.axis,
+        objective=options.objective,
+        delta=options.delta,
+        replicates=options.bootstrap,
+        seed=options.seed,
+    )
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, at least 0")
+    return int(text)

@@ -1,0 +1,33 @@
+"""`python -m analysis report studies/NAME`: a page with everything a study says."""
+
+import argparse
+from pathlib import Path
+
+from analysis.commands.options import add_fit, add_table, read_table
+from analysis.forms import find_form
+
+HELP = "write a study's report: index.html, figures, fit.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    add_table(parser)
+    add_fit(parser)
+    parser.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
+    parser.add_argument("--out", help="folder (default STUDY/report, or NAME_report beside a file)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the report and say where."""
+    from analysis.report import FitChoice, write_report
+
+    choice = FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
+    source = Path(options.table)
+    beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")
+    folder = Path(options.out) if options.out else beside
+    table = read_table(options, find_form(options.form, options.axis).axes)
+    written = write_report(table, choice, folder, title=source.resolve().stem)
+    if options.json:
+        print((folder / "fit.json").read_text(), end="")
+    else:
+        print("\n".join([written.headline, *written.verdicts, str(folder / "index.html")]))

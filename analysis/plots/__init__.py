@@ -1,0 +1,5 @@
+"""Figures: each function takes results and returns a matplotlib Figure; nothing is fitted here."""
+
+from analysis.plots.law import Reference, plot, plot_backtest
+
+__all__ = ["Reference", "plot", "plot_backtest"]
