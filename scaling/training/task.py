@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from scaling.config import RunConfig
 from scaling.data.baseline import Baseline
@@ -11,6 +12,9 @@ from scaling.data.shards import ShardSet
 from scaling.data.split import Split, choose
 from scaling.structure import FloatArray, IntArray
 from scaling.training.metrics import LossScale
+
+SHOWN_AFTER_S = 5.0
+"""A count of edges that takes longer shows a progress bar, and with it the setting that would spare it."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,11 @@ class Task:
 
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:
     """(S,) edges of every structure: stored for the preparation's cut-off, counted for any other."""
-    if cutoff_ang == shards.manifest.cutoff_ang:
+    stored = shards.manifest.cutoff_ang
+    if cutoff_ang == stored:
         return np.array(shards.num_edges)
-    structures = (shards.read(index) for index in range(shards.num_structures))
+    what = f"counting edges within {cutoff_ang:g} A (stored for bounds.cutoff_ang={stored:g})"
+    numbers = tqdm(range(shards.num_structures), desc=what, delay=SHOWN_AFTER_S, leave=False)
+    structures = (shards.read(index) for index in numbers)
     counts = (neighbor_list(s.positions, s.cell, s.pbc, cutoff_ang)[0].shape[1] for s in structures)
     return np.fromiter(counts, dtype=np.int64, count=shards.num_structures)
