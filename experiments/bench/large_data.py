@@ -7,7 +7,6 @@ The second is real, prepared once undisturbed and once under kill -9 at random m
 """
 
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -39,6 +38,7 @@ SIMULATED, QUICK_SIMULATED = 20_000_000, 200_000
 BATCH = 32
 WORKERS = 2
 STEPS, QUICK_STEPS = 3000, 20
+BEFORE_LAST = 0.85
 
 
 @dataclass(frozen=True)
@@ -150,22 +150,16 @@ def measure_kills(folder: Path, count: int, kills: int) -> dict[str, Any]:
     begin = time.monotonic()
     subprocess.run(_prepare(count, whole), check=True)
     undisturbed_s = time.monotonic() - begin
-    rng = random.Random(0)
-    done = 0
+    shares = np.random.default_rng(0).uniform(size=kills)
     begin = time.monotonic()
-    with tqdm(total=kills, unit="kill", desc="kill -9") as bar:
-        while not killed.exists():
-            process = subprocess.Popen(_prepare(count, killed))
-            # The last one is left alone; the others get about as far as one share of the work.
-            if done < kills:
-                try:
-                    process.wait(rng.uniform(0, 2.2 * undisturbed_s / kills))
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    done += 1
-                    bar.update()
-            if process.wait() not in (0, -signal.SIGKILL):
-                raise RuntimeError(f"the preparation ended with {process.returncode}")
+    # Random moments that leave a part of the work for the last process, which is left alone.
+    for seconds in tqdm(BEFORE_LAST * undisturbed_s * shares / shares.sum(), unit="kill", desc="kill -9"):
+        process = subprocess.Popen(_prepare(count, killed))
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() != -signal.SIGKILL:
+            raise RuntimeError(f"the preparation ended with {process.returncode} before it was killed")
+    subprocess.run(_prepare(count, killed), check=True)
     found, expected = verify(killed), verify(whole)
     if found != expected:
         raise RuntimeError(f"{killed} is not what {whole} is: digests {found.digest} and {expected.digest}")
@@ -174,7 +168,7 @@ def measure_kills(folder: Path, count: int, kills: int) -> dict[str, Any]:
         "structures": expected.num_structures,
         "bytes": sum(shard.bytes for shard in expected.shards),
         "seconds_undisturbed": undisturbed_s,
-        "kills": done,
+        "kills": kills,
         "seconds_with_kills": time.monotonic() - begin,
         "same_digest": True,
     }

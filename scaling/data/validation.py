@@ -154,8 +154,9 @@ def _density_problem(
     wrapped = np.where(periodic, fractional % 1.0, fractional) @ box
     # Two atoms in a cube of this diagonal are too close; with one a cube, memory is bounded by the volume.
     cubes = np.floor(wrapped / (bounds.min_distance_ang / 3**0.5)).astype(np.int64)
-    _, first, count = np.unique(cubes, axis=0, return_index=True, return_counts=True)
-    if (count > 1).any():
+    in_order = cubes[np.lexsort(cubes.T)]
+    if (in_order[1:] == in_order[:-1]).all(axis=1).any():
+        _, first, count = np.unique(cubes, axis=0, return_index=True, return_counts=True)
         return "atoms too close", f"{count.max()} atoms in one place, among them atom {first[count.argmax()]}"
     sides = np.where(periodic, cell_heights(box), np.ptp(fractional * np.linalg.norm(box, axis=1), axis=0))
     volume = float(np.prod(sides + np.where(periodic, 0.0, 2 * bounds.cutoff_ang)))
