@@ -32,9 +32,10 @@ from scaling.data.prepare import prepare
 from scaling.data.sampler import MicroBatch, TrainSampler
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.data.source import PlainSource, slices
-from scaling.models import Graphs, build
+from scaling.models import build
 from scaling.structure import Structure
 from scaling.training.engine import Engine, World
+from scaling.training.loop import to_graphs
 
 STRUCTURES, QUICK_STRUCTURES = 9000, 300
 ATOMS = 29
@@ -244,16 +245,7 @@ def measure_waiting(shards: ShardSet, steps: int) -> dict[str, Any]:
         begin = time.perf_counter()
         batch = next(batches)
         ready = time.perf_counter()
-        graphs = Graphs(
-            element_N=batch.z,
-            x_N3=batch.pos,
-            src_E=batch.edge_index[0],
-            dst_E=batch.edge_index[1],
-            shift_E3=batch.shift,
-            graph_N=batch.batch,
-            num_graphs=len(batch.energy),
-        )
-        energy_G, forces_N3 = engine.forward(graphs)
+        energy_G, forces_N3 = engine.forward(to_graphs(batch))
         engine.backward((forces_N3 - batch.forces).abs().mean() + energy_G.abs().mean(), is_last=True)
         engine.step(1e-4)
         if step >= min(5, steps // 2):  # the workers have started

@@ -175,15 +175,7 @@ class Trainer:
 
     def _errors(self, batch: Data, forward: Any) -> Errors:
         batch = batch.to(self.world.device)
-        graphs = Graphs(
-            element_N=batch.z,
-            x_N3=batch.pos,
-            src_E=batch.edge_index[0],
-            dst_E=batch.edge_index[1],
-            shift_E3=batch.shift,
-            graph_N=batch.batch,
-            num_graphs=len(batch.energy),
-        )
+        graphs = to_graphs(batch)
         energy_G, forces_N3 = forward(graphs)
         return Errors.of(
             energy_G,
@@ -271,3 +263,16 @@ class Trainer:
 
 def _predict_nothing(graphs: Graphs) -> tuple[torch.Tensor, torch.Tensor]:
     return graphs.x_N3.new_zeros(graphs.num_graphs), torch.zeros_like(graphs.x_N3)
+
+
+def to_graphs(batch: Data) -> Graphs:
+    """The loader's batch as the models want it."""
+    return Graphs(
+        element_N=batch.z,
+        x_N3=batch.pos,
+        src_E=batch.edge_index[0],
+        dst_E=batch.edge_index[1],
+        shift_E3=batch.shift,
+        graph_N=batch.batch,
+        num_graphs=len(batch.energy),
+    )

@@ -196,15 +196,6 @@ def test_foreign_or_truncated_file_is_an_error_that_names_it(content, tmp_path):
             read(path)
 
 
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.h5"):
-        read(tmp_path)
-
-
 @needs_s66x8
 def test_published_set_is_read_whole():
     entries = read(S66X8)

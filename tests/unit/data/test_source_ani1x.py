@@ -182,12 +182,3 @@ def test_file_of_another_layout_is_an_error_or_rejected(tmp_path):
         file["set/molecule/energies"] = np.zeros(3)
     (bad,) = read(tmp_path / "b.h5")
     assert (bad.record, bad.reason) == ("b.h5#set/0", "malformed record")
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.h5"):
-        read(tmp_path)

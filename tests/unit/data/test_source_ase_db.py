@@ -18,7 +18,7 @@ from scaling.data.manifest import Rejected
 from scaling.data.sources import ase_db
 from scaling.data.sources.ase_db import AseDb
 from scaling.data.validation import Bounds, validate
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 OXIDES = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "formats" / "fairchem_oxides.db"
 
@@ -265,15 +265,6 @@ def test_odd_characters_in_the_path(tmp_path):
     odd.mkdir()
     write_db(odd / "a b.db", [make_atoms()])
     assert len(read(odd / "a b.db")) == 1
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.db file"):
-        read(tmp_path)
 
 
 @pytest.mark.skipif(not OXIDES.exists(), reason=f"needs the published database at {OXIDES}")

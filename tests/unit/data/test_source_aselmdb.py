@@ -17,7 +17,7 @@ from scaling.data.manifest import Rejected
 from scaling.data.sources import ase_db, aselmdb
 from scaling.data.sources.aselmdb import AseLmdb
 from scaling.data.validation import Bounds, validate
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 lmdb = pytest.importorskip("lmdb", reason="needs the extra aselmdb")
 published = pytest.importorskip("ase_db_backends.aselmdb", reason="needs the extra aselmdb")
@@ -282,12 +282,3 @@ def test_database_is_not_written_to(tmp_path):
     assert len(read(tmp_path / "set.aselmdb")) == 1
     assert (tmp_path / "set.aselmdb").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["set.aselmdb"]
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.aselmdb file"):
-        read(tmp_path)

@@ -266,15 +266,6 @@ def test_endless_line_is_refused_without_being_held(tmp_path):
         read_text(tmp_path, "1\n" + "x" * 3_000_000)
 
 
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.extxyz or \.xyz file"):
-        read(tmp_path)
-
-
 def _columns(path):
     """The frames of a file by plain splitting: comment line, symbols, numbers behind them."""
     lines = path.read_text().splitlines()

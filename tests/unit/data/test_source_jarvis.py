@@ -241,15 +241,6 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
         read(path)
 
 
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.json"):
-        read(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def published():
     """The records of mlearn, file by file, parsed independently of the reader."""

@@ -262,12 +262,3 @@ def test_truncated_file_says_how_far_it_came(tmp_path, monkeypatch):
         read(tmp_path / "MPtrj.json")
     num_read = int(str(caught.value).split("after ")[1].split()[0])
     assert 15 < num_read < 25
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere.json")
-    with pytest.raises(DataError, match=r"holds no \.json"):
-        read(tmp_path)

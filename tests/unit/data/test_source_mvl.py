@@ -13,7 +13,7 @@ from scaling.data.manifest import Rejected, group_names
 from scaling.data.sources.mvl import Mvl
 from scaling.data.split import nested_fraction, split
 from scaling.data.validation import Accepted, Bounds, validate
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 MONBTAW = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "monbtaw" / "data.tar.gz"
 
@@ -174,15 +174,6 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
     path.write_bytes(path.read_bytes()[:-4000])
     with pytest.raises(DataError, match=r"data\.tar\.gz is not a whole tar archive"):
         read(path)
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.json"):
-        read(tmp_path)
 
 
 @pytest.mark.skipif(not MONBTAW.exists(), reason=f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")

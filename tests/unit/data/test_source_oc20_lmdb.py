@@ -13,7 +13,7 @@ from scaling.data.manifest import Rejected
 from scaling.data.sources import oc20_lmdb
 from scaling.data.sources.oc20_lmdb import Oc20Lmdb
 from scaling.data.validation import Accepted, Bounds, validate
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 
 def fields(seed=0, **changes):
@@ -271,12 +271,3 @@ def test_truncated_file_is_an_error_that_names_it(tmp_path):
 def test_empty_database_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"a\.lmdb holds no records"):
         read(write(tmp_path / "a.lmdb", [], length=None))
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.lmdb"):
-        read(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from scaling.data.sources.qm7x import Qm7x
 from scaling.data.validation import Accepted, Bounds, validate
-from scaling.errors import ConfigError, DataError
+from scaling.errors import DataError
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 
@@ -161,12 +161,3 @@ def test_file_without_groups_is_an_error(tmp_path):
         file["data"] = np.zeros(3)
     with pytest.raises(DataError, match=r"a\.hdf5 holds no groups"):
         read(tmp_path / "a.hdf5")
-
-
-def test_path_must_be_given_and_exist(tmp_path):
-    with pytest.raises(ConfigError, match=r"source\.path is not set"):
-        read("")
-    with pytest.raises(DataError, match="does not exist"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no .h5 or .hdf5 file"):
-        read(tmp_path)
