@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from analysis.commands import fit, report
+from analysis.commands import fit, plot, report
 from scaling.errors import DataError, ScalingError
 
-COMMANDS = {"fit": fit, "report": report}
+COMMANDS = {"fit": fit, "report": report, "plot": plot}
 
 
 def main(arguments: list[str] | None = None) -> int:

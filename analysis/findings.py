@@ -1,7 +1,8 @@
 """What a study says, in sentences: the law, what is sure of it, and what a reader must know before using it."""
 
+from dataclasses import dataclass
+
 from analysis.fit import Estimate, Law
-from analysis.plots import Reference
 from analysis.style import size_text
 from analysis.tables import RunTable
 
@@ -13,6 +14,14 @@ MIXED_COLUMNS = {
 }
 """Columns that must hold one value for one law to be meant."""
 BASELINE_NAME = "composition-only baseline"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loss to compare with, e.g. the composition-only baseline's."""
+
+    text: str
+    loss: float
 
 
 def interval_text(estimate: Estimate) -> str:

@@ -2,46 +2,23 @@
 
 import base64
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 
-from analysis.backtest import Backtest, backtest
 from analysis.document import conventions, law_document, write_document
-from analysis.findings import (
-    best_run_sentence,
-    cautions,
-    find_baseline,
-    headline,
-    verdict_sentences,
-)
-from analysis.fit import Law, fit
-from analysis.influence import leave_one_out
-from analysis.plots import plot, plot_backtest
+from analysis.findings import best_run_sentence, cautions, headline, verdict_sentences
+from analysis.fit import Estimate, Law
+from analysis.plots.registry import COST, FIGURES, LAW, TRUST, TUNING
+from analysis.results import Results, SingleAxisFit
 from analysis.style import save_bytes, size_text
-from analysis.tables import RunTable, distinct_sizes, same_size
-from scaling.errors import DataError
 from scaling.runs.files import write_atomic
 
-SINGLE_AXIS_REPLICATES = 1000
-CAPTIONS = {
-    "loss_vs_params": "Loss against parameters, one line for each data size. Points are runs, dark bands the 95 % "
-    "confidence of the law, light bands where 95 % of single further runs would fall.",
-    "loss_vs_data": "Loss against data, one line for each model size. Points and bands as above.",
-    "surface": "Lines of equal predicted loss; orange points are the runs. Where lines run upright more data does not "
-    "help, where they lie flat a larger model does not.",
-    "residuals": "Observed over predicted loss; the grey band is the scatter (one standard deviation). A pattern along "
-    "an axis means the form is only approximate.",
-    "backtest": "The law fitted without the largest models, or without the largest data, against the runs it did not "
-    "see; bars are 95 % intervals for single runs.",
-    "bootstrap": "The law refitted to resampled runs: the wider and the more tilted the cloud, the less sure the "
-    "exponents, and the more one can be traded for the other.",
-}
 RUN_COLUMNS = {
     "model": "model",
     "width": "width",
@@ -57,39 +34,6 @@ IN_THOUSANDTHS = ("test_energy_mae_ev_per_atom", "test_force_mae_ev_per_ang")
 
 
 @dataclass(frozen=True)
-class FitChoice:
-    """What the user chose to fit; see `analysis.fit.fit`."""
-
-    form: str
-    axis: str | None
-    objective: str
-    delta: float | None
-    replicates: int
-    seed: int
-
-    def apply(self, table: RunTable) -> Law:
-        """The chosen fit of the table."""
-        return fit(
-            table,
-            self.form,
-            axis=self.axis,
-            objective=self.objective,
-            delta=self.delta,
-            replicates=self.replicates,
-            seed=self.seed,
-        )
-
-
-@dataclass(frozen=True)
-class SingleAxisFit:
-    """Power and floor along one axis, the other held at its largest size; `problem` says why if there is no law."""
-
-    title: str
-    law: Law | None
-    problem: str | None
-
-
-@dataclass(frozen=True)
 class Report:
     """What was written."""
 
@@ -99,142 +43,271 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write_report(table: RunTable, choice: FitChoice, folder: Path, *, title: str) -> Report:
-    """Write index.html, the figures as PNG and SVG, and fit.json into `folder`, each whole or not at all.
+@dataclass(frozen=True)
+class Remark:
+    """A sentence on the page; `mark` says how it is set."""
+
+    text: str
+    mark: Literal["", "law", "law none", "yes", "no", "caution"] = ""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table on the page; a cell is text, or (text, number to sort by). Remarks stand below it."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    title: str = ""
+    remarks: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands under it: remarks, then the figures of a group of `FIGURES`, then tables, then terms.
+
+    A section with nothing under it is not shown.
+    """
+
+    title: str
+    remarks: Sequence[Remark] = ()
+    group: str = ""
+    tables: Sequence[PageTable] = ()
+    terms: dict[str, str] = field(default_factory=dict)
+
+
+def write_report(results: Results, folder: Path, *, title: str) -> Report:
+    """Write index.html, every figure that can be drawn as PNG and SVG, and fit.json, each whole or not at all.
 
     Where the runs cannot determine the form the page says so, with the runs it has.
 
     Raises:
         ConfigError: if the choice itself is wrong; too few runs are no error here.
     """
-    try:
-        law, problem = choice.apply(table), None
-    except DataError as error:
-        law, problem = None, str(error)
+    law = None if results.problem else results.law
     folder.mkdir(parents=True, exist_ok=True)
-    backtests = backtest(law) if law else ()
-    figures = _figures(law, backtests) if law else {}
-    files = []
-    pictures = []
-    for name, figure in figures.items():
-        for kind in ("png", "svg"):
-            files.append(folder / f"{name}.{kind}")
-            write_atomic(files[-1], save_bytes(figure, kind, name))
-        encoded = base64.b64encode((folder / f"{name}.svg").read_bytes()).decode()
-        pictures.append({"name": name, "caption": CAPTIONS[name], "data": encoded})
-    document = law_document(law, backtests) if law else _document_without_law(table, choice, problem)
+    files, pictures, lacking = [], [], []
+    for name, kind in FIGURES.items():
+        if len(results.table) and not (reason := kind.lacks(results)):
+            figure = kind.draw(results)
+            files += [folder / f"{name}.png", folder / f"{name}.svg"]
+            png, svg = (save_bytes(figure, ending, name) for ending in ("png", "svg"))
+            write_atomic(files[-2], png)
+            write_atomic(files[-1], svg)
+            data = base64.b64encode(svg).decode()
+            pictures.append({"name": name, "caption": kind.caption, "data": data, "group": kind.group})
+        elif len(results.table) and law:
+            lacking.append((name, str(reason)))
+    document = law_document(law, results.backtests) if law else _document_without_law(results)
     write_document(document, folder / "fit.json")
-    sentence = headline(law) if law else f"No law could be fitted: {problem}"
-    page = _template().render(
-        title=title,
-        headline=sentence,
-        law=law,
-        verdicts=verdict_sentences(law) if law else [],
-        best=best_run_sentence(table) if len(table) else None,
-        cautions=cautions(table, law) if len(table) else [],
-        pictures=pictures,
-        singles=single_axis_fits(table, choice),
-        backtests=backtests,
-        runs=_run_rows(table, law),
-        excluded=table.excluded,
-        conventions=conventions(law) if law else {},
-        counts=_count_columns(table),
-        size_text=size_text,
-    )
+    sections = [section for make in SECTIONS if (section := make(results))]
+    page = _template().render(title=title, sections=sections, pictures=pictures, lacking=lacking)
     write_atomic(folder / "index.html", page)
-    for kind in ("png", "svg"):  # of an earlier report on other runs
-        for stale in {folder / f"{name}.{kind}" for name in CAPTIONS} - set(files):
+    for ending in ("png", "svg"):  # of an earlier report on other runs
+        for stale in {folder / f"{name}.{ending}" for name in FIGURES} - set(files):
             stale.unlink(missing_ok=True)
     verdicts = tuple(verdict_sentences(law)) if law else ()
-    return Report(sentence, verdicts, law, (folder / "index.html", folder / "fit.json", *files))
+    return Report(_headline(results), verdicts, law, (folder / "index.html", folder / "fit.json", *files))
 
 
-def single_axis_fits(table: RunTable, choice: FitChoice) -> tuple[SingleAxisFit, ...]:
-    """Power and floor in N at the largest D, and in D at the largest N."""
-    found = []
-    for axis, other in (("N", "D"), ("D", "N")):
-        sizes = distinct_sizes(table.axis(other))
-        if not len(sizes):
+def _summary(results: Results) -> Section:
+    remarks = [Remark(_headline(results), "law none" if results.problem else "law")]
+    if not results.problem:
+        remarks += _verdicts(results.law)
+    if len(results.table):
+        remarks.append(Remark(best_run_sentence(results.table)))
+    return Section("The law, and how sure it is", remarks)
+
+
+def _limits(results: Results) -> Section:
+    if not len(results.table):
+        return Section("What limits it")
+    law = None if results.problem else results.law
+    remarks = [Remark(text, "caution") for text in cautions(results.table, law)]
+    excluded = len(results.table.excluded)
+    if excluded:
+        remarks.append(Remark(f"{excluded} rows of the table were not fitted; they are listed with reasons below."))
+    return Section("What limits it", remarks)
+
+
+def _parameters(results: Results) -> Section:
+    if results.problem:
+        return Section("Parameters")
+    law, optimum = results.law, results.law.optimum
+    state = "Converged" if optimum.converged else "Not converged"
+    remark = (
+        f"{state}: {optimum.starts_agreeing} of {optimum.starts} starts ended in the same minimum, objective "
+        f"{optimum.value:.6g}; scatter about the law {100 * law.scatter:.1f} % (standard deviation of log loss, n = "
+        f"{len(law.table)}); condition number {optimum.condition_number:.3g}."
+    )
+    tables = [_estimate_table(law, f"L = {law.form.formula}", (Remark(remark),))]
+    return Section("Parameters", tables=[*tables, *map(_single_table, results.single_axis_fits)])
+
+
+def _other_conventions(results: Results) -> Section:
+    title = "The exponents under other conventions"
+    if results.problem or not results.variants:
+        return Section(title)
+    columns = results.law.table.columns
+    names = [estimate.name for estimate in results.variants[0].estimates]
+    rows = []
+    for variant in results.variants:
+        counted = {axis: columns[axis] for axis in results.law.form.axes}
+        counted |= {variant.axis: variant.column} if variant.axis and variant.column else {}
+        found = {estimate.name: estimate for estimate in variant.estimates}
+        told = [_estimate_cell(found.get(name)) for name in names]
+        rows.append([*counted.values(), *told, variant.problem or ""])
+    if all(not row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]
+    header = [*[f"{axis} counted as" for axis in results.law.form.axes], *names, "no fit because"][: len(rows[0])]
+    text = (
+        "What N and D count moves the exponents (Porian et al. 2024, arXiv:2406.19146); compare a law only with one "
+        "of the same convention. The first line is the law above. Counts in proportion to its own, which change no "
+        "exponent, and counts that do not vary are left out."
+    )
+    return Section(title, [Remark(text)], tables=[PageTable(header, rows)])
+
+
+def _trust(results: Results) -> Section:
+    if results.problem or not results.backtests:
+        return Section(TRUST, group=TRUST)
+    header = ["held out", "runs", "fitted to", "error of held-out runs", "scatter of fitted runs", "in 95 % interval"]
+    rows = []
+    for test in results.backtests:
+        name = f"{test.axis} ≥ {size_text(test.size)}"
+        if test.law is None or test.rmse is None or test.rmse_fitted is None or test.coverage is None:
+            rows.append([name, *["–"] * 5, f"no fit: {test.problem}"])
             continue
-        largest = table.keep(same_size(table.axis(other), sizes[-1]))
-        title = f"in {axis} at {other} = {size_text(sizes[-1])} ({len(largest)} runs)"
-        try:
-            law = fit(
-                largest,
-                "power_floor",
-                axis=axis,
-                objective=choice.objective,
-                delta=choice.delta,
-                replicates=SINGLE_AXIS_REPLICATES,
-                seed=choice.seed,
-            )
-            found.append(SingleAxisFit(title, law, None))
-        except DataError as error:
-            found.append(SingleAxisFit(title, None, str(error)))
-    return tuple(found)
+        counts = [_number(len(test.runs), ".0f"), _number(len(test.law.table), ".0f")]
+        shares = [_number(100 * share, style) for share, style in ((test.rmse, ".1f"), (test.rmse_fitted, ".1f"))]
+        shares = [(f"{text} %", number) for text, number in (*shares, _number(100 * test.coverage, ".0f"))]
+        rows.append([name, *counts, *shares, ""])
+    if all(not row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]
+    table = PageTable(
+        [*header, "remark"][: len(rows[0])],
+        rows,
+        "Backtest: would it have predicted the largest runs?",
+        (Remark("Errors are root mean squares of log loss."),),
+    )
+    return Section(TRUST, group=TRUST, tables=[table])
 
 
-def _figures(law: Law, backtests: tuple[Backtest, ...]) -> dict[str, Figure]:
-    baseline = find_baseline(law.table)
-    names = [{"N": "loss_vs_params", "D": "loss_vs_data"}[axis] for axis in law.form.axes]
-    if set(law.form.axes) == {"N", "D"}:
-        names.append("surface")
-    figures = {name: plot(law, name, baseline=baseline) for name in (*names, "residuals")}
-    if any(test.runs for test in backtests):
-        figures["backtest"] = plot_backtest(backtests, law.table.columns["loss"].replace("_", " "))
-    if law.samples is not None and len(law.params) > 1:
-        figures["bootstrap"] = plot(law, "bootstrap")
-    return figures
-
-
-def _run_rows(table: RunTable, law: Law | None) -> dict[str, Any]:
-    """Header and cells of the table of runs; a cell is (text, number or text to sort by)."""
+def _runs(results: Results) -> Section:
+    """The fitted runs with prediction, error, and the shift of each exponent without the run."""
+    table = results.table
+    title = f"Runs ({len(table)} fitted)"
+    if not len(table):
+        return Section(title, [Remark("No run can be fitted.")])
+    law = None if results.problem else results.law
     further = [column for column in table.frame if FURTHER_TESTS.fullmatch(str(column)) and column not in RUN_COLUMNS]
     names = {**RUN_COLUMNS, **{column: column.replace("_", " ") for column in further}}
-    columns = [column for column in names if column in table.frame]
-    moves = leave_one_out(law) if law else {}
-    moved = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"] if law else []
+    axes = [axis for axis in dict.fromkeys((*(law.form.axes if law else ()), "N", "D")) if axis in table.sizes]
+    columns = [column for column in names if column in table.frame and column not in axes]
+    shifts = results.shifts if law else {}
+    moved = [p.name for p in law.form.parameters if p.kind == "exponent" and p.name in shifts] if law else []
     predicted = law.predict(**table.sizes) if law else None
-    header = ["run", "N", "D", *[names[column] for column in columns], table.columns["loss"]]
+    header = ["run", *axes, *[names[column] for column in columns], table.columns["loss"]]
     header += ["predicted", "off by (%)"] if law else []
     header += [f"shift of {name} without it" for name in moved]
     rows = []
     for i, run in enumerate(table.run):
-        cells: list[Any] = [run, _number(table.num_params[i], ".0f"), _number(table.data_size[i], ".0f")]
+        cells: list[Any] = [run, *[_number(table.axis(axis)[i], ".6g") for axis in axes]]
         for column in columns:
             value = table.frame[column].iloc[i]
             cells.append(_number(value * 1000 if column in IN_THOUSANDTHS else value, ".4g"))
         cells.append(_number(table.loss[i], ".4g"))
         if law is not None and predicted is not None:
             cells += [_number(predicted[i], ".4g"), _number(100 * np.expm1(law.residuals[i]), "+.1f")]
-        cells += [_number(moves[name][i], "+.3f") for name in moved]
+        cells += [_number(shifts[name][i], "+.3f") for name in moved]
         rows.append(cells)
-    return {"header": header, "rows": rows}
+    return Section(title, tables=[PageTable(header, rows)])
+
+
+def _excluded(results: Results) -> Section:
+    excluded = results.table.excluded
+    title = f"Excluded ({len(excluded)})"
+    if not excluded:
+        return Section(title, [Remark("None: every row of the table was fitted.")])
+    return Section(title, tables=[PageTable(["run", "reason"], [[row.run, row.reason] for row in excluded])])
+
+
+def _conventions(results: Results) -> Section:
+    if results.problem:
+        return Section("Conventions")
+    terms = {name.replace("_", " "): sentence for name, sentence in conventions(results.law).items()}
+    terms["exclusions"] = f"{len(results.table.excluded)} rows; reasons above. n = {len(results.table)}."
+    terms["source"] = f"{results.table.source}."
+    return Section("Conventions", terms=terms)
+
+
+SECTIONS: tuple[Callable[[Results], Section], ...] = (
+    _summary,
+    _limits,
+    lambda results: Section(LAW, group=LAW),
+    _parameters,
+    _other_conventions,
+    _trust,
+    lambda results: Section(COST, group=COST),
+    lambda results: Section(TUNING, group=TUNING),
+    _runs,
+    _excluded,
+    _conventions,
+)
+"""The page from top to bottom, in the order in which a reader asks."""
+
+
+def _headline(results: Results) -> str:
+    return f"No law could be fitted: {results.problem}" if results.problem else headline(results.law)
+
+
+def _verdicts(law: Law) -> list[Remark]:
+    sentences = zip(law.verdicts, verdict_sentences(law), strict=True)
+    return [Remark(text, "yes" if verdict.identified else "no") for verdict, text in sentences]
+
+
+def _estimate_table(law: Law, title: str, remarks: tuple[Remark, ...] = ()) -> PageTable:
+    rows = [
+        [
+            estimate.name,
+            _number(estimate.value, ".4g"),
+            f"{estimate.ci95[0]:.4g} to {estimate.ci95[1]:.4g}" if estimate.ci95 else "–",
+            "–" if estimate.se is None else _number(estimate.se, ".3g"),
+        ]
+        for estimate in law.params
+    ]
+    return PageTable(["", "value", "95 % interval", "standard error"], rows, title, remarks)
+
+
+def _single_table(single: SingleAxisFit) -> PageTable:
+    title = f"Power and floor in {single.axis} at {single.other} = {size_text(single.size)} ({single.num_runs} runs)"
+    if single.law is None:
+        return PageTable([], [], title, (Remark(f"No fit: {single.problem}"),))
+    return _estimate_table(single.law, title, tuple(_verdicts(single.law)))
+
+
+def _estimate_cell(estimate: Estimate | None) -> Any:
+    if estimate is None:
+        return "–"
+    interval = f" [{estimate.ci95[0]:.3g}, {estimate.ci95[1]:.3g}]" if estimate.ci95 else ""
+    return (f"{estimate.value:.3g}{interval}", estimate.value)
 
 
 def _number(value: Any, style: str) -> Any:
     """A number as (text, number) for the page; text stays text, a missing number is a dash."""
     if isinstance(value, str):
         return value
-    number = float(value)
+    number = float(value) if value is not None else float("nan")
     return (format(number, style), number) if np.isfinite(number) else ("–", 0.0)
 
 
-def _count_columns(table: RunTable) -> str:
-    present = [c for c in ("num_params_embedding", "num_params_trunk", "num_params_head") if c in table.frame]
-    if not present:
-        return ""
-    return f"Counts by part are in the columns {', '.join(present)}; fit one of them with --num-params."
-
-
-def _document_without_law(table: RunTable, choice: FitChoice, problem: str | None) -> dict[str, Any]:
+def _document_without_law(results: Results) -> dict[str, Any]:
     return {
-        "form": choice.form,
+        "form": results.choice.form,
         "params": {},
-        "n": len(table),
+        "n": len(results.table),
         "converged": False,
-        "problem": problem,
-        "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
+        "problem": results.problem,
+        "excluded": [{"run": row.run, "reason": row.reason} for row in results.table.excluded],
     }
 
 

@@ -19,6 +19,7 @@ WIDTH_IN = 6.2
 INK = "#222222"
 MUTED = "#6b6b6b"
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Source: Okabe and Ito 2008
+FAMILIES = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", INK)  # without order; Okabe and Ito 2008
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
@@ -67,6 +68,14 @@ def size_text(size: float) -> str:
 def count_text(count: float) -> str:
     """A count written out as far as that is short: 1,024, 14.6M."""
     return f"{count:,.0f}" if 100 <= count < 1e6 else size_text(count)
+
+
+def power_text(value: float) -> str:
+    """A count too large for names of numbers, as training FLOPs: 10¹⁸, 3×10²⁰."""
+    exponent = math.floor(math.log10(value) + 1e-12)
+    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    mantissa = f"{value / 10.0**exponent:.3g}"
+    return f"10{raised}" if mantissa == "1" else f"{mantissa}×10{raised}"
 
 
 def number_text(value: float) -> str:
@@ -122,9 +131,9 @@ def widened(low: float, high: float, share: float = 0.06) -> tuple[float, float]
 
 
 def save_bytes(figure: Figure, kind: str, name: str) -> bytes:
-    """The figure as "png" or "svg", the same bytes for the same figure."""
+    """The figure as "png", "svg" or "pdf", the same bytes for the same figure."""
     buffer = io.BytesIO()
     with rc_context({**SETTINGS, "svg.hashsalt": name}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]
         figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()

@@ -1,11 +1,16 @@
 """Options that commands share: which table, which columns, which fit."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.fit import Law, fit
 from analysis.forms import FORMS, find_form
 from analysis.tables import AXES, LOSS_COLUMN, RunTable, load_runs
 from analysis.uncertainty import DEFAULT_REPLICATES
+
+if TYPE_CHECKING:
+    from analysis.results import Results
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +40,12 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, default=0, help="of the bootstrap, at least 0")
 
 
+def add_beside(parser: argparse.ArgumentParser) -> None:
+    """Further tables to compare with; see `read_results`."""
+    what = "a further table of the same columns, whose law is drawn beside this one's; may be given several times"
+    parser.add_argument("--beside", action="append", default=[], metavar="TABLE", help=what)
+
+
 def read_table(options: argparse.Namespace, axes: tuple[str, ...]) -> RunTable:
     """The table of `add_table`'s options, of which these axes are needed."""
     columns = {axis.option: getattr(options, axis.option) for axis in AXES.values()}
@@ -52,6 +63,19 @@ def read_law(options: argparse.Namespace) -> Law:
         replicates=options.bootstrap,
         seed=options.seed,
     )
+
+
+def read_results(options: argparse.Namespace) -> "Results":
+    """The table and the fit of `add_table`, `add_fit` and `add_beside`, and what follows from them on demand."""
+    from analysis.results import FitChoice, Results
+
+    axes = find_form(options.form, options.axis).axes
+    choice = FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
+    beside = {
+        Path(other).resolve().stem: read_table(argparse.Namespace(**{**vars(options), "table": other}), axes)
+        for other in options.beside
+    }
+    return Results(read_table(options, axes), choice, beside=beside, name=Path(options.table).resolve().stem)
 
 
 def _seed(text: str) -> int:

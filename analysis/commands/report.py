@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from analysis.commands.options import add_fit, add_table, read_table
-from analysis.forms import find_form
+from analysis.commands.options import add_beside, add_fit, add_table, read_results
 
 HELP = "write a study's report: index.html, figures, fit.json"
 
@@ -13,20 +12,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     add_table(parser)
     add_fit(parser)
+    add_beside(parser)
     parser.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
     parser.add_argument("--out", help="folder (default STUDY/report, or NAME_report beside a file)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the report and say where."""
-    from analysis.report import FitChoice, write_report
+    from analysis.report import write_report
 
-    choice = FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
     source = Path(options.table)
     beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")
     folder = Path(options.out) if options.out else beside
-    table = read_table(options, find_form(options.form, options.axis).axes)
-    written = write_report(table, choice, folder, title=source.resolve().stem)
+    results = read_results(options)
+    written = write_report(results, folder, title=results.name)
     if options.json:
         print((folder / "fit.json").read_text(), end="")
     else:

@@ -1,5 +1,8 @@
 """Figures: each function takes results and returns a matplotlib Figure; nothing is fitted here."""
 
-from analysis.plots.law import Reference, plot, plot_backtest
+from analysis.findings import Reference
+from analysis.plots.law import plot_backtest
+from analysis.plots.registry import FIGURES, Kind, draw, plot
+from analysis.plots.save import Picture, save
 
-__all__ = ["Reference", "plot", "plot_backtest"]
+__all__ = ["FIGURES", "Kind", "Picture", "Reference", "draw", "plot", "plot_backtest", "save"]

@@ -1,7 +1,5 @@
-"""Figures of one law."""
+"""Figures of one law: its curves, its surface, its residuals, its refits."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.backtest import Backtest
+from analysis.findings import Reference
 from analysis.fit import Law
 from analysis.style import (
     BLUE,
+    FAMILIES,
     INK,
     MARKERS,
     MUTED,
@@ -23,6 +23,7 @@ from analysis.style import (
     log_axis,
     nearest_round,
     number_text,
+    power_text,
     shades,
     size_text,
     widened,
@@ -36,7 +37,10 @@ MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few re
 MOST_PANELS = 4
 FEWEST_LEVELS = 7  # if plain round numbers give fewer lines, two digits are used
 FARTHEST_BASELINE = 2.5  # a baseline farther above the runs than this is named at the edge, not drawn
+LEGEND_LETTERS = 60  # letters of a legend that stand side by side
+HANDLE_LETTERS = 4.8  # room that a legend's line and gaps take, in letters
 POINTS = 120
+LINE_AXES = ("D", "N", "width", "depth", "epochs", "C")  # which axis the lines stand for, first choice first
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
 
 AXIS_NAMES = {
@@ -48,59 +52,46 @@ AXIS_NAMES = {
     "train_atoms": "training atoms D",
     "train_edges": "training edges D",
     "samples_seen": "structures seen D",
+    "train_flops": "training FLOPs C",
+    "width": "width",
+    "depth": "depth",
+    "epochs": "epochs",
 }
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A horizontal line to compare with, e.g. the composition-only baseline."""
-
-    text: str
-    loss: float
-
-
-def plot(law: Law, kind: str = "loss_vs_params", *, baseline: Reference | None = None) -> Figure:
-    """Draw a law: loss_vs_params, loss_vs_data, surface, residuals or bootstrap.
-
-    Raises:
-        ConfigError: if the kind is unknown, or needs an axis that the law does not have.
-    """
-    kinds: dict[str, Callable[[], Figure]] = {
-        "loss_vs_params": lambda: plot_curves(law, "N", baseline),
-        "loss_vs_data": lambda: plot_curves(law, "D", baseline),
-        "surface": lambda: plot_surface(law),
-        "residuals": lambda: plot_residuals(law),
-        "bootstrap": lambda: plot_bootstrap(law),
-    }
-    if kind not in kinds:
-        raise ConfigError(f"kind={kind} is not a figure; choose one of {', '.join(kinds)}")
-    return kinds[kind]()
-
-
 def plot_curves(law: Law, axis: str, baseline: Reference | None = None) -> Figure:
-    """Loss against one axis, a line with bands for each size of the other; points are runs, seeds included."""
+    """Loss against one axis, a line with bands for each size of another; points are runs, seeds included.
+
+    A form's third axis is held at its middle size, and the runs are moved there along the law: each keeps its residual.
+    """
     if axis not in law.form.axes:
         raise ConfigError(f"form {law.form.name} has no axis {axis}; it has {', '.join(law.form.axes)}")
-    other = next((name for name in law.form.axes if name != axis), None)
+    others = sorted((name for name in law.form.axes if name != axis), key=LINE_AXES.index)
+    other = others[0] if others else None
+    held = {name: _middle(law.table.axis(name)) for name in others[1:]}
     low, high = widened(law.table.axis(axis).min(), law.table.axis(axis).max())
     panels = _panels(law.table, other)
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 4.9))
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        bottom, top = widened(law.table.loss.min(), law.table.loss.max(), 0.08)
+        shown = _moved(law, law.table, held)
+        bottom, top = widened(shown.min(), shown.max(), 0.08)
         for axes, (title, part) in zip(row, panels, strict=True):
-            _draw_panel(axes, law, part, axis, other, (low, high))
+            _draw_panel(axes, law, part, axis, other, held, (low, high))
             axes.set_title(title, fontsize=10)
             limits = _draw_references(axes, law, baseline, bottom, top, named=axes is row[0])
-            log_axis(axes, "x", low, high, size_text, most=7 if len(panels) == 1 else 3)
+            size_axis(axes, law.table, axis, (low, high), most=7 if len(panels) == 1 else 3)
             log_axis(axes, "y", *limits)
-            axes.set_xlabel(_axis_name(law, axis) if len(panels) <= 2 else axis)
-        row[0].set_ylabel(_loss_name(law))
+            axes.set_xlabel(axis_name(law.table, axis) if len(panels) <= 2 else axis)
+        row[0].set_ylabel(loss_name(law.table))
+        if held:
+            where = ", ".join(f"{name} = {size_text(size)}" for name, size in held.items())
+            row[0].set_title(f"at {where}; runs moved there along the law", fontsize=9, color=MUTED)
         if len(panels) > 1:
-            row[len(panels) // 2].set_xlabel(_axis_name(law, axis))  # three or more: once, below the middle
+            row[len(panels) // 2].set_xlabel(axis_name(law.table, axis))  # three or more: once, below the middle
             _width_legend(figure, panels)
         else:
-            _legend(figure, law, other)
+            size_legend(figure, law.table, other)
     return figure
 
 
@@ -126,7 +117,7 @@ def plot_surface(law: Law) -> Figure:
         log_axis(axes, "y", d_low, d_high, size_text)
         contours = axes.contour(n_grid, d_grid, loss, levels=levels, colors=INK, linewidths=0.9)
         axes.clabel(contours, fmt=number_text, fontsize=9, inline_spacing=4)
-        for mask, marker in _markers(law.table):
+        for mask, marker in depth_markers(law.table):
             axes.plot(
                 law.table.num_params[mask],
                 law.table.data_size[mask],
@@ -136,8 +127,8 @@ def plot_surface(law: Law) -> Figure:
                 mec="white",
                 mew=0.9,
             )
-        axes.set_xlabel(_axis_name(law, "N"))
-        axes.set_ylabel(_axis_name(law, "D"))
+        axes.set_xlabel(axis_name(law.table, "N"))
+        axes.set_ylabel(axis_name(law.table, "D"))
         _depth_legend(figure, law.table, ORANGE)
     return figure
 
@@ -151,16 +142,16 @@ def plot_residuals(law: Law) -> Figure:
         panels = figure.subplots(1, len(law.form.axes), sharey=True, squeeze=False)[0]
         for axes, axis in zip(panels, law.form.axes, strict=True):
             other = next((name for name in law.form.axes if name != axis), None)
-            groups, lines = _groups(law.table, other)
+            groups, lines = size_groups(law.table, other)
             sizes = law.table.axis(axis)
             axes.axhspan(*spread, color=MUTED, alpha=0.12, lw=0)
             axes.axhline(0, color=INK, lw=1)
             for group, color in zip(groups, shades(len(lines)), strict=True):
                 axes.plot(sizes[group], percent[group], "o", color=color, ms=6, mec="white", mew=0.7)
-            log_axis(axes, "x", *widened(sizes.min(), sizes.max(), 0.08), size_text, most=5)
-            axes.set_xlabel(_axis_name(law, axis))
+            size_axis(axes, law.table, axis, widened(sizes.min(), sizes.max(), 0.08), most=5)
+            axes.set_xlabel(axis_name(law.table, axis))
             if other:
-                axes.set_title(f"dark to light: small to large {other}", fontsize=9, color=MUTED)
+                axes.set_title(f"darker: smaller {other}", fontsize=9, color=MUTED)
         panels[0].set_ylabel("observed over predicted loss (%)")
     return figure
 
@@ -176,7 +167,7 @@ def plot_backtest(backtests: tuple[Backtest, ...], loss_name: str = "test loss")
         figure = Figure(figsize=(WIDTH_IN, 4.9))
         axes = figure.add_subplot()
         axes.plot([low, high], [low, high], color=MUTED, lw=1)
-        for test, color, marker in zip(backtests, (BLUE, ORANGE), MARKERS, strict=False):
+        for test, color, marker in zip(backtests, FAMILIES, MARKERS, strict=False):
             for run in test.runs:
                 axes.plot([run.observed] * 2, run.ci95, color=color, lw=1.4, alpha=0.6)
                 face = color if run.inside else "white"
@@ -214,32 +205,53 @@ def plot_bootstrap(law: Law) -> Figure:
             ends = np.append(np.percentile(samples, [0.5, 99.5]), value)
             margin = 0.08 * (ends.max() - ends.min()) or 0.1
             setter(float(ends.min() - margin), float(ends.max() + margin))
-        axes.set_xlabel(_greek(law.params[first].name))
-        axes.set_ylabel(_greek(law.params[second].name))
+        axes.set_xlabel(greek(law.params[first].name))
+        axes.set_ylabel(greek(law.params[second].name))
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
 def _panels(table: RunTable, other: str | None) -> list[tuple[str, RunTable]]:
     """A panel for each depth where the lines stand for models, else one: N alone does not tell width from depth."""
-    depths = _depths(table)
+    depths = depth_groups(table)
     if other != "N" or not 1 < len(depths) <= MOST_PANELS or "width" not in table.frame:
         return [("", table)]
     return [(text, table.keep(mask)) for text, mask, _ in depths]
 
 
 def _draw_panel(
-    axes: Axes, law: Law, part: RunTable, axis: str, other: str | None, limits: tuple[float, float]
+    axes: Axes,
+    law: Law,
+    part: RunTable,
+    axis: str,
+    other: str | None,
+    held: dict[str, float],
+    limits: tuple[float, float],
 ) -> None:
     grid = np.geomspace(*limits, POINTS)
-    groups, lines = _groups(part, other)
+    groups, lines = size_groups(part, other)
     colors = shades(len(lines))
     for size, color in zip(lines, colors, strict=True):
-        _draw_line(axes, law, grid, {axis: grid, other: np.full(POINTS, size)} if other else {axis: grid}, color)
-    for depth, marker in _markers(part):
+        _draw_line(axes, law, grid, {axis: grid, **held} | ({other: np.full(POINTS, size)} if other else {}), color)
+    loss = _moved(law, part, held)
+    for depth, marker in depth_markers(part):
         for group, color in zip(groups, colors, strict=True):
             mask = group & depth
-            axes.plot(part.axis(axis)[mask], part.loss[mask], marker, color=color, zorder=4, **DOT)
+            axes.plot(part.axis(axis)[mask], loss[mask], marker, color=color, zorder=4, **DOT)
+
+
+def _moved(law: Law, part: RunTable, held: dict[str, Any]) -> FloatArray:
+    """(M,) losses the runs would have at the held sizes, were the law right but for their residuals."""
+    if not held:
+        return part.loss
+    moved: FloatArray = part.loss * law.predict(**{**part.sizes, **held}) / law.predict(**part.sizes)
+    return moved
+
+
+def _middle(sizes: FloatArray) -> float:
+    """The middle one of the sizes there are."""
+    distinct = distinct_sizes(sizes)
+    return float(distinct[len(distinct) // 2])
 
 
 def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
@@ -303,7 +315,7 @@ def _name_line(axes: Axes, loss: float, text: str, side: Literal["left", "right"
     )
 
 
-def _groups(table: RunTable, axis: str | None) -> tuple[list[np.ndarray], FloatArray]:
+def size_groups(table: RunTable, axis: str | None) -> tuple[list[np.ndarray], FloatArray]:
     """Masks of the runs that share a colour, and the size each colour's line is drawn at."""
     if axis is None:
         return [np.ones(len(table), dtype=bool)], np.array([np.nan])
@@ -316,12 +328,12 @@ def _groups(table: RunTable, axis: str | None) -> tuple[list[np.ndarray], FloatA
     return [nearest == index for index in range(len(lines))], lines
 
 
-def _markers(table: RunTable) -> list[tuple[np.ndarray, str]]:
+def depth_markers(table: RunTable) -> list[tuple[np.ndarray, str]]:
     """Masks and markers of the runs by depth; one marker where depth does not vary."""
-    return [(mask, marker) for _, mask, marker in _depths(table)]
+    return [(mask, marker) for _, mask, marker in depth_groups(table)]
 
 
-def _depths(table: RunTable) -> list[tuple[str, np.ndarray, str]]:
+def depth_groups(table: RunTable) -> list[tuple[str, np.ndarray, str]]:
     if "depth" not in table.frame or table.frame["depth"].nunique() < 2:
         return [("", np.ones(len(table), dtype=bool), MARKERS[0])]
     depths = table.frame["depth"].to_numpy()
@@ -329,22 +341,38 @@ def _depths(table: RunTable) -> list[tuple[str, np.ndarray, str]]:
     return [(f"depth {depth:g}", np.asarray(depths == depth), marker) for depth, marker in pairs]
 
 
-def _legend(figure: Figure, law: Law, other: str | None) -> None:
-    lines = _groups(law.table, other)[1]
+def size_legend(figure: Figure, table: RunTable, axis: str | None, *, brief: bool = False) -> None:
+    """What the colours (sizes along an axis) and markers (depths) stand for; `brief`: sizes without their widths."""
+    lines = size_groups(table, axis)[1]
     colors = shades(len(lines))
-    if other is None:
-        _depth_legend(figure, law.table, colors[0])
+    if axis is None:
+        _depth_legend(figure, table, colors[0])
         return
-    exact = len(distinct_sizes(law.table.axis(other))) <= MOST_LINES
+    exact = len(distinct_sizes(table.axis(axis))) <= MOST_LINES
     entries = [
-        Line2D([], [], color=color, marker="o" if exact else "", ms=6, label=_line_text(law.table, other, size))
+        Line2D(
+            [],
+            [],
+            color=color,
+            marker="o" if exact else "",
+            ms=6,
+            label=count_text(size) if brief else _line_text(table, axis, size),
+        )
         for size, color in zip(lines, colors, strict=True)
     ]
-    entries += [Line2D([], [], color=MUTED, marker=m, ls="", label=text) for text, _, m in _depths(law.table) if text]
-    longest = max(len(str(entry.get_label())) for entry in entries)
-    columns = min(len(entries), 6 if longest < 12 else 3 if longest < 22 else 2)
-    title = _axis_name(law, other) + ("" if exact else " (runs take the nearest line's colour)")
+    entries += [Line2D([], [], color=MUTED, marker=m, ls="", label=text) for text, _, m in depth_groups(table) if text]
+    columns = legend_columns([str(entry.get_label()) for entry in entries])
+    title = axis_name(table, axis) + ("" if exact else " (runs take the nearest line's colour)")
     figure.legend(handles=entries, title=title, loc="outside lower center", ncols=columns)
+
+
+def legend_columns(labels: list[str]) -> int:
+    """As many columns as fit below a figure; labels fill one column after the other."""
+    lengths = [len(label) + HANDLE_LETTERS for label in labels]
+    for columns in range(min(len(labels), 6), 1, -1):
+        if sum(part.max() for part in np.array_split(lengths, columns)) <= LEGEND_LETTERS:
+            return columns
+    return 1 if len(labels) == 1 else 2
 
 
 def _line_text(table: RunTable, axis: str, size: float) -> str:
@@ -352,25 +380,38 @@ def _line_text(table: RunTable, axis: str, size: float) -> str:
     mask = same_size(table.axis(axis), size)
     if axis == "N" and "width" in table.frame and mask.any() and table.frame["width"][mask].nunique() == 1:
         width = f"width {table.frame['width'][mask].iloc[0]:g}"
-        depth = f", depth {table.frame['depth'][mask].iloc[0]:g}" if len(_depths(table)) > 1 else ""
+        depth = f", depth {table.frame['depth'][mask].iloc[0]:g}" if len(depth_groups(table)) > 1 else ""
         return f"{count_text(size)} ({width}{depth})"
     return count_text(size)
 
 
 def _depth_legend(figure: Figure, table: RunTable, color: str) -> None:
-    entries = [Line2D([], [], color=color, marker=m, ls="", label=text) for text, _, m in _depths(table) if text]
+    entries = [Line2D([], [], color=color, marker=m, ls="", label=text) for text, _, m in depth_groups(table) if text]
     if entries:
         figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
 
 
-def _axis_name(law: Law, axis: str) -> str:
-    column = law.table.columns[axis]
+def axis_name(table: RunTable, axis: str) -> str:
+    """What stands on an axis."""
+    column = table.columns[axis]
     return AXIS_NAMES.get(column, f"{axis} = {column}")
 
 
-def _loss_name(law: Law) -> str:
-    return law.table.columns["loss"].replace("_", " ")
+def size_axis(axes: Axes, table: RunTable, axis: str, limits: tuple[float, float], *, most: int = 7) -> None:
+    """A horizontal logarithmic axis of sizes; few widths or depths are ticked as they are."""
+    if axis == "C":
+        log_axis(axes, "x", *limits, power_text, most=min(most, 4))
+        return
+    log_axis(axes, "x", *limits, size_text, most=most)
+    sizes = distinct_sizes(table.axis(axis))
+    if axis in ("width", "depth") and len(sizes) <= most:
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
 
 
-def _greek(name: str) -> str:
+def loss_name(table: RunTable) -> str:
+    """What the loss is called."""
+    return table.columns["loss"].replace("_", " ")
+
+
+def greek(name: str) -> str:
     return {"alpha": "α, exponent of N", "beta": "β, exponent of D", "E": "E, floor"}.get(name, name)

@@ -1,0 +1,102 @@
+"""Figure of several laws on the same axes: model families, or studies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.fit import Law
+from analysis.plots.law import DOT, POINTS, axis_name, loss_name, size_axis
+from analysis.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
+from scaling.errors import ConfigError
+
+MOST_FAMILIES = len(FAMILIES)
+NEAR = 0.15  # runs this close (relative) to the size a curve is drawn at are drawn with it
+
+
+def plot_overlay(laws: Mapping[str, Law]) -> Figure:
+    """One law each of several families: their curves on the same axes, and exponents and floor with 95 % intervals.
+
+    A curve against one axis is drawn at the largest size of the other that every family has reached.
+
+    Raises:
+        ConfigError: if there are fewer than two laws, more than MOST_FAMILIES, or their forms differ.
+    """
+    if not 2 <= len(laws) <= MOST_FAMILIES:
+        raise ConfigError(f"{len(laws)} laws cannot be laid over each other; give 2 to {MOST_FAMILIES}")
+    forms = {(law.form.name, law.form.axes) for law in laws.values()}
+    if len(forms) > 1:
+        raise ConfigError(
+            f"laws laid over each other need one form; these are {', '.join(sorted(f for f, _ in forms))}"
+        )
+    first = next(iter(laws.values()))
+    axes_names = first.form.axes[:2]
+    told = [p.name for p in first.form.parameters if p.kind in ("exponent", "floor")]
+    with house_style():
+        figure = Figure(figsize=(WIDTH_IN, 5.6))
+        grid = figure.add_gridspec(2, len(axes_names), height_ratios=(1.9, 1))
+        top = [figure.add_subplot(grid[0, i]) for i in range(len(axes_names))]
+        for axes, axis in zip(top, axes_names, strict=True):
+            _draw_curves(axes, laws, axis)
+        low, high = min(axes.get_ylim()[0] for axes in top), max(axes.get_ylim()[1] for axes in top)
+        for axes in top:
+            log_axis(axes, "y", low, high)
+            axes.tick_params(labelleft=axes is top[0])
+        top[0].set_ylabel(loss_name(first.table))
+        row = grid[1, :].subgridspec(1, len(told))
+        for i, name in enumerate(told):
+            _draw_estimates(figure.add_subplot(row[0, i]), laws, name)
+        entries = [
+            Line2D([], [], color=color, marker=marker, ms=6, label=f"{name} ({len(law.table)} runs)")
+            for (name, law), color, marker in zip(laws.items(), FAMILIES, MARKERS, strict=False)
+        ]
+        figure.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 3))
+    return figure
+
+
+def _draw_curves(axes: Axes, laws: Mapping[str, Law], axis: str) -> None:
+    first = next(iter(laws.values()))
+    held: dict[str, Any] = {
+        other: min(law.table.axis(other).max() for law in laws.values()) for other in first.form.axes if other != axis
+    }
+    low, high = widened(
+        min(law.table.axis(axis).min() for law in laws.values()),
+        max(law.table.axis(axis).max() for law in laws.values()),
+    )
+    losses = []
+    for law, color, marker in zip(laws.values(), FAMILIES, MARKERS, strict=False):
+        table = law.table
+        grid = np.geomspace(*widened(table.axis(axis).min(), table.axis(axis).max()), POINTS)
+        query: dict[str, Any] = {axis: grid, **held}
+        curve, band = law.predict(**query), law.band(**query)
+        if band is not None:
+            axes.fill_between(grid, *band, color=color, alpha=0.18, lw=0)
+        axes.plot(grid, curve, color=color)
+        near = np.ones(len(table), dtype=bool)
+        for other, size in held.items():
+            near &= np.abs(table.axis(other) / size - 1) <= NEAR
+        axes.plot(table.axis(axis)[near], table.loss[near], marker, color=color, zorder=4, **DOT)
+        losses += [curve, table.loss[near]]
+    every = np.concatenate(losses)
+    size_axis(axes, first.table, axis, (low, high), most=4)
+    log_axis(axes, "y", *widened(every.min(), every.max(), 0.08))
+    axes.set_xlabel(axis_name(first.table, axis))
+    if held:
+        axes.set_title("at " + ", ".join(f"{name} ≈ {size_text(size)}" for name, size in held.items()), fontsize=10)
+
+
+def _draw_estimates(axes: Axes, laws: Mapping[str, Law], name: str) -> None:
+    for i, (law, color, marker) in enumerate(zip(laws.values(), FAMILIES, MARKERS, strict=False)):
+        estimate = law[name]
+        if estimate.ci95:
+            axes.plot(estimate.ci95, [-i, -i], color=color, lw=2)
+        axes.plot(estimate.value, -i, marker, color=color, **DOT)
+    axes.set_ylim(-len(laws) + 0.4, 0.6)
+    axes.set_yticks([])
+    axes.margins(x=0.2)
+    axes.locator_params(axis="x", nbins=4)
+    axes.spines["left"].set_visible(False)
+    axes.set_title({"alpha": "α", "beta": "β"}.get(name, name), fontsize=10)

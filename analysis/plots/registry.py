@@ -1,0 +1,223 @@
+"""Every figure there is: what draws it, what it shows, what it needs. A further figure is one entry of `FIGURES`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis.findings import Reference
+from analysis.fit import Law
+from analysis.plots.cost import costs_of, plot_cost
+from analysis.plots.influence import plot_influence
+from analysis.plots.law import loss_name, plot_backtest, plot_bootstrap, plot_curves, plot_residuals, plot_surface
+from analysis.plots.learning_rate import plot_learning_rates
+from analysis.plots.overlay import MOST_FAMILIES, plot_overlay
+from analysis.results import Results
+from scaling.errors import ConfigError
+
+LAW, COST, TRUST, TUNING = "The law", "What a loss costs", "How far to trust it", "Tuning"
+
+Need = Callable[[Results], str | None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of figure.
+
+    Attributes:
+        group: the heading it stands under.
+        caption: what a reader sees, in words.
+        draw: makes it; called only if nothing is lacking.
+        needs: tried in order; each gives a reason why the figure cannot be drawn, or None.
+    """
+
+    group: str
+    caption: str
+    draw: Callable[[Results], Figure]
+    needs: tuple[Need, ...] = ()
+
+    def lacks(self, results: Results) -> str | None:
+        """The first reason why it cannot be drawn, None if it can."""
+        return next((reason for need in self.needs if (reason := need(results))), None)
+
+
+def fitted(results: Results) -> str | None:
+    """The chosen form could be fitted."""
+    return results.problem
+
+
+def bootstrapped(results: Results) -> str | None:
+    """The law has refits."""
+    if results.problem or results.law.samples:
+        return results.problem
+    return "the law was fitted without a bootstrap; fit it with --bootstrap 1000 (replicates=1000) to draw this"
+
+
+def along(*axes: str) -> Need:
+    """The law has these axes."""
+
+    def need(results: Results) -> str | None:
+        if results.problem:
+            return results.problem
+        form = results.law.form
+        lacking = [axis for axis in axes if axis not in form.axes]
+        have = ", ".join(form.axes)
+        return f"form {form.name} has no axis {', '.join(lacking)}; it has {have}" if lacking else None
+
+    return need
+
+
+def priced(column: str) -> Need:
+    """At least two runs have this cost."""
+
+    def need(results: Results) -> str | None:
+        known = np.isfinite(costs_of(results.table, column)).sum()
+        option = " (or another, named with --flops)" if column == "train_flops" else ""
+        return None if known >= 2 else f"it needs two runs or more with a positive number in column {column}{option}"
+
+    return need
+
+
+def _two_parameters(results: Results) -> str | None:
+    return None if len(results.law.params) > 1 else "the law has one parameter"
+
+
+def _held_out(results: Results) -> str | None:
+    if any(test.runs for test in results.backtests):
+        return None
+    return "; ".join(f"without the largest {test.axis}: {test.problem}" for test in results.backtests)
+
+
+def _influential(results: Results) -> str | None:
+    told = [p.name for p in results.law.form.parameters if p.kind in ("exponent", "floor")]
+    if any(name in results.influence for name in told):
+        return None
+    return f"{len(results.table)} runs are too many to leave out one after the other"
+
+
+def _several_rates(results: Results) -> str | None:
+    if results.learning_rates is not None:
+        return None
+    return "it needs a column learning_rate, lr or peak_lr with three values or more at one model and data size"
+
+
+def _several_families(results: Results) -> str | None:
+    laws = _laws(results)
+    if 2 <= len(laws) <= MOST_FAMILIES:
+        return None
+    told = [f"{name}: {law}" for name, law in results.families.items() if isinstance(law, str)]
+    why = f" ({'; '.join(told)})" if told else ""
+    return f"it needs 2 to {MOST_FAMILIES} families with a law: values of a column model, or tables of --beside{why}"
+
+
+def _laws(results: Results) -> dict[str, Law]:
+    return {name: law for name, law in results.families.items() if isinstance(law, Law)}
+
+
+def _curve(axis: str, what: str, lines: str) -> Kind:
+    return Kind(
+        LAW,
+        f"Loss against {what}, one line for each {lines}. Points are runs, seeds included; dark bands the 95 % "
+        "confidence of the law, light bands where 95 % of single further runs would fall; the dashed line is the "
+        "floor.",
+        lambda results: plot_curves(results.law, axis, results.baseline),
+        (along(axis),),
+    )
+
+
+FIGURES: dict[str, Kind] = {
+    "loss_vs_params": _curve("N", "parameters", "data size"),
+    "loss_vs_data": _curve("D", "data", "model size"),
+    "loss_vs_flops": _curve("C", "training compute, with the fitted law", "size"),
+    "loss_vs_width": _curve("width", "width", "data size"),
+    "loss_vs_depth": _curve("depth", "depth", "data size"),
+    "loss_vs_epochs": _curve("epochs", "epochs", "data size"),
+    "surface": Kind(
+        LAW,
+        "Lines of equal predicted loss; orange points are the runs. Where lines run upright more data does not help, "
+        "where they lie flat a larger model does not.",
+        lambda results: plot_surface(results.law),
+        (along("N", "D"),),
+    ),
+    "overlay": Kind(
+        LAW,
+        "One law for each family, on the same axes, each drawn over its own range; bands are 95 % confidence. Below: "
+        "exponents and floor with 95 % intervals.",
+        lambda results: plot_overlay(_laws(results)),
+        (_several_families,),
+    ),
+    "cost_compute": Kind(
+        COST,
+        "Loss against training compute. The line is the lowest loss that any run of at most that compute reached; it "
+        "is no law, and no better than the sizes that were tried.",
+        lambda results: plot_cost(results.table, "train_flops"),
+        (priced("train_flops"),),
+    ),
+    "cost_device_hours": Kind(
+        COST,
+        "Loss against device-hours, as measured on the machines of the runs; the line as above.",
+        lambda results: plot_cost(results.table, "device_hours"),
+        (priced("device_hours"),),
+    ),
+    "residuals": Kind(
+        TRUST,
+        "Observed over predicted loss; the grey band is the scatter (one standard deviation). A pattern along an axis "
+        "means the form is only approximate.",
+        lambda results: plot_residuals(results.law),
+        (fitted,),
+    ),
+    "influence": Kind(
+        TRUST,
+        "How far each run pulls an exponent or the floor: the estimate with the run less that without it, in bootstrap "
+        "standard errors (DFBETAS). Beyond the dashed lines, 2/√n, a run deserves a look; the farthest are named.",
+        lambda results: plot_influence(results.law, results.influence),
+        (bootstrapped, _influential),
+    ),
+    "backtest": Kind(
+        TRUST,
+        "The law fitted without the largest models, or without the largest data, against the runs it did not see; "
+        "bars are 95 % intervals for single runs, hollow points lie outside.",
+        lambda results: plot_backtest(results.backtests, loss_name(results.table)),
+        (fitted, _held_out),
+    ),
+    "bootstrap": Kind(
+        TRUST,
+        "The law refitted to resampled runs: the wider and the more tilted the cloud, the less sure the exponents, and "
+        "the more one can be traded for the other.",
+        lambda results: plot_bootstrap(results.law),
+        (bootstrapped, _two_parameters),
+    ),
+    "learning_rate": Kind(
+        TUNING,
+        "Left: loss against the learning rate, a parabola in its logarithm for each model size, stars at the minima; "
+        "right: the minima against size, with 95 % intervals where runs are left to estimate them from. A size whose "
+        "minimum lies outside the rates tried has no star.",
+        lambda results: plot_learning_rates(results.table, results.learning_rates),
+        (_several_rates,),
+    ),
+}
+"""By name, in the order of a report."""
+
+
+def draw(results: Results, kind: str) -> Figure:
+    """Draw one figure.
+
+    Raises:
+        ConfigError: if the kind is unknown, or needs what the table or the law does not have.
+    """
+    if kind not in FIGURES:
+        raise ConfigError(f"kind={kind} is not a figure; choose one of {', '.join(FIGURES)}")
+    if reason := FIGURES[kind].lacks(results):
+        possible = ", ".join(name for name, other in FIGURES.items() if other.lacks(results) is None)
+        raise ConfigError(f"kind={kind} cannot be drawn: {reason}. Possible here: {possible or 'none'}")
+    return FIGURES[kind].draw(results)
+
+
+def plot(law: Law, kind: str = "loss_vs_params", *, baseline: Reference | None = None) -> Figure:
+    """Draw one of `FIGURES` for a law; `baseline` in place of the table's own.
+
+    Raises:
+        ConfigError: if the kind is unknown, or needs what the table or the law does not have.
+    """
+    return draw(Results.of(law, baseline=baseline), kind)
