@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from analysis.fit import Estimate, Law
+from analysis.learning_rate import find_learning_rates
 from analysis.style import size_text
 from analysis.tables import RunTable
 
@@ -92,6 +93,11 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
         if column in frame and frame[column].nunique() > 1:
             values = ", ".join(sorted(map(str, frame[column].unique())))
             found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    if find_learning_rates(table) is not None:
+        found.append(
+            "Sizes were run with several learning rates, and all of those runs were fitted: the law is that of the "
+            "mean tuning, not of the best. Keep each size's best run for the law of well-tuned models."
+        )
     if law is not None and law.optimum.at_bound:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")

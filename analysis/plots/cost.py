@@ -1,5 +1,7 @@
 """Figures of what a loss costs: loss against training compute and device-hours, with the lower envelope."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,6 +13,7 @@ from analysis.tables import RunTable, distinct_sizes
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
+CROWD = 30  # runs on the envelope from which rings hide it
 MANY = 1000  # points from which a picture of them is smaller than their outlines
 
 
@@ -60,7 +63,9 @@ def plot_cost(table: RunTable, column: str) -> Figure:
             for group, color in zip(groups, colors, strict=True):
                 mask = group & depth & known
                 axes.plot(costs[mask], loss[mask], marker, color=color, zorder=4, rasterized=len(table) > MANY, **DOT)
-        axes.plot(costs[best], loss[best], "o", ms=11, mfc="none", mec=INK, mew=1.1, zorder=3)
+        axes.plot(
+            costs[best], loss[best], "o", ms=11, mfc="none", mec=INK, mew=1.1 if len(best) < CROWD else 0, zorder=3
+        )
         if column == "train_flops":
             size_axis(axes, table, "C", (low, high))
         else:
@@ -69,7 +74,8 @@ def plot_cost(table: RunTable, column: str) -> Figure:
         axes.set_xlabel(axis_name(table, "C") if column == "train_flops" else f"{column.replace('_', '-')} of a run")
         axes.set_ylabel(loss_name(table))
         label = "lowest loss for at most that cost"
-        entries = [Line2D([], [], color=INK, marker="o", ms=9, mfc="none", lw=1.2, label=label)]
+        ring: Any = {"marker": "o", "ms": 9, "mfc": "none"} if len(best) < CROWD else {}
+        entries = [Line2D([], [], color=INK, lw=1.2, label=label, **ring)]
         axes.legend(handles=entries, loc="best")
         size_legend(figure, table, axis, brief=True)
     return figure

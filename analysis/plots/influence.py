@@ -1,5 +1,7 @@
 """Figure of influence: which runs an exponent rests on."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -12,6 +14,7 @@ from scaling.errors import ConfigError
 
 MOST_PANELS = 4
 MOST_NAMED = 3
+CROWD = 100  # runs from which points are small
 
 
 def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
@@ -28,6 +31,7 @@ def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
             "influence is in units of the bootstrap's standard error; fit with replicates=1000 to draw it"
         )
     limit = noteworthy(len(law.table))
+    size: Any = {"ms": 5.5, "mec": "white", "mew": 0.6} if len(law.table) <= CROWD else {"ms": 3.5, "mew": 0}
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 0.4 + 1.9 * len(shown)))
         panels = figure.subplots(len(shown), 1, squeeze=False).ravel()
@@ -39,7 +43,7 @@ def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
                 axes.axhline(sign, color=MUTED, lw=0.9, ls="--")
             far = np.abs(values) > limit
             for mask, color in ((~far, BLUE), (far, ORANGE)):
-                axes.plot(sizes[mask], values[mask], "o", color=color, ms=5.5, mec="white", mew=0.6)
+                axes.plot(sizes[mask], values[mask], "o", color=color, **size)
             low, high = widened(sizes.min(), sizes.max(), 0.1)
             if parameter.axes:
                 size_axis(axes, law.table, parameter.axes[0], (low, high))

@@ -82,13 +82,15 @@ def plot_curves(law: Law, axis: str, baseline: Reference | None = None) -> Figur
             limits = _draw_references(axes, law, baseline, bottom, top, named=axes is row[0])
             size_axis(axes, law.table, axis, (low, high), most=7 if len(panels) == 1 else 3)
             log_axis(axes, "y", *limits)
-            axes.set_xlabel(axis_name(law.table, axis) if len(panels) <= 2 else axis)
+            axes.set_xlabel(axis_name(law.table, axis) if len(panels) <= 2 else "")
         row[0].set_ylabel(loss_name(law.table))
         if held:
             where = ", ".join(f"{name} = {size_text(size)}" for name, size in held.items())
             row[0].set_title(f"at {where}; runs moved there along the law", fontsize=9, color=MUTED)
         if len(panels) > 1:
-            row[len(panels) // 2].set_xlabel(axis_name(law.table, axis))  # three or more: once, below the middle
+            if len(panels) > 2:
+                middle = {"x": 1.1, "ha": "center"} if len(panels) % 2 == 0 else {}  # in the gap, or below a panel
+                row[(len(panels) - 1) // 2].set_xlabel(axis_name(law.table, axis), **middle)
             _width_legend(figure, panels)
         else:
             size_legend(figure, law.table, other)
