@@ -1,6 +1,7 @@
 """The analysis commands as a user types them."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -118,6 +119,68 @@ def test_report_of_another_form_draws_its_axis_alone(study):
     assert main(["report", str(study), "--form", "power_floor", "--axis", "D", "--bootstrap", "100"]) == 0
     assert (study / "report" / "loss_vs_data.png").exists()
     assert not (study / "report" / "surface.png").exists()
+
+
+def test_report_of_every_form_and_axis_is_written(study, tmp_path):
+    frame = pd.read_parquet(study / "runs.parquet")
+    frame["train_flops"] = 6.0 * frame["num_params"] * frame["train_structures"]
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    out = tmp_path / "out"
+    assert (
+        main(["report", str(tmp_path / "runs.csv"), "--form", "compute", "--bootstrap", "100", "--out", str(out)]) == 0
+    )
+    assert (out / "loss_vs_flops.png").exists()
+    assert (out / "cost_compute.png").exists()
+    assert not (out / "loss_vs_params.png").exists()
+
+
+def test_report_is_in_sections_with_every_figure_inside(study):
+    main(["report", str(study), "--bootstrap", "100"])
+    report = study / "report"
+    page = (report / "index.html").read_text()
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    order = ["The law, and how sure it is", "What limits it", "The law", "Parameters", "How far to trust it"]
+    assert headings[: len(order)] == order
+    assert headings[-1] == "Conventions"
+    assert page.count('src="data:image/svg+xml;base64,') == len(list(report.glob("*.svg"))) >= 7
+    assert "Figures that this table does not allow" in page
+    for convention in ("objective", "delta", "exclusions", "intervals", "condition number"):
+        assert f"<dt>{convention}</dt>" in page
+
+
+def test_plot_draws_one_figure_and_lists_them_all(study, tmp_path, capsys):
+    out = tmp_path / "influence.svg"
+    assert main(["plot", str(study), "--kind", "influence", "--out", str(out), "--bootstrap", "100", "--json"]) == 0
+    assert b"<svg" in out.read_bytes()
+    assert json.loads(capsys.readouterr().out)["file"] == str(out)
+    assert main(["plot", str(study), "--bootstrap", "100", "--json"]) == 0
+    lacks = {row["kind"]: row["lacks"] for row in json.loads(capsys.readouterr().out)}
+    assert lacks["influence"] is None
+    assert "train_flops" in lacks["cost_compute"]
+
+
+def test_plot_lays_the_law_of_another_table_beside(study, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    write_study(other, num_widths=4)
+    out = tmp_path / "overlay.png"
+    assert main(["plot", str(study), "--beside", str(other), "--kind", "overlay", "--out", str(out)]) == 0
+    assert main(["plot", str(study), "--kind", "overlay", "--out", str(out)]) == 2
+    assert "--beside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--kind", "pie", "--out", "x.png"], "--kind=pie is not a figure"),
+        (["--kind", "surface"], "--out is missing"),
+        (["--kind", "surface", "--out", "x.gif"], "must be one of"),
+        (["--kind", "cost_compute", "--out", "x.png"], "cannot be drawn: it needs two runs"),
+    ],
+)
+def test_mistakes_of_plotting_are_one_line(study, capsys, arguments, words):
+    assert main(["plot", str(study), "--bootstrap", "100", *arguments]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
