@@ -7,8 +7,8 @@ from analysis.minimize import minimize
 from analysis.tables import RunTable
 from analysis.terms import FloatArray
 
-MOST_RUNS = 2000
-"""So many refits on so many runs take seconds; beyond it no single run carries a law anyway."""
+MOST_RUNS = 1000
+"""More refits on more runs take seconds; beyond it no single run carries a law anyway."""
 
 
 def too_many_runs(table: RunTable) -> bool:

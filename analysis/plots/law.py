@@ -216,7 +216,8 @@ def plot_bootstrap(law: Law) -> Figure:
 def _panels(table: RunTable, other: str | None) -> list[tuple[str, RunTable]]:
     """A panel for each depth where the lines stand for models, else one: N alone does not tell width from depth."""
     depths = depth_groups(table)
-    if other != "N" or not 1 < len(depths) <= MOST_PANELS or "width" not in table.frame:
+    known = "width" in table.frame and table.frame["width"].notna().all()
+    if other != "N" or not 1 < len(depths) <= MOST_PANELS or not known:
         return [("", table)]
     return [(text, table.keep(mask)) for text, mask, _ in depths]
 
