@@ -357,7 +357,7 @@ def size_legend(figure: Figure, table: RunTable, axis: str | None, *, brief: boo
             [],
             [],
             color=color,
-            marker="o" if exact else "",
+            marker="o" if exact or brief else "",
             ms=6,
             label=count_text(size) if brief else _line_text(table, axis, size),
         )
@@ -365,7 +365,7 @@ def size_legend(figure: Figure, table: RunTable, axis: str | None, *, brief: boo
     ]
     entries += [Line2D([], [], color=MUTED, marker=m, ls="", label=text) for text, _, m in depth_groups(table) if text]
     columns = legend_columns([str(entry.get_label()) for entry in entries])
-    title = axis_name(table, axis) + ("" if exact else " (runs take the nearest line's colour)")
+    title = axis_name(table, axis) + ("" if exact else " (runs take the nearest size's colour)")
     figure.legend(handles=entries, title=title, loc="outside lower center", ncols=columns)
 
 
