@@ -3,10 +3,7 @@
 import argparse
 import sys
 
-from analysis.commands import fit, plot, report
-from scaling.errors import DataError, ScalingError
-
-COMMANDS = {"fit": fit, "report": report, "plot": plot}
+from analysis.commands import fit, frontier, plot, report
 
 
 def main(arguments: list[str] | None = None) -> int:
