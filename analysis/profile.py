@@ -32,8 +32,8 @@ centred, scaled units. An interval is found fastest for quantities that are near
 
 
 @dataclass(frozen=True)
-class Range:
-    """A profile interval; an open end is the farthest that was looked at: the runs do not bound it."""
+class Interval:
+    """An interval; an open end is the farthest that was looked at: the runs do not bound it."""
 
     low: float
     high: float
@@ -147,7 +147,7 @@ class Profile:
         variance = np.maximum(np.einsum("kp,kp->k", way, slope), TINY)
         return value, variance, way / variance[:, None]
 
-    def ranges(self, quantities: Quantities, count: int, level: float) -> list[Range]:
+    def intervals(self, quantities: Quantities, count: int, level: float) -> list[Interval]:
         """The profile interval of each of `count` quantities.
 
         The square root of the rise is nearly linear in the quantity, so its ends are found by the secant rule, all at
@@ -156,7 +156,7 @@ class Profile:
         rise = self.noise.rise(level)
         value, variance, way = self.directions(quantities, count)
         if rise < 1e-14 * max(len(self.optimum.problem.log_loss), 1) * 1e-6:
-            return [Range(v, v, False, False) for v in value.tolist()]
+            return [Interval(v, v, False, False) for v in value.tolist()]
         which = np.tile(np.arange(count), 2)
         unit = np.minimum(np.sqrt(2 * rise * variance), FARTHEST_MOVE / 4)[which] * np.repeat([-1.0, 1.0], count)
         stiff = PULL / variance[which]
@@ -189,7 +189,7 @@ class Profile:
         ends_at, is_open = _ends(inside, outside, root_inside, root_outside)
         at = value[which] + ends_at * unit
         return [
-            Range(float(at[k]), float(at[count + k]), bool(is_open[k]), bool(is_open[count + k])) for k in range(count)
+            Interval(float(at[k]), float(at[count + k]), bool(is_open[k]), bool(is_open[count + k])) for k in range(count)
         ]
 
 
