@@ -9,11 +9,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from analysis.forms import Form, find_form
-from analysis.identify import Verdict, judge_exponents
+from analysis.identify import Verdict, judge_exponents, judge_loss
+from analysis.intervals import Uncertainty, uncertainty_of
+from analysis.lack_of_fit import LackOfFit, lack_of_fit
 from analysis.optimum import Optimum, find_optimum
+from analysis.profile import Interval
 from analysis.tables import RunTable, load_runs
 from analysis.terms import FloatArray
-from analysis.uncertainty import DEFAULT_REPLICATES, Bootstrap, bootstrap, interval
+from analysis.uncertainty import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from scaling.errors import ConfigError
 
 MIN_REPLICATES = 100
@@ -22,7 +25,10 @@ MIN_REPLICATES = 100
 
 @dataclass(frozen=True)
 class Estimate:
-    """A parameter in the user's units; standard error and percentile interval are None without a bootstrap."""
+    """A parameter in the user's units, its bootstrap standard error, and its interval (see `analysis.intervals`).
+
+    Both are None where no bootstrap was asked for; `Law.interval` gives the interval all the same.
+    """
 
     name: str
     value: float
@@ -72,19 +78,41 @@ class Law:
         loss: FloatArray = self._predictions(self.optimum.theta[None], sizes)[0]
         return loss
 
-    def band(self, *, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray | None:
-        """(2, Q) pointwise 95 % band of the law or, with `of_runs`, of single further runs; None without a bootstrap.
+    @cached_property
+    def uncertainty(self) -> Uncertainty:
+        """Profile and bootstrap of this fit; `uncertainty.of` gives intervals of anything computed from theta."""
+        return uncertainty_of(self.table, self.optimum, self.samples)
 
-        The band of runs adds to each refit's curve a residual drawn from the fit's, widened for the degrees of freedom.
+    @cached_property
+    def lack_of_fit(self) -> LackOfFit:
+        """Whether the form itself is at fault."""
+        return lack_of_fit(self.optimum, self.uncertainty.group)
+
+    def interval(self, name: str, level: float = 0.95) -> Interval:
+        """The interval of a parameter, at any level between 0.5 and 0.999."""
+        names = [estimate.name for estimate in self.params]
+        if name not in names:
+            raise ConfigError(f"parameter {name} is not one of form {self.form.name}: {', '.join(names)}")
+        return self.uncertainty.of_parameters(level)[names.index(name)]
+
+    def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
+        """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
+
+        The band of runs adds the scatter of the residuals. Where the runs do not bound the loss, the band ends at 0
+        or at infinity.
         """
-        if self.samples is None:
-            return None
-        log_loss = np.log(self._predictions(self.samples.theta, sizes))
+        logs = self.logs(**sizes)
+        ends = self.uncertainty.of_log_loss(logs, level)
         if of_runs:
-            residuals = self.residuals * np.sqrt(len(self.table) / max(len(self.table) - len(self.params), 1))
-            # One residual a refit, the same at every queried size: each curve is shifted whole, so the band is smooth.
-            log_loss = log_loss + np.random.default_rng(self.seed).choice(residuals, size=(len(log_loss), 1))
-        return np.exp(interval(log_loss))
+            log_loss = np.log(self._predictions(self.optimum.theta[None], sizes)[0])
+            ends = self.uncertainty.of_runs(log_loss, ends, self.scatter, level)
+        return np.asarray(np.exp(ends))
+
+    def judge_loss(self, **sizes: float) -> Verdict:
+        """Whether the runs determine the loss predicted at one size, e.g. judge_loss(N=1e9, D=2e10)."""
+        low, high = self.band(**sizes)[:, 0]
+        where = ", ".join(f"{axis} = {sizes[axis]:.3g}" for axis in self.form.axes)
+        return judge_loss(f"the loss at {where}", self.optimum.converged, float(low), float(high))
 
     def logs(self, **sizes: ArrayLike) -> FloatArray:
         """(A, Q) centred logarithms of sizes given by axis, as the form wants them.
@@ -131,9 +159,10 @@ def fit(
     optimum = find_optimum(runs, law_form, objective, delta)
     values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
+    intervals = uncertainty_of(runs, optimum, samples).of_parameters() if samples else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    verdicts = judge_exponents(runs, optimum, samples, scatter_of(residuals, len(values)))
-    return Law(runs, law_form, optimum, _estimates(law_form, values, samples), samples, verdicts, seed)
+    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter_of(residuals, len(values)))
+    return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
 
 
 def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
@@ -141,13 +170,14 @@ def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
 
 
-def _estimates(form: Form, values: FloatArray, samples: Bootstrap | None) -> tuple[Estimate, ...]:
+def _estimates(
+    form: Form, values: FloatArray, samples: Bootstrap | None, intervals: tuple[Interval, ...] | None
+) -> tuple[Estimate, ...]:
     names = [parameter.name for parameter in form.parameters]
-    if samples is None:
+    if samples is None or intervals is None:
         return tuple(Estimate(name, float(value), None, None) for name, value in zip(names, values, strict=True))
     errors = samples.values.std(0, ddof=1)
-    low, high = interval(samples.values)
     return tuple(
-        Estimate(name, float(values[i]), float(errors[i]), (float(low[i]), float(high[i])))
+        Estimate(name, float(values[i]), float(errors[i]), (intervals[i].low, intervals[i].high))
         for i, name in enumerate(names)
     )

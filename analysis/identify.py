@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.optimum import Optimum
+from analysis.profile import Interval
 from analysis.tables import RunTable, distinct_sizes
 from analysis.terms import FloatArray, Parameter
-from analysis.uncertainty import Bootstrap, interval
+from analysis.uncertainty import Bootstrap
 
 MIN_SIZES = 4
 """A floor, a coefficient and an exponent go exactly through three sizes; the fourth is the first that can object."""
@@ -19,6 +20,8 @@ MAX_RELATIVE_WIDTH = 1.0
 """Widest 95 % interval, over the value, that still says more than the sign and the order of magnitude."""
 MAX_AT_BOUND = 0.025
 """Share of resampled tables that may run to the edge of the range: more, and the interval ends at the edge."""
+MAX_LOSS_FACTOR = 2.0
+"""Widest 95 % interval of a predicted loss, upper over lower end, that still is a prediction."""
 MIN_VISIBILITY = 3.0
 """Smallest change of log loss along the sampled axis, in units of the scatter, that is told from noise."""
 
@@ -43,16 +46,25 @@ class Verdict:
 
 
 def judge_exponents(
-    table: RunTable, optimum: Optimum, samples: Bootstrap | None, scatter: float
+    table: RunTable,
+    optimum: Optimum,
+    samples: Bootstrap | None,
+    intervals: tuple[Interval, ...] | None,
+    scatter: float,
 ) -> tuple[Verdict, ...]:
-    """A verdict for every exponent of the form; `scatter` is the standard deviation of the residuals of log loss."""
+    """A verdict for every exponent of the form.
+
+    Args:
+        intervals: the 95 % interval of each parameter, None where no bootstrap was asked for.
+        scatter: standard deviation of the residuals of log loss.
+    """
     verdicts = []
     for column, parameter in enumerate(optimum.problem.form.parameters):
         if parameter.kind == "exponent":
             reasons = [
                 *_reasons_of_design(table, parameter),
                 *_reasons_of_fit(optimum, column, scatter),
-                *_reasons_of_interval(optimum, samples, column),
+                *_reasons_of_interval(optimum, samples, intervals[column] if intervals else None, column),
             ]
             verdicts.append(Verdict(parameter.name, tuple(reasons)))
     return tuple(verdicts)
@@ -84,21 +96,36 @@ def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
     return reasons
 
 
-def _reasons_of_interval(optimum: Optimum, samples: Bootstrap | None, column: int) -> list[str]:
-    if samples is None:
+def _reasons_of_interval(
+    optimum: Optimum, samples: Bootstrap | None, interval: Interval | None, column: int
+) -> list[str]:
+    if samples is None or interval is None:
         return ["no bootstrap was made, so there is no interval to judge"]
     reasons = []
-    value = float(optimum.theta[column])
-    low, high = interval(samples.theta[:, column])
+    value, low, high = float(optimum.theta[column]), interval.low, interval.high
     if samples.at_bound[column] > MAX_AT_BOUND:
         reasons.append(
             f"in {100 * samples.at_bound[column]:.0f} % of the resampled tables it ran to the edge of its range"
         )
     if low <= 0:
         reasons.append(f"its 95 % interval [{low:.2f}, {high:.2f}] reaches zero")
+    elif interval.high_open:
+        reasons.append(f"its 95 % interval [{low:.2f}, {high:.2f}] has no upper end")
     elif high - low > MAX_RELATIVE_WIDTH * value:
         reasons.append(f"its 95 % interval [{low:.2f}, {high:.2f}] is wider than the value {value:.2f} itself")
     return reasons
+
+
+def judge_loss(name: str, converged: bool, low: float, high: float) -> Verdict:
+    """A verdict for a predicted loss with this 95 % interval."""
+    reasons = [] if converged else ["the fit did not converge"]
+    if not high <= MAX_LOSS_FACTOR * low:
+        reasons.append(
+            f"its 95 % interval [{low:.3g}, {high:.3g}] spans more than a factor {MAX_LOSS_FACTOR:g}"
+            if low > 0 and np.isfinite(high)
+            else f"its 95 % interval [{low:.3g}, {high:.3g}] has an end that the runs do not bound"
+        )
+    return Verdict(name, tuple(reasons))
 
 
 def change_along(optimum: Optimum, axis: str) -> float:

@@ -3,13 +3,18 @@
 Legend of shapes: R replicates, P parameters, A axes, M runs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.forms import Form
 from analysis.objective import Objective
 from analysis.terms import FloatArray
+
+Pull = Callable[[FloatArray, NDArray[np.intp]], tuple[FloatArray, FloatArray]]
+"""Further residuals (R, K) and their derivatives (R, K, P) for theta (R, P) of the replicates of these numbers (R,)."""
 
 MAX_ITERATIONS = 400
 CHUNK_NUMBERS = 400_000  # numbers in one Jacobian, so that it stays in the processor's cache
@@ -58,21 +63,31 @@ class Minimum:
     gradient: FloatArray
 
 
-def minimize(problem: Problem, objective: Objective, counts: FloatArray, theta: FloatArray) -> Minimum:
+def minimize(
+    problem: Problem,
+    objective: Objective,
+    counts: FloatArray,
+    theta: FloatArray,
+    *,
+    pull: Pull | None = None,
+    enough: float = 0.0,
+) -> Minimum:
     """Descend from each theta to the minimum nearby, each replicate with its own counts of the runs.
 
     Args:
         counts: (R, M) how often each run counts in each replicate.
         theta: (R, P) starts, within the bounds.
+        pull: residuals half of whose squares are added to the objective, to draw a replicate to where it is wanted.
+        enough: decrease of the objective below which a step counts as idle, where less than rounding will do.
     """
     num_replicates, num_parameters = theta.shape
     rows = max(1, CHUNK_NUMBERS // (num_parameters * counts.shape[1]))
-    parts = []
+    parts, numbers = [], np.arange(num_replicates)
     for first in range(0, num_replicates, rows):
         part = slice(first, first + rows)
         start = np.clip(theta[part], problem.lower, problem.upper)
         for sharper in objective.path():
-            end = _descend(problem, sharper, counts[part], start)
+            end = _descend(problem, sharper, counts[part], start, numbers[part], pull, enough)
             start = end.theta
         parts.append(end)
     return Minimum(
@@ -82,28 +97,44 @@ def minimize(problem: Problem, objective: Objective, counts: FloatArray, theta: 
     )
 
 
-def _descend(problem: Problem, objective: Objective, counts: FloatArray, start: FloatArray) -> Minimum:
+def _descend(
+    problem: Problem,
+    objective: Objective,
+    counts: FloatArray,
+    start: FloatArray,
+    numbers: NDArray[np.intp],
+    pull: Pull | None,
+    enough: float,
+) -> Minimum:
     """Levenberg-Marquardt for one chunk; replicates that are done leave the batch."""
     lower, upper = problem.lower, problem.upper
     theta = start.copy()
     residual, jacobian = problem.residuals(theta)
     value = np.einsum("rm,rm->r", counts, objective.rho(residual))
+    pulled = pull(theta, numbers) if pull else None
+    if pulled:
+        value += 0.5 * (pulled[0] ** 2).sum(1)
     final_theta, final_value, final_gradient = theta.copy(), value.copy(), np.full(len(theta), np.inf)
     rows = np.arange(len(theta))
     damping = np.full(len(theta), 1e-3)
     blend = np.ones(len(theta))
     idle = np.zeros(len(theta), dtype=int)
     for _ in range(MAX_ITERATIONS):
-        step, gradient = _step(objective, counts, theta, residual, jacobian, damping, blend, lower, upper)
+        step, gradient = _step(objective, counts, theta, residual, jacobian, pulled, damping, blend, lower, upper)
         trial = np.clip(theta + step, lower, upper)
         trial_residual, trial_jacobian = problem.residuals(trial)
         trial_value = np.einsum("rm,rm->r", counts, objective.rho(trial_residual))
+        trial_pulled = pull(trial, numbers[rows]) if pull else None
+        if trial_pulled:
+            trial_value += 0.5 * (trial_pulled[0] ** 2).sum(1)
         better = trial_value < value
         decrease = np.where(better, value - trial_value, 0.0)
-        small = np.where(better, decrease <= DONE_DECREASE * value, np.abs(step).max(1) < DONE_STEP)
+        small = np.where(better, decrease <= np.maximum(DONE_DECREASE * value, enough), np.abs(step).max(1) < DONE_STEP)
         idle = np.where(small, idle + 1, np.where(better, 0, idle))
         theta[better], value[better] = trial[better], trial_value[better]
         residual[better], jacobian[better] = trial_residual[better], trial_jacobian[better]
+        if pulled and trial_pulled:
+            pulled[0][better], pulled[1][better] = trial_pulled[0][better], trial_pulled[1][better]
         damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, None)
         blend = np.clip(np.where(better, blend / 3, blend * 10), 1e-6, 1.0)
         done = (idle >= IDLE_STEPS) | (damping > LARGEST_DAMPING) | (value <= 0)
@@ -118,6 +149,7 @@ def _descend(problem: Problem, objective: Objective, counts: FloatArray, start: 
                 residual[keep],
                 jacobian[keep],
             )
+            pulled = (pulled[0][keep], pulled[1][keep]) if pulled else None
             counts, damping, blend, idle, gradient = (
                 counts[keep],
                 damping[keep],
@@ -138,6 +170,7 @@ def _step(
     theta: FloatArray,
     residual: FloatArray,
     jacobian: FloatArray,
+    pulled: tuple[FloatArray, FloatArray] | None,
     damping: FloatArray,
     blend: FloatArray,
     lower: FloatArray,
@@ -154,6 +187,9 @@ def _step(
     stiff = counts * np.where(weight < 1.0, blend[:, None] * weight, weight)
     curvature = (jacobian * stiff[:, None]) @ jacobian.transpose(0, 2, 1)
     steady = np.einsum("rpm,rm->rp", jacobian**2, counts * weight)
+    if pulled:
+        gradient += np.einsum("rkp,rk->rp", pulled[1], pulled[0])
+        curvature += np.einsum("rkp,rkq->rpq", pulled[1], pulled[1])
     free = ~((theta <= lower) & (gradient > 0) | (theta >= upper) & (gradient < 0))
     relative = np.abs(gradient) / (
         np.sqrt(np.einsum("rpm,rm->rp", jacobian**2, counts)) * _length(counts, pull) + 1e-300

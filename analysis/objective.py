@@ -47,6 +47,11 @@ class Objective:
             return np.ones_like(residual)
         return self.delta / np.maximum(np.abs(residual), self.delta)
 
+    def psi(self, residual: FloatArray) -> FloatArray:
+        """rho'(r)."""
+        bounded = np.clip(residual, -self.delta, self.delta)
+        return bounded / self.delta if self.name == "lad" else bounded
+
     def path(self) -> tuple["Objective", ...]:
         """Objectives to be minimised one after the other, from smooth to sharp, this one last."""
         if self.delta >= 1e-4:
@@ -78,9 +83,10 @@ def delta_for_scatter(residual: FloatArray, num_parameters: int) -> float:
     """Huber's delta for a table of few runs: 1.345 robust standard deviations, never below the literature's.
 
     Args:
-        residual: (M,) residuals of log loss of a first, robust fit.
-        num_parameters: by how many the degrees of freedom are fewer than the runs.
+        residual: (M,) residuals of log loss of a first fit, close to least absolute deviations, which goes through
+            as many runs as it has parameters; those tell nothing of the scatter and are left out.
+        num_parameters: their number.
+    Source: Maronna, Martin and Yohai 2006, Robust Statistics, sec. 4.4 (scale from the non-zero residuals of L1).
     """
-    freedom = max(len(residual) - num_parameters, 1)
-    scatter = 1.4826 * float(np.median(np.abs(residual))) * np.sqrt(len(residual) / freedom)
-    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * scatter))
+    told = np.sort(np.abs(residual))[min(num_parameters, len(residual) - 1) :]
+    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * 1.4826 * np.median(told)))

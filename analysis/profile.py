@@ -1,0 +1,248 @@
+"""Profile likelihood: how far a quantity can be moved, all parameters refitted, before the runs object.
+
+Legend of shapes: R rows of a batch, K quantities, Q queried sizes, P parameters, A axes, M runs.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import f as f_distribution
+
+from analysis.minimize import minimize
+from analysis.optimum import Optimum
+from analysis.terms import FloatArray
+
+ROUNDS = 12
+CLOSE = 0.01  # relative error of the rise's square root at which an end of an interval is found
+EXACT = 1e-5  # a refit ends when its steps gain less, in units of F
+PULL = 30.0  # stiffness of the pull over the profile's own: enough to hold where the profile bends downward
+FARTHEST = 60.0  # an end is not looked for farther than this, in units of the quadratic approximation ...
+FARTHEST_MOVE = 6.0  # ... and of the quantity itself (exponents, logarithms)
+BLOCK = 32  # predictions profiled at once
+STEP = 1e-5  # of the numerical derivatives of quantities
+TINY = 1e-300
+
+Quantities = Callable[[FloatArray, NDArray[np.intp]], tuple[FloatArray, FloatArray]]
+"""Of each row the quantity of that number (R,): its value (R,) and derivatives (R, P) at theta (R, P), which are in
+centred, scaled units. An interval is found fastest for quantities that are nearly linear in theta."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval; an open end is the farthest that was looked at: the runs do not bound it."""
+
+    low: float
+    high: float
+    low_open: bool
+    high_open: bool
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a rise of the objective is measured by.
+
+    Attributes:
+        objective_per_f: rise of the sum for which F = 1.
+        slope: mean of psi', the objective's curvature over that of least squares.
+        freedom: degrees of freedom: groups of runs minus parameters.
+    """
+
+    objective_per_f: float
+    slope: float
+    freedom: int
+
+    def rise(self, level: float) -> float:
+        """The rise of the objective at the ends of an interval of this level."""
+        return self.objective_per_f * float(f_distribution.ppf(level, 1, self.freedom))
+
+
+def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:
+    """The scale of the objective's rise, from the residuals.
+
+    2 (rho(theta) - rho(theta_hat)) mean(psi') / s^2 is close to F with 1 and G - P degrees of freedom, where psi is
+    rho' and s^2 = sum(psi^2) / (G - P) for G runs. Runs of one group (the seeds of one configuration) share the misfit
+    of their sizes: their psi is summed first, so that n / G runs that err alike count as one.
+
+    Source: Huber and Ronchetti 2009, Robust Statistics, ch. 7 (tests with M-estimates); groups as in the cluster-robust
+    covariance of Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
+    """
+    residual = optimum.problem.residuals(optimum.theta[None])[0][0]
+    objective, num_parameters, num_runs = optimum.objective, len(optimum.theta), len(residual)
+    num_groups = int(group.max()) + 1
+    psi, slope = objective.psi(residual), _slope(optimum, residual)
+    freedom = max(num_groups - num_parameters, 1)
+    summed = np.bincount(group, weights=psi)
+    variance = float(summed @ summed) / num_runs * num_groups / freedom
+    return Noise(0.5 * variance / slope, slope, freedom)
+
+
+def _slope(optimum: Optimum, residual: FloatArray) -> float:
+    """Mean of psi'. Where delta holds few runs, the density of residuals at zero is taken over a wider window.
+
+    The window is Hall and Sheather's, for the median (1988, doi:10.1111/j.2517-6161.1988.tb01735.x); the P runs that a
+    fit by absolute values goes exactly through are not counted.
+    """
+    objective, num_parameters = optimum.objective, len(optimum.theta)
+    if objective.name == "least_squares":
+        return 1.0
+    size, num_runs = np.abs(residual), len(residual)
+    window = float(np.quantile(size, min(1.0, 1.5 * num_runs ** (-1 / 3) + num_parameters / num_runs)))
+    if objective.delta >= window:
+        return float((size < objective.delta).mean())
+    inside = max(float((size <= window).sum()) - num_parameters, 1.0) / max(num_runs - num_parameters, 1)
+    unit = objective.delta if objective.name == "huber" else 1.0
+    return unit * inside / max(window, TINY)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The objective's rise along quantities, around one optimum."""
+
+    optimum: Optimum
+    noise: Noise
+
+    @cached_property
+    def _covariance(self) -> FloatArray:
+        """(P, P) inverse of slope * J J^T; directions that the runs do not see are very long, not infinite."""
+        jacobian = self.optimum.problem.residuals(self.optimum.theta[None])[1][0]
+        length = np.maximum(np.linalg.norm(jacobian, axis=1), 1e-8)
+        unit = jacobian / length[:, None]
+        information = unit @ unit.T + 1e-9 * np.eye(len(unit))
+        inverse = np.linalg.inv(information) / np.outer(length, length)
+        return np.asarray(inverse / self.noise.slope)
+
+    def rise_at(self, theta: FloatArray) -> FloatArray:
+        """(R,) how much higher the objective is at theta (R, P) than at the optimum."""
+        costs: FloatArray = self.optimum.problem.costs(theta, self.optimum.objective).sum(1)
+        return costs - self.optimum.value
+
+    def points(
+        self, quantities: Quantities, which: NDArray[np.intp], target: FloatArray, stiff: FloatArray, start: FloatArray
+    ) -> FloatArray:
+        """theta (R, P) of the lowest objective near which the quantities of numbers (R, K) have the values (R, K).
+
+        Each is a point of the profile exactly, but at the value its quantity has there, which falls short of the
+        target by the profile's slope over the stiffness (R, K).
+        """
+
+        def pull(theta: FloatArray, rows: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+            columns = [quantities(theta, which[rows, k]) for k in range(which.shape[1])]
+            root = np.sqrt(stiff[rows])
+            difference = root * (np.stack([value for value, _ in columns], 1) - target[rows])
+            return difference, root[:, :, None] * np.stack([slope for _, slope in columns], 1)
+
+        counts = np.ones((len(start), len(self.optimum.problem.log_loss)))
+        problem, objective = self.optimum.problem, self.optimum.objective
+        return minimize(problem, objective, counts, start, pull=pull, enough=EXACT * self.noise.objective_per_f).theta
+
+    def directions(self, quantities: Quantities, count: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of each quantity the value (K,), the variance (K,) for unit noise, and the way (K, P) theta goes per unit."""
+        theta = np.repeat(self.optimum.theta[None], count, axis=0)
+        value, slope = quantities(theta, np.arange(count))
+        way = slope @ self._covariance
+        variance = np.maximum(np.einsum("kp,kp->k", way, slope), TINY)
+        return value, variance, way / variance[:, None]
+
+    def intervals(self, quantities: Quantities, count: int, level: float) -> list[Interval]:
+        """The profile interval of each of `count` quantities.
+
+        The square root of the rise is nearly linear in the quantity, so its ends are found by the secant rule, all at
+        once, each step a batch of refits.
+        """
+        rise = self.noise.rise(level)
+        value, variance, way = self.directions(quantities, count)
+        if rise < 1e-14 * max(len(self.optimum.problem.log_loss), 1) * 1e-6:
+            return [Interval(v, v, False, False) for v in value.tolist()]
+        which = np.tile(np.arange(count), 2)
+        unit = np.minimum(np.sqrt(2 * rise * variance), FARTHEST_MOVE / 4)[which] * np.repeat([-1.0, 1.0], count)
+        stiff = PULL / variance[which]
+        farthest = np.minimum(FARTHEST, FARTHEST_MOVE / np.abs(unit))
+        inside, outside = np.zeros(2 * count), np.full(2 * count, np.inf)  # in steps of `unit`
+        root_inside, root_outside = np.zeros(2 * count), np.full(2 * count, np.inf)
+        theta = np.repeat(self.optimum.theta[None], 2 * count, axis=0)
+        aim, last = np.ones(2 * count), np.zeros(2 * count)
+        stuck = np.zeros(2 * count, dtype=int)
+        for _ in range(ROUNDS):
+            todo = np.flatnonzero((stuck < 2) & ~_found(inside, outside, root_inside, root_outside))
+            if not len(todo):
+                break
+            rows = which[todo]
+            start = theta[todo] + ((aim - last)[todo] * unit[todo])[:, None] * way[rows]
+            target = value[rows] + aim[todo] * unit[todo]
+            ends = self.points(quantities, rows[:, None], target[:, None], stiff[todo, None], start)
+            reached = (quantities(ends, rows)[0] - value[rows]) / unit[todo]
+            root = np.sqrt(np.maximum(self.rise_at(ends), 0.0) / rise)
+            beyond = root >= 1.0
+            far, near = todo[beyond], todo[~beyond]
+            nearer = reached[beyond] < outside[far]
+            outside[far[nearer]], root_outside[far[nearer]] = reached[beyond][nearer], root[beyond][nearer]
+            gained = reached[~beyond] > inside[near] + 1e-6
+            stuck[near[~gained]] += 1
+            inside[near[gained]], root_inside[near[gained]] = reached[~beyond][gained], root[~beyond][gained]
+            theta[near[gained]], last[near[gained]] = ends[~beyond][gained], reached[~beyond][gained]
+            stuck[(inside >= farthest) & ~np.isfinite(outside)] = 2
+            aim = _next(inside, outside, root_inside, root_outside, farthest)
+        ends_at, is_open = _ends(inside, outside, root_inside, root_outside)
+        at = value[which] + ends_at * unit
+        return [
+            Interval(float(at[k]), float(at[count + k]), bool(is_open[k]), bool(is_open[count + k])) for k in range(count)
+        ]
+
+
+def _found(inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
+    """Whether an end is known well enough: on it, or between two points so near that a line joins them."""
+    found: NDArray[np.bool_] = (1 - low < CLOSE) | (high - 1 < CLOSE) | (outside - inside < CLOSE * np.abs(outside))
+    return found
+
+
+def _next(
+    inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray, farthest: FloatArray
+) -> FloatArray:
+    """Where to look next, in steps: on the line between the points, or ahead of the last one, at most fourfold."""
+    bracketed = np.isfinite(outside)
+    gap, rise = np.where(bracketed, outside - inside, 1.0), np.where(bracketed, high - low, 1.0)
+    share = np.clip((1 - low) / np.maximum(rise, 1e-9), 0.1, 0.9)
+    ahead = inside * np.clip(1.05 / np.maximum(low, 1e-9), 1.2, 4.0)
+    ahead = np.where(inside > 0, ahead, 0.25)
+    return np.where(bracketed, inside + share * gap, np.minimum(ahead, farthest))
+
+
+def _ends(
+    inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Ends in steps, and whether they are open."""
+    bracketed = np.isfinite(outside)
+    gap, rise = np.where(bracketed, outside - inside, 0.0), np.where(bracketed, high - low, 1.0)
+    at = inside + gap * np.clip((1 - low) / np.maximum(rise, 1e-9), 0.0, 1.0)
+    return at, ~bracketed & (1 - low >= CLOSE)
+
+
+def predictions(optimum: Optimum, logs: FloatArray) -> Quantities:
+    """log of the predicted loss at each of the sizes `logs` (A, Q)."""
+    form, log_scale = optimum.problem.form, math.log(optimum.scale)
+
+    def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        loss, slope = form.evaluate(theta, logs)
+        rows = np.arange(len(theta))
+        chosen = np.maximum(loss[rows, which], TINY)
+        return np.log(chosen) + log_scale, slope[rows, :, which] / chosen[:, None]
+
+    return quantities
+
+
+def numerical(function: Callable[[FloatArray], FloatArray]) -> Quantities:
+    """Quantities (R, K) given as a function of theta (R, P), with derivatives by central differences."""
+
+    def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        rows, num_parameters = np.arange(len(theta)), theta.shape[1]
+        value, slope = function(theta)[rows, which], np.empty_like(theta)
+        for p in range(num_parameters):
+            shift = STEP * np.eye(num_parameters)[p]
+            slope[:, p] = (function(theta + shift)[rows, which] - function(theta - shift)[rows, which]) / (2 * STEP)
+        return value, slope
+
+    return quantities
