@@ -4,6 +4,9 @@ import argparse
 import sys
 
 from analysis.commands import fit, frontier, plot, report
+from scaling.errors import DataError, ScalingError
+
+COMMANDS = {"fit": fit, "frontier": frontier, "report": report, "plot": plot}
 
 
 def main(arguments: list[str] | None = None) -> int:
