@@ -2,10 +2,10 @@
 
 import base64
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from analysis.document import conventions, law_document, write_document
 from analysis.findings import best_run_sentence, cautions, headline, verdict_sentences
 from analysis.fit import Estimate, Law
+from analysis.page import PageTable, Remark, Section, number_cell, without_empty_column
 from analysis.plots.registry import COST, FIGURES, LAW, TRUST, TUNING
 from analysis.results import Results, SingleAxisFit
 from analysis.style import save_bytes, size_text
@@ -41,38 +42,6 @@ class Report:
     verdicts: tuple[str, ...]
     law: Law | None
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Remark:
-    """A sentence on the page; `mark` says how it is set."""
-
-    text: str
-    mark: Literal["", "law", "law none", "yes", "no", "caution"] = ""
-
-
-@dataclass(frozen=True)
-class PageTable:
-    """A table on the page; a cell is text, or (text, number to sort by). Remarks stand below it."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    title: str = ""
-    remarks: tuple[Remark, ...] = ()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading and what stands under it: remarks, then the figures of a group of `FIGURES`, then tables, then terms.
-
-    A section with nothing under it is not shown.
-    """
-
-    title: str
-    remarks: Sequence[Remark] = ()
-    group: str = ""
-    tables: Sequence[PageTable] = ()
-    terms: dict[str, str] = field(default_factory=dict)
 
 
 def write_report(results: Results, folder: Path, *, title: str) -> Report:
@@ -156,9 +125,8 @@ def _other_conventions(results: Results) -> Section:
         found = {estimate.name: estimate for estimate in variant.estimates}
         told = [_estimate_cell(found.get(name)) for name in names]
         rows.append([*counted.values(), *told, variant.problem or ""])
-    if all(not row[-1] for row in rows):
-        rows = [row[:-1] for row in rows]
-    header = [*[f"{axis} counted as" for axis in results.law.form.axes], *names, "no fit because"][: len(rows[0])]
+    counted_as = [f"{axis} counted as" for axis in results.law.form.axes]
+    header, rows = without_empty_column([*counted_as, *names, "no fit because"], rows)
     text = (
         "What N and D count moves the exponents (Porian et al. 2024, arXiv:2406.19146); compare a law only with one "
         "of the same convention. The first line is the law above. Counts in proportion to its own, which change no "
@@ -170,22 +138,27 @@ def _other_conventions(results: Results) -> Section:
 def _trust(results: Results) -> Section:
     if results.problem or not results.backtests:
         return Section(TRUST, group=TRUST)
-    header = ["held out", "runs", "fitted to", "error of held-out runs", "scatter of fitted runs", "in 95 % interval"]
+    header = [
+        "held out",
+        "runs",
+        "fitted to",
+        "error of held-out runs",
+        "scatter of fitted runs",
+        "in 95 % interval",
+        "",
+    ]
     rows = []
     for test in results.backtests:
         name = f"{test.axis} ≥ {size_text(test.size)}"
         if test.law is None or test.rmse is None or test.rmse_fitted is None or test.coverage is None:
             rows.append([name, *["–"] * 5, f"no fit: {test.problem}"])
             continue
-        counts = [_number(len(test.runs), ".0f"), _number(len(test.law.table), ".0f")]
-        shares = [_number(100 * share, style) for share, style in ((test.rmse, ".1f"), (test.rmse_fitted, ".1f"))]
-        shares = [(f"{text} %", number) for text, number in (*shares, _number(100 * test.coverage, ".0f"))]
+        counts = [number_cell(len(test.runs), ".0f"), number_cell(len(test.law.table), ".0f")]
+        shares = [number_cell(100 * share, style) for share, style in ((test.rmse, ".1f"), (test.rmse_fitted, ".1f"))]
+        shares = [(f"{text} %", number) for text, number in (*shares, number_cell(100 * test.coverage, ".0f"))]
         rows.append([name, *counts, *shares, ""])
-    if all(not row[-1] for row in rows):
-        rows = [row[:-1] for row in rows]
     table = PageTable(
-        [*header, "remark"][: len(rows[0])],
-        rows,
+        *without_empty_column(header, rows),
         "Backtest: would it have predicted the largest runs?",
         (Remark("Errors are root mean squares of log loss."),),
     )
@@ -211,14 +184,14 @@ def _runs(results: Results) -> Section:
     header += [f"shift of {name} without it" for name in moved]
     rows = []
     for i, run in enumerate(table.run):
-        cells: list[Any] = [run, *[_number(table.axis(axis)[i], ".6g") for axis in axes]]
+        cells: list[Any] = [run, *[number_cell(table.axis(axis)[i], ".6g") for axis in axes]]
         for column in columns:
             value = table.frame[column].iloc[i]
-            cells.append(_number(value * 1000 if column in IN_THOUSANDTHS else value, ".4g"))
-        cells.append(_number(table.loss[i], ".4g"))
+            cells.append(number_cell(value * 1000 if column in IN_THOUSANDTHS else value, ".4g"))
+        cells.append(number_cell(table.loss[i], ".4g"))
         if law is not None and predicted is not None:
-            cells += [_number(predicted[i], ".4g"), _number(100 * np.expm1(law.residuals[i]), "+.1f")]
-        cells += [_number(shifts[name][i], "+.3f") for name in moved]
+            cells += [number_cell(predicted[i], ".4g"), number_cell(100 * np.expm1(law.residuals[i]), "+.1f")]
+        cells += [number_cell(shifts[name][i], "+.3f") for name in moved]
         rows.append(cells)
     return Section(title, tables=[PageTable(header, rows)])
 
@@ -269,9 +242,9 @@ def _estimate_table(law: Law, title: str, remarks: tuple[Remark, ...] = ()) -> P
     rows = [
         [
             estimate.name,
-            _number(estimate.value, ".4g"),
+            number_cell(estimate.value, ".4g"),
             f"{estimate.ci95[0]:.4g} to {estimate.ci95[1]:.4g}" if estimate.ci95 else "–",
-            "–" if estimate.se is None else _number(estimate.se, ".3g"),
+            "–" if estimate.se is None else number_cell(estimate.se, ".3g"),
         ]
         for estimate in law.params
     ]
@@ -290,14 +263,6 @@ def _estimate_cell(estimate: Estimate | None) -> Any:
         return "–"
     interval = f" [{estimate.ci95[0]:.3g}, {estimate.ci95[1]:.3g}]" if estimate.ci95 else ""
     return (f"{estimate.value:.3g}{interval}", estimate.value)
-
-
-def _number(value: Any, style: str) -> Any:
-    """A number as (text, number) for the page; text stays text, a missing number is a dash."""
-    if isinstance(value, str):
-        return value
-    number = float(value) if value is not None else float("nan")
-    return (format(number, style), number) if np.isfinite(number) else ("–", 0.0)
 
 
 def _document_without_law(results: Results) -> dict[str, Any]:

@@ -235,7 +235,9 @@ def _draw_panel(
     groups, lines = size_groups(part, other)
     colors = shades(len(lines))
     for size, color in zip(lines, colors, strict=True):
-        _draw_line(axes, law, grid, {axis: grid, **held} | ({other: np.full(POINTS, size)} if other else {}), color)
+        fixed = held | ({other: float(size)} if other else {})
+        query = {axis: grid} | {name: np.full(POINTS, value) for name, value in fixed.items()}
+        _draw_line(axes, law, grid, query, color)
     loss = _moved(law, part, held)
     for depth, marker in depth_markers(part):
         for group, color in zip(groups, colors, strict=True):
