@@ -174,10 +174,32 @@ def _shape_document(found: BestShape) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class TextTable:
+    """A table among lines of text."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+    def __str__(self) -> str:
+        widths = np.array([[len(cell) for cell in row] for row in [self.head, *self.rows]]).max(0)
+        lines = [
+            "  ".join(cell.rjust(n) for cell, n in zip(row, widths, strict=True)) for row in [self.head, *self.rows]
+        ]
+        return "\n".join(f"  {line}" for line in lines)
+
+
 def decisions_text(decisions: Decisions) -> str:
     """The decisions for a reader at a terminal; verdicts in place of numbers that must not be used."""
+    return "\n".join(map(str, decisions_lines(decisions)))
+
+
+def decisions_lines(decisions: Decisions) -> list[str | TextTable]:
+    """The lines of `decisions_text`: a heading, indented sentences and tables, an empty line, the next heading."""
     law = decisions.law
-    lines = [f"L = {law.form.formula}   ({len(law.table)} runs; 95 % intervals in brackets, those of the law alone)"]
+    lines: list[str | TextTable] = [
+        f"L = {law.form.formula}   ({len(law.table)} runs; 95 % intervals in brackets, those of the law alone)"
+    ]
     if decisions.frontier:
         lines += _frontier_lines(decisions.frontier)
     elif not decisions.shapes:
@@ -190,11 +212,11 @@ def decisions_text(decisions: Decisions) -> str:
     for found in decisions.saturations:
         lines += _saturation_lines(found)
     lines += [f"  {_marginal_line(found)}" for found in decisions.marginals]
-    return "\n".join(lines + (["", decisions.untold] if decisions.untold else []))
+    return lines + (["", decisions.untold] if decisions.untold else [])
 
 
-def _frontier_lines(found: Frontier) -> list[str]:
-    lines = ["", "Compute-optimal sizes", f"  {found.cost.statement}"]
+def _frontier_lines(found: Frontier) -> list[str | TextTable]:
+    lines: list[str | TextTable] = ["", "Compute-optimal sizes", f"  {found.cost.statement}"]
     if found.problems:
         lines += ["  None can be told from these runs:", *[f"  - {problem}" for problem in found.problems]]
         if found.problems == (found.cost.problem,):
@@ -219,14 +241,14 @@ def _frontier_lines(found: Frontier) -> list[str]:
         ]
         for i, budget in enumerate(found.budgets)
     ]
-    return [*lines, *_table(["C (FLOPs)", *columns, "L*", "2 C lowers L* by", "beyond the runs"], rows)]
+    return [*lines, TextTable(["C (FLOPs)", *columns, "L*", "2 C lowers L* by", "beyond the runs"], rows)]
 
 
-def _isoflop_lines(found: IsoFlop) -> list[str]:
+def _isoflop_lines(found: IsoFlop) -> list[str | TextTable]:
     total = len(found.parabolas) + len(found.left_out)
-    lines = ["", "IsoFLOP parabolas (approach 2 of Hoffmann et al. 2022), for comparison"]
+    lines: list[str | TextTable] = ["", "IsoFLOP parabolas (approach 2 of Hoffmann et al. 2022), for comparison"]
     rows = [[f"{p.budget:.3g}", str(len(p.rows)), _text(p.num_params), f"{p.loss:.4g}"] for p in found.parabolas]
-    lines += _table(["C (FLOPs)", "runs", "N*", "loss"], rows) if rows else []
+    lines += [TextTable(["C (FLOPs)", "runs", "N*", "loss"], rows)] if rows else []
     reasons: dict[str, list[str]] = {}
     for left in found.left_out:
         reasons.setdefault(left.reason, []).append(f"{left.budget:.3g}")
@@ -245,11 +267,11 @@ def _isoflop_lines(found: IsoFlop) -> list[str]:
     ]
 
 
-def _shape_lines(found: BestShape) -> list[str]:
+def _shape_lines(found: BestShape) -> list[str | TextTable]:
     rule, of_n = found.rule, found.of == "N"
     given = f"given N, D = {size_text(float(found.data_size.value[0]))}" if of_n else "given FLOPs, D free"
     low, high = rule.spread
-    lines = ["", f"Best width and depth at {given}"]
+    lines: list[str | TextTable] = ["", f"Best width and depth at {given}"]
     lines.append(
         f"  N = {rule.params_per_unit:.3g} depth width^2, the median ({low:.3g} to {high:.3g} in 90 % of the runs)"
     )
@@ -270,7 +292,7 @@ def _shape_lines(found: BestShape) -> list[str]:
         ]
         for i, budget in enumerate(found.budgets)
     ]
-    return [*lines, *_table(["N" if of_n else "C (FLOPs)", *columns, "L*", "beyond the runs"], rows)]
+    return [*lines, TextTable(["N" if of_n else "C (FLOPs)", *columns, "L*", "beyond the runs"], rows)]
 
 
 def _saturation_lines(found: Saturation) -> list[str]:
@@ -322,9 +344,3 @@ def _text(found: Derived, digits: str | None = None) -> str:
     if found.ci95 is None:
         return write(float(found.value))
     return f"{write(float(found.value))} [{write(found.ci95[0])}, {write(found.ci95[1])}]"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    widths = np.array([[len(cell) for cell in row] for row in [head, *rows]]).max(0)
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return [f"  {line}" for line in lines]

@@ -11,11 +11,12 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from analysis.decisions import TextTable, decisions_lines
 from analysis.document import conventions, law_document, write_document
 from analysis.findings import best_run_sentence, cautions, headline, verdict_sentences
 from analysis.fit import Estimate, Law
 from analysis.page import PageTable, Remark, Section, number_cell, without_empty_column
-from analysis.plots.registry import COST, FIGURES, LAW, TRUST, TUNING
+from analysis.plots.registry import COST, DECISIONS, FIGURES, LAW, TRUST, TUNING
 from analysis.results import Results, SingleAxisFit
 from analysis.style import save_bytes, size_text
 from scaling.runs.files import write_atomic
@@ -165,6 +166,26 @@ def _trust(results: Results) -> Section:
     return Section(TRUST, group=TRUST, tables=[table])
 
 
+def _decisions(results: Results) -> Section:
+    """The blocks of `decisions_lines`: a heading, then tables and sentences."""
+    if results.problem:
+        return Section(DECISIONS)
+    tables = []
+    lines = decisions_lines(results.decisions)
+    breaks = [i for i, line in enumerate(lines) if line == ""]
+    for start, end in zip(breaks, [*breaks[1:], len(lines)], strict=True):
+        title, *rest = lines[start + 1 : end]
+        found = [line for line in rest if isinstance(line, TextTable)]
+        remarks = [Remark(line.strip()) for line in rest if isinstance(line, str)]
+        head, rows = (found[0].head, found[0].rows) if found else ((), ())
+        if rest:
+            tables.append(PageTable(head, rows, str(title), remarks))
+        else:
+            tables.append(PageTable((), (), "", [Remark(str(title))]))
+    intro = Remark("Intervals are of the law alone: they hold for this form, these runs and their training.")
+    return Section(DECISIONS, [intro], group=DECISIONS, tables=tables)
+
+
 def _runs(results: Results) -> Section:
     """The fitted runs with prediction, error, and the shift of each exponent without the run."""
     table = results.table
@@ -221,6 +242,7 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     _other_conventions,
     _trust,
     lambda results: Section(COST, group=COST),
+    _decisions,
     lambda results: Section(TUNING, group=TUNING),
     _runs,
     _excluded,

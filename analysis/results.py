@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from analysis.backtest import Backtest, backtest
+from analysis.decisions import Decisions, decide
 from analysis.findings import Reference, find_baseline
 from analysis.fit import Law, fit
 from analysis.influence import dfbetas, leave_one_out, too_many_runs
@@ -136,6 +137,11 @@ class Results:
     def variants(self) -> tuple[Variant, ...]:
         """The law when N or D is counted in another way that the table has."""
         return fit_variants(self.law, self.choice.replicates)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What compute is best spent on."""
+        return decide(self.law)
 
     @cached_property
     def families(self) -> dict[str, Law | str]:

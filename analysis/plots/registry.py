@@ -17,6 +17,7 @@ from analysis.results import Results
 from scaling.errors import ConfigError
 
 LAW, COST, TRUST, TUNING = "The law", "What a loss costs", "How far to trust it", "Tuning"
+DECISIONS = "What compute is best spent on"
 
 Need = Callable[[Results], str | None]
 
