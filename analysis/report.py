@@ -300,7 +300,7 @@ def _document_without_law(results: Results) -> dict[str, Any]:
 
 def formula_markup(text: str) -> Markup:
     """Greek letters and raised exponents for the names used in plain text."""
-    marked = re.sub(r"\^(\w+)", r"<sup>\1</sup>", str(escape(text)))
+    marked = re.sub(r"\^(-?[\w.]*\w)", r"<sup>\1</sup>", str(escape(text)))
     return Markup(re.sub(r"\b(alpha|beta)\b", lambda name: {"alpha": "α", "beta": "β"}[name[0]], marked))
 
 

@@ -1,19 +1,21 @@
-"""How every figure looks: colours that survive colour blindness and print, plain numbers on logarithmic axes."""
+"""How every figure looks: colours that survive colour blindness and print, plain numbers on logarithmic axes.
+
+Matplotlib is loaded when something is drawn: commands that print write their numbers with these functions too.
+"""
 
 import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.terms import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH_IN = 6.2
 INK = "#222222"
@@ -47,14 +49,19 @@ SETTINGS: Any = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """All figures are made and saved inside this context; nothing global is changed."""
+    from matplotlib import rc_context
+
     with rc_context(SETTINGS):
         yield
 
 
 def shades(count: int) -> list[str]:
     """`count` colours, dark to light, ordered like the sizes they stand for."""
-    scale = matplotlib.colormaps["viridis"]
-    return [matplotlib.colors.to_hex(scale(x)) for x in np.linspace(0.02, 0.86, count)]
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    scale = colormaps["viridis"]
+    return [to_hex(scale(x)) for x in np.linspace(0.02, 0.86, count)]
 
 
 def size_text(size: float) -> str:
@@ -83,8 +90,10 @@ def number_text(value: float) -> str:
     return f"{value:.2g}" if value < 100 else f"{value:.3g}"
 
 
-def log_axis(axes: Axes, which: str, low: float, high: float, text: Any = number_text, most: int = 7) -> None:
+def log_axis(axes: "Axes", which: str, low: float, high: float, text: Any = number_text, most: int = 7) -> None:
     """A logarithmic axis from low to high with at most `most` round ticks, written out."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
@@ -130,8 +139,10 @@ def widened(low: float, high: float, share: float = 0.06) -> tuple[float, float]
     return low / margin, high * margin
 
 
-def save_bytes(figure: Figure, kind: str, name: str) -> bytes:
+def save_bytes(figure: "Figure", kind: str, name: str) -> bytes:
     """The figure as "png", "svg" or "pdf", the same bytes for the same figure."""
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
     with rc_context({**SETTINGS, "svg.hashsalt": name}):
         metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]

@@ -142,6 +142,7 @@ def test_report_is_in_sections_with_every_figure_inside(study):
     order = ["The law, and how sure it is", "What limits it", "The law", "Parameters", "How far to trust it"]
     assert headings[: len(order)] == order
     assert headings[-1] == "Conventions"
+    assert "Compute-optimal sizes" in page
     assert page.count('src="data:image/svg+xml;base64,') == len(list(report.glob("*.svg"))) >= 7
     assert "Figures that this table does not allow" in page
     for convention in ("objective", "delta", "exclusions", "intervals", "condition number"):
