@@ -1,6 +1,7 @@
 """What a study says, in sentences: the law, what is sure of it, and what a reader must know before using it."""
 
 from analysis.fit import Estimate, Law
+from analysis.influence import lever
 from analysis.plots import Reference
 from analysis.style import size_text
 from analysis.tables import RunTable
@@ -12,6 +13,8 @@ MIXED_COLUMNS = {
     "data_digest": "data sets",
 }
 """Columns that must hold one value for one law to be meant."""
+LEVER_RUNS, STRONG_LEVER = 5, 2.0
+"""So many runs left out may not move an exponent by more than so many of its standard errors without being named."""
 BASELINE_NAME = "composition-only baseline"
 
 
@@ -83,6 +86,13 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
         if column in frame and frame[column].nunique() > 1:
             values = ", ".join(sorted(map(str, frame[column].unique())))
             found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    if law is not None and law.lack_of_fit.significant:
+        sentence = law.lack_of_fit.sentence
+        found.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    if law is not None:
+        levers = [lever(law, p.name, LEVER_RUNS) for p in law.form.parameters if p.kind == "exponent"]
+        strong = [one for one in levers if abs(one.standard_errors) > STRONG_LEVER]
+        found += [f"Few runs carry an exponent: {one.sentence}." for one in strong]
     if law is not None and law.optimum.at_bound:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")

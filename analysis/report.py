@@ -39,6 +39,11 @@ CAPTIONS = {
     "an axis means the form is only approximate.",
     "backtest": "The law fitted without the largest models, or without the largest data, against the runs it did not "
     "see; bars are 95 % intervals for single runs.",
+    "profile": "How far the exponents can be moved, all else refitted, before the runs object: together (joint "
+    "regions) and each alone (its 95 % interval below the dashed line), if all runs scatter alike. Where the dots of "
+    "the bootstrap spread farther, they do not.",
+    "corner": "All parameters of the bootstrap against each other; narrow bands are parameters that only their "
+    "combination determines.",
     "bootstrap": "The law refitted to resampled runs: the wider and the more tilted the cloud, the less sure the "
     "exponents, and the more one can be traded for the other.",
 }
@@ -184,6 +189,9 @@ def _figures(law: Law, backtests: tuple[Backtest, ...]) -> dict[str, Figure]:
         figures["backtest"] = plot_backtest(backtests, law.table.columns["loss"].replace("_", " "))
     if law.samples is not None and len(law.params) > 1:
         figures["bootstrap"] = plot(law, "bootstrap")
+        figures["corner"] = plot(law, "corner")
+        if sum(parameter.kind == "exponent" for parameter in law.form.parameters) > 1:
+            figures["profile"] = plot(law, "profile")
     return figures
 
 

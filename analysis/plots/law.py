@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from analysis.backtest import Backtest
 from analysis.fit import Law
+from analysis.plots.uncertainty import plot_corner, plot_profile
 from analysis.style import (
     BLUE,
     INK,
@@ -29,7 +30,6 @@ from analysis.style import (
 )
 from analysis.tables import RunTable, distinct_sizes, same_size
 from analysis.terms import FloatArray
-from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines
@@ -37,6 +37,7 @@ MOST_PANELS = 4
 FEWEST_LEVELS = 7  # if plain round numbers give fewer lines, two digits are used
 FARTHEST_BASELINE = 2.5  # a baseline farther above the runs than this is named at the edge, not drawn
 POINTS = 120
+BAND_POINTS = 20  # a band is smooth, and each of its points is a profile of its own
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
 
 AXIS_NAMES = {
@@ -60,7 +61,7 @@ class Reference:
 
 
 def plot(law: Law, kind: str = "loss_vs_params", *, baseline: Reference | None = None) -> Figure:
-    """Draw a law: loss_vs_params, loss_vs_data, surface, residuals or bootstrap.
+    """Draw a law: loss_vs_params, loss_vs_data, surface, residuals, bootstrap, corner or profile.
 
     Raises:
         ConfigError: if the kind is unknown, or needs an axis that the law does not have.
@@ -71,6 +72,8 @@ def plot(law: Law, kind: str = "loss_vs_params", *, baseline: Reference | None =
         "surface": lambda: plot_surface(law),
         "residuals": lambda: plot_residuals(law),
         "bootstrap": lambda: plot_bootstrap(law),
+        "corner": lambda: plot_corner(law),
+        "profile": lambda: plot_profile(law),
     }
     if kind not in kinds:
         raise ConfigError(f"kind={kind} is not a figure; choose one of {', '.join(kinds)}")
@@ -204,7 +207,7 @@ def plot_bootstrap(law: Law) -> Figure:
         axes = figure.add_subplot()
         axes.plot(x, y, "o", color=BLUE, ms=3.2, alpha=0.25, mew=0, rasterized=True)
         for column, line in ((first, axes.axvline), (second, axes.axhline)):
-            for bound in interval(law.samples.values[:, column]):
+            for bound in law.params[column].ci95 or ():
                 line(float(bound), color=MUTED, lw=0.9, ls="--")
         best = law.params[first].value, law.params[second].value
         axes.plot(*best, "*", color=ORANGE, ms=15, mec="white", mew=0.9, label="best fit")
@@ -254,10 +257,10 @@ def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
 
 
 def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, Any], color: str) -> None:
-    runs, curve = law.band(of_runs=True, **query), law.band(**query)
-    if runs is not None and curve is not None:
-        axes.fill_between(grid, *runs, color=color, alpha=0.10, lw=0)
-        axes.fill_between(grid, *curve, color=color, alpha=0.25, lw=0)
+    few = np.unique(np.linspace(0, len(grid) - 1, BAND_POINTS).astype(int))
+    at = {name: sizes[few] for name, sizes in query.items()}
+    for of_runs, alpha in ((True, 0.10), (False, 0.25)) if law.samples is not None else ():
+        axes.fill_between(grid[few], *law.band(of_runs=of_runs, **at), color=color, alpha=alpha, lw=0)
     axes.plot(grid, law.predict(**query), color=color, zorder=3)
 
 
