@@ -115,9 +115,7 @@ def _largest(sizes: FloatArray) -> tuple[np.ndarray, float]:
 
 def _predict(law: Law, held_out: RunTable) -> tuple[HeldOutRun, ...]:
     predicted = law.predict(**held_out.sizes)
-    band = law.band(of_runs=True, **held_out.sizes)
-    if band is None:
-        raise AssertionError("a backtest is made with a bootstrap")
+    band = law.band(level=0.95, of_runs=True, **held_out.sizes)
     return tuple(
         HeldOutRun(
             held_out.run[i],

@@ -40,7 +40,9 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
             verdict.exponent: {"identified": verdict.identified, "reasons": list(verdict.reasons)}
             for verdict in law.verdicts
         },
+        "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
         "residual_scatter": law.scatter,
+        "interval_method": law.uncertainty.method,
         "bootstrap": None
         if law.samples is None
         else {
@@ -73,11 +75,20 @@ def conventions(law: Law) -> dict[str, str]:
         )
     stated["condition_number"] = "Of J^T J in centred logarithms, the columns of J scaled to unit length."
     if samples is not None:
-        stated["intervals"] = (
-            f"95 % percentile intervals of {len(samples.theta)} bootstrap refits; the unit drawn is "
-            f"the {samples.unit}. They speak of these runs' noise, not of another architecture, schedule or tuning."
-        )
+        stated["intervals"] = f"{interval_sentence(law)} The standard errors are those of {len(samples.theta)} refits."
     return stated
+
+
+def interval_sentence(law: Law) -> str:
+    """How the intervals were made, and what they speak of."""
+    known = law.uncertainty
+    how = {
+        "profile": "95 % profile likelihood intervals, by the F distribution with 1 and "
+        f"{known.noise.freedom} degrees of freedom for {known.num_units} {known.unit}s; "
+        "null is an end that the runs do not bound.",
+        "bootstrap": f"95 % percentile intervals of the bootstrap over {known.num_units} {known.unit}s.",
+    }[known.method]
+    return f"{how} They speak of these runs' noise, not of another architecture, schedule or tuning."
 
 
 def write_document(document: dict[str, Any], path: Path) -> None:

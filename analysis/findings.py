@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from analysis.fit import Estimate, Law
+from analysis.influence import lever, too_many_runs
 from analysis.learning_rate import find_learning_rates
 from analysis.style import size_text
 from analysis.tables import RunTable
@@ -14,6 +15,8 @@ MIXED_COLUMNS = {
     "data_digest": "data sets",
 }
 """Columns that must hold one value for one law to be meant."""
+LEVER_RUNS, STRONG_LEVER = 5, 2.0
+"""So many runs left out may not move an exponent by more than so many of its standard errors without being named."""
 BASELINE_NAME = "composition-only baseline"
 
 
@@ -98,6 +101,13 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
             "Sizes were run with several learning rates, and all of those runs were fitted: the law is that of the "
             "mean tuning, not of the best. Keep each size's best run for the law of well-tuned models."
         )
+    if law is not None and law.lack_of_fit.significant:
+        sentence = law.lack_of_fit.sentence
+        found.append(f"{sentence[0].upper()}{sentence[1:]}.")
+    if law is not None and not too_many_runs(table):
+        levers = [lever(law, p.name, LEVER_RUNS) for p in law.form.parameters if p.kind == "exponent"]
+        strong = [one for one in levers if abs(one.standard_errors) > STRONG_LEVER]
+        found += [f"Few runs carry an exponent: {one.sentence}." for one in strong]
     if law is not None and law.optimum.at_bound:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")

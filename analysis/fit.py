@@ -110,7 +110,7 @@ class Law:
 
     def judge_loss(self, **sizes: float) -> Verdict:
         """Whether the runs determine the loss predicted at one size, e.g. judge_loss(N=1e9, D=2e10)."""
-        low, high = self.band(**sizes)[:, 0]
+        low, high = self.band(level=0.95, of_runs=False, **sizes)[:, 0]
         where = ", ".join(f"{axis} = {sizes[axis]:.3g}" for axis in self.form.axes)
         return judge_loss(f"the loss at {where}", self.optimum.converged, float(low), float(high))
 

@@ -18,7 +18,7 @@ from scipy.stats import t as student
 from analysis.optimum import Optimum
 from analysis.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, predictions
 from analysis.tables import RunTable
-from analysis.terms import FloatArray
+from analysis.terms import FloatArray, Parameter
 from analysis.uncertainty import Bootstrap, interval, resampling_unit
 from scaling.errors import ConfigError
 
@@ -64,18 +64,20 @@ class Uncertainty:
         check_level(level)
         if self.method == "bootstrap" and self.samples is not None:
             return _percentiles(self.samples.values, level)
-        optimum = self.optimum
-        logged = np.array([parameter.kind in LOGGED for parameter in optimum.problem.form.parameters])
+        optimum, parameters = self.optimum, self.optimum.problem.form.parameters
+        logged = np.array([_spans_decades(parameter) for parameter in parameters])
+        unit = np.array([optimum.scale if parameter.kind == "floor" else 1.0 for parameter in parameters])
 
         def searched(theta: FloatArray) -> FloatArray:
-            values = optimum.problem.form.public(theta, optimum.centre, optimum.scale)
-            return np.where(logged, np.log(np.maximum(values, 1e-300)), values)
+            values = optimum.problem.form.public(theta, optimum.centre, optimum.scale) / unit
+            return np.asarray(np.where(logged, np.log(np.maximum(values, 1e-300)), values))
 
-        found = self.profile.intervals(numerical(searched), len(optimum.theta), level)
-        at_least = [-np.inf if parameter.lower < 0 else 0.0 for parameter in optimum.problem.form.parameters]
+        found = self.profile.intervals(numerical(searched), len(parameters), level)
+        ends = np.array([[one.low, one.high] for one in found])
+        ends = np.where(logged[:, None], np.exp(np.minimum(ends, 700.0)), ends) * unit[:, None]
         return tuple(
-            _closed(_exponential(one) if is_log else one, 0.0 if is_log else least)
-            for one, is_log, least in zip(found, logged, at_least, strict=True)
+            _closed(Interval(float(low), float(high), one.low_open, one.high_open), 0.0 if low >= 0 else -np.inf)
+            for (low, high), one in zip(ends, found, strict=True)
         )
 
     def of_log_loss(self, logs: FloatArray, level: float = 0.95) -> FloatArray:
@@ -110,8 +112,9 @@ class Uncertainty:
         return tuple(_closed(one, -np.inf) for one in self.profile.intervals(numerical(function), count, level))
 
 
-LOGGED = ("coefficient",)
-"""Kinds of parameters that span decades."""
+def _spans_decades(parameter: Parameter) -> bool:
+    """Whether the parameter is positive and best searched by its logarithm."""
+    return parameter.kind == "coefficient" or (parameter.kind == "shape" and parameter.lower != 0)
 
 
 def uncertainty_of(table: RunTable, optimum: Optimum, samples: Bootstrap | None) -> Uncertainty:
@@ -128,10 +131,6 @@ def check_level(level: float) -> None:
 def _percentiles(values: FloatArray, level: float) -> tuple[Interval, ...]:
     low, high = interval(values, level)
     return tuple(Interval(float(a), float(b), False, False) for a, b in zip(low, high, strict=True))
-
-
-def _exponential(one: Interval) -> Interval:
-    return Interval(float(np.exp(one.low)), float(np.exp(one.high)), one.low_open, one.high_open)
 
 
 def _closed(one: Interval, at_least: float) -> Interval:

@@ -20,8 +20,10 @@ ROUNDS = 12
 CLOSE = 0.01  # relative error of the rise's square root at which an end of an interval is found
 EXACT = 1e-5  # a refit ends when its steps gain less, in units of F
 PULL = 30.0  # stiffness of the pull over the profile's own: enough to hold where the profile bends downward
+EXACT_PULL = 1e5
 FARTHEST = 60.0  # an end is not looked for farther than this, in units of the quadratic approximation ...
 FARTHEST_MOVE = 6.0  # ... and of the quantity itself (exponents, logarithms)
+LONGEST_START = 1.0  # of a start's way from the point before, in theta: a way the runs do not see may be endless
 BLOCK = 32  # predictions profiled at once
 STEP = 1e-5  # of the numerical derivatives of quantities
 TINY = 1e-300
@@ -115,6 +117,11 @@ class Profile:
         inverse = np.linalg.inv(information) / np.outer(length, length)
         return np.asarray(inverse / self.noise.slope)
 
+    @property
+    def standard_errors(self) -> FloatArray:
+        """(P,) of theta, from the curvature at the optimum and the noise."""
+        return np.asarray(np.sqrt(2 * self.noise.objective_per_f * np.diagonal(self._covariance)))
+
     def rise_at(self, theta: FloatArray) -> FloatArray:
         """(R,) how much higher the objective is at theta (R, P) than at the optimum."""
         costs: FloatArray = self.optimum.problem.costs(theta, self.optimum.objective).sum(1)
@@ -171,7 +178,8 @@ class Profile:
             if not len(todo):
                 break
             rows = which[todo]
-            start = theta[todo] + ((aim - last)[todo] * unit[todo])[:, None] * way[rows]
+            move = ((aim - last)[todo] * unit[todo])[:, None] * way[rows]
+            start = theta[todo] + move / np.maximum(np.abs(move).max(1, keepdims=True) / LONGEST_START, 1.0)
             target = value[rows] + aim[todo] * unit[todo]
             ends = self.points(quantities, rows[:, None], target[:, None], stiff[todo, None], start)
             reached = (quantities(ends, rows)[0] - value[rows]) / unit[todo]
@@ -188,9 +196,45 @@ class Profile:
             aim = _next(inside, outside, root_inside, root_outside, farthest)
         ends_at, is_open = _ends(inside, outside, root_inside, root_outside)
         at = value[which] + ends_at * unit
+        ends_of = zip(at[:count], at[count:], is_open[:count], is_open[count:], strict=True)
         return [
-            Interval(float(at[k]), float(at[count + k]), bool(is_open[k]), bool(is_open[count + k])) for k in range(count)
+            Interval(float(low), float(high), bool(open_low), bool(open_high))
+            for low, high, open_low, open_high in ends_of
         ]
+
+    def curve(self, quantities: Quantities, number: int, targets: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Values (R,) of one quantity near the targets (R,), and the objective's rise (R,) there in units of F."""
+        value, variance, way = self.directions(quantities, number + 1)
+        which = np.full((len(targets), 1), number)
+        start = self._towards((targets - value[number])[:, None] * way[number])
+        stiff = np.full((len(targets), 1), PULL / variance[number])
+        theta = self.points(quantities, which, targets[:, None], stiff, start)
+        return quantities(theta, which[:, 0])[0], np.maximum(self.rise_at(theta), 0.0) / self.noise.objective_per_f
+
+    def plane(self, quantities: Quantities, pair: tuple[int, int], targets: FloatArray) -> FloatArray:
+        """The objective's rise (R,) in units of F where two quantities have the values `targets` (R, 2).
+
+        The pull is stiff enough for the values to be those targets; for quantities that are linear in theta.
+        """
+        numbers = np.array(pair)
+        theta = np.repeat(self.optimum.theta[None], 2, axis=0)
+        value, slope = quantities(theta, numbers)
+        way = np.linalg.solve(slope @ self._covariance @ slope.T, slope @ self._covariance)
+        variance = np.diagonal(slope @ self._covariance @ slope.T)
+        stiff = np.repeat(EXACT_PULL / variance[None], len(targets), axis=0)
+        ends = self.points(
+            quantities,
+            np.repeat(numbers[None], len(targets), 0),
+            targets,
+            stiff,
+            self._towards((targets - value) @ way),
+        )
+        return np.maximum(self.rise_at(ends), 0.0) / self.noise.objective_per_f
+
+    def _towards(self, move: FloatArray) -> FloatArray:
+        """(R, P) the optimum moved, but nowhere farther than LONGEST_START."""
+        length = np.abs(move).max(1, keepdims=True)
+        return np.asarray(self.optimum.theta + move / np.maximum(length / LONGEST_START, 1.0))
 
 
 def _found(inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:

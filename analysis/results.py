@@ -125,8 +125,8 @@ class Results:
 
     @cached_property
     def influence(self) -> dict[str, FloatArray]:
-        """(M,) DFBETAS of each parameter."""
-        return dfbetas(self.law, self.shifts)
+        """(M,) change of each parameter in standard errors when a run is left out; empty as `shifts`."""
+        return {} if too_many_runs(self.table) else dfbetas(self.law)
 
     @cached_property
     def learning_rates(self) -> LearningRates | None:

@@ -27,9 +27,7 @@ def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
     """
     shown = [p for p in law.form.parameters if p.kind in ("exponent", "floor") and p.name in influence][:MOST_PANELS]
     if not shown:
-        raise ConfigError(
-            "influence is in units of the bootstrap's standard error; fit with replicates=1000 to draw it"
-        )
+        raise ConfigError("there is no influence on an exponent or a floor to draw")
     limit = noteworthy(len(law.table))
     size: Any = {"ms": 5.5, "mec": "white", "mew": 0.6} if len(law.table) <= CROWD else {"ms": 3.5, "mew": 0}
     with house_style():
@@ -72,7 +70,7 @@ def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
                         va="center",
                         fontsize=8,
                     )
-        figure.supylabel("pull of a run (standard errors)", fontsize=10.5)
+        figure.supylabel("change without the run (standard errors)", fontsize=10.5)
     return figure
 
 

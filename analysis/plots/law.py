@@ -11,7 +11,6 @@ from analysis.backtest import Backtest
 from analysis.findings import Reference
 from analysis.fit import Law
 from analysis.style import (
-    BLUE,
     FAMILIES,
     INK,
     MARKERS,
@@ -30,7 +29,6 @@ from analysis.style import (
 )
 from analysis.tables import RunTable, distinct_sizes, same_size
 from analysis.terms import FloatArray
-from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines
@@ -41,6 +39,8 @@ LEGEND_LETTERS = 60  # letters of a legend that stand side by side
 HANDLE_LETTERS = 4.8  # room that a legend's line and gaps take, in letters
 POINTS = 120
 LINE_AXES = ("D", "N", "width", "depth", "epochs", "C")  # which axis the lines stand for, first choice first
+BAND_POINTS = 20  # a band is smooth, and each of its points is a profile of its own
+FAR_OFF = 1e3  # times the law: where a band without an end is drawn to, outside any figure
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
 
 AXIS_NAMES = {
@@ -185,34 +185,6 @@ def plot_backtest(backtests: tuple[Backtest, ...], loss_name: str = "test loss")
     return figure
 
 
-def plot_bootstrap(law: Law) -> Figure:
-    """The refits' exponents against each other (or the exponent against the other parameter), and the best fit."""
-    if law.samples is None:
-        raise ConfigError("the law was fitted without a bootstrap; fit it with replicates=1000 to draw one")
-    exponents = [i for i, parameter in enumerate(law.form.parameters) if parameter.kind == "exponent"]
-    first, second = exponents[:2] if len(exponents) > 1 else (exponents[0], 0)
-    x, y = law.samples.values[:, first], law.samples.values[:, second]
-    with house_style():
-        figure = Figure(figsize=(WIDTH_IN, 4.6))
-        axes = figure.add_subplot()
-        axes.plot(x, y, "o", color=BLUE, ms=3.2, alpha=0.25, mew=0, rasterized=True)
-        for column, line in ((first, axes.axvline), (second, axes.axhline)):
-            for bound in interval(law.samples.values[:, column]):
-                line(float(bound), color=MUTED, lw=0.9, ls="--")
-        best = law.params[first].value, law.params[second].value
-        axes.plot(*best, "*", color=ORANGE, ms=15, mec="white", mew=0.9, label="best fit")
-        axes.plot([], [], "o", color=BLUE, ms=5, label="bootstrap refit")
-        axes.plot([], [], color=MUTED, lw=0.9, ls="--", label="95 % intervals")
-        for samples, value, setter in ((x, best[0], axes.set_xlim), (y, best[1], axes.set_ylim)):
-            ends = np.append(np.percentile(samples, [0.5, 99.5]), value)
-            margin = 0.08 * (ends.max() - ends.min()) or 0.1
-            setter(float(ends.min() - margin), float(ends.max() + margin))
-        axes.set_xlabel(greek(law.params[first].name))
-        axes.set_ylabel(greek(law.params[second].name))
-        figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
 def _panels(table: RunTable, other: str | None) -> list[tuple[str, RunTable]]:
     """A panel for each depth where the lines stand for models, else one: N alone does not tell width from depth."""
     depths = depth_groups(table)
@@ -271,11 +243,20 @@ def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
 
 
 def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, Any], color: str) -> None:
-    runs, curve = law.band(of_runs=True, **query), law.band(**query)
-    if runs is not None and curve is not None:
-        axes.fill_between(grid, *runs, color=color, alpha=0.10, lw=0)
-        axes.fill_between(grid, *curve, color=color, alpha=0.25, lw=0)
+    for of_runs, alpha in ((True, 0.10), (False, 0.25)) if law.samples is not None else ():
+        draw_band(axes, law, grid, query, color, of_runs=of_runs, alpha=alpha)
     axes.plot(grid, law.predict(**query), color=color, zorder=3)
+
+
+def draw_band(
+    axes: Axes, law: Law, grid: FloatArray, query: dict[str, Any], color: str, *, of_runs: bool, alpha: float
+) -> None:
+    """A 95 % band of the law or of single further runs, to the edge of the figure where the runs do not bound it."""
+    few = np.unique(np.linspace(0, len(grid) - 1, BAND_POINTS).astype(int))
+    at = {name: sizes[few] for name, sizes in query.items()}
+    middle = law.predict(**at)
+    low, high = np.clip(law.band(of_runs=of_runs, **at), middle / FAR_OFF, middle * FAR_OFF)
+    axes.fill_between(grid[few], low, high, color=color, alpha=alpha, lw=0)
 
 
 def _draw_references(

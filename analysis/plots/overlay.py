@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.fit import Law
-from analysis.plots.law import DOT, POINTS, axis_name, loss_name, size_axis
+from analysis.plots.law import DOT, POINTS, axis_name, draw_band, loss_name, size_axis
 from analysis.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
 from scaling.errors import ConfigError
 
@@ -70,10 +70,10 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], axis: str) -> None:
     for law, color, marker in zip(laws.values(), FAMILIES, MARKERS, strict=False):
         table = law.table
         grid = np.geomspace(*widened(table.axis(axis).min(), table.axis(axis).max()), POINTS)
-        query: dict[str, Any] = {axis: grid, **held}
-        curve, band = law.predict(**query), law.band(**query)
-        if band is not None:
-            axes.fill_between(grid, *band, color=color, alpha=0.18, lw=0)
+        query: dict[str, Any] = {axis: grid} | {name: np.full(POINTS, size) for name, size in held.items()}
+        curve = law.predict(**query)
+        if law.samples is not None:
+            draw_band(axes, law, grid, query, color, of_runs=False, alpha=0.18)
         axes.plot(grid, curve, color=color)
         near = np.ones(len(table), dtype=bool)
         for other, size in held.items():

@@ -10,9 +10,10 @@ from analysis.findings import Reference
 from analysis.fit import Law
 from analysis.plots.cost import costs_of, plot_cost
 from analysis.plots.influence import plot_influence
-from analysis.plots.law import loss_name, plot_backtest, plot_bootstrap, plot_curves, plot_residuals, plot_surface
+from analysis.plots.law import loss_name, plot_backtest, plot_curves, plot_residuals, plot_surface
 from analysis.plots.learning_rate import plot_learning_rates
 from analysis.plots.overlay import MOST_FAMILIES, plot_overlay
+from analysis.plots.uncertainty import plot_corner, plot_profile
 from analysis.results import Results
 from scaling.errors import ConfigError
 
@@ -82,6 +83,11 @@ def priced(column: str) -> Need:
 
 def _two_parameters(results: Results) -> str | None:
     return None if len(results.law.params) > 1 else "the law has one parameter"
+
+
+def _two_exponents(results: Results) -> str | None:
+    exponents = [parameter for parameter in results.law.form.parameters if parameter.kind == "exponent"]
+    return None if len(exponents) > 1 else f"form {results.law.form.name} has fewer than two exponents"
 
 
 def _held_out(results: Results) -> str | None:
@@ -170,10 +176,10 @@ FIGURES: dict[str, Kind] = {
     ),
     "influence": Kind(
         TRUST,
-        "How far each run pulls an exponent or the floor: the estimate with the run less that without it, in bootstrap "
-        "standard errors (DFBETAS). Beyond the dashed lines, 2/√n, a run deserves a look; the farthest are named.",
+        "How far an exponent or the floor moves when a run is left out, in standard errors (DFBETAS). Beyond the "
+        "dashed lines, 2/√n, a run deserves a look; the farthest are named.",
         lambda results: plot_influence(results.law, results.influence),
-        (bootstrapped, _influential),
+        (fitted, _influential),
     ),
     "backtest": Kind(
         TRUST,
@@ -182,11 +188,19 @@ FIGURES: dict[str, Kind] = {
         lambda results: plot_backtest(results.backtests, loss_name(results.table)),
         (fitted, _held_out),
     ),
-    "bootstrap": Kind(
+    "profile": Kind(
         TRUST,
-        "The law refitted to resampled runs: the wider and the more tilted the cloud, the less sure the exponents, and "
-        "the more one can be traded for the other.",
-        lambda results: plot_bootstrap(results.law),
+        "How far the exponents can be moved, all else refitted, before the runs object: together (joint regions) and "
+        "each alone (its 95 % interval below the dashed line), if all runs scatter alike. Where the dots of the "
+        "bootstrap spread farther, they do not.",
+        lambda results: plot_profile(results.law),
+        (fitted, _two_exponents),
+    ),
+    "corner": Kind(
+        TRUST,
+        "All parameters of the bootstrap against each other; narrow bands are parameters that only their combination "
+        "determines.",
+        lambda results: plot_corner(results.law),
         (bootstrapped, _two_parameters),
     ),
     "learning_rate": Kind(

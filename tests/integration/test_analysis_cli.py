@@ -70,7 +70,7 @@ def test_report_writes_figures_fit_and_a_page_that_needs_no_network(study, capsy
     assert fitted.keys() >= FIT_KEYS
     assert fitted["params"]["alpha"].keys() == {"value", "se", "ci95"}
     assert [test["held_out_axis"] for test in fitted["backtest"]] == ["N", "D"]
-    for name in ("loss_vs_params", "loss_vs_data", "surface", "residuals", "backtest", "bootstrap"):
+    for name in ("loss_vs_params", "loss_vs_data", "surface", "residuals", "backtest", "profile", "corner"):
         assert (report / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert b"<svg" in (report / f"{name}.svg").read_bytes()
     page = (report / "index.html").read_text()

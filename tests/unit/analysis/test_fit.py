@@ -109,7 +109,7 @@ def test_minimum_is_as_low_as_a_general_optimiser_finds(make_study):
 
 def test_same_seed_gives_the_same_numbers(make_study):
     table = load_runs(make_study(LAW))
-    first, second, other = (fit(table, replicates=200, seed=seed)["alpha"].ci95 for seed in (3, 3, 4))
+    first, second, other = (fit(table, replicates=200, seed=seed)["alpha"].se for seed in (3, 3, 4))
     assert first == second
     assert first != other
 

@@ -59,4 +59,4 @@ def test_figures_that_a_law_cannot_give_are_refused(make_study):
     with pytest.raises(ConfigError, match="has no axis D"):
         analysis.plot(fit(table, "power_floor", replicates=0), "loss_vs_data")
     with pytest.raises(ConfigError, match="without a bootstrap"):
-        analysis.plot(fit(table, replicates=0), "bootstrap")
+        analysis.plot(fit(table, replicates=0), "corner")
