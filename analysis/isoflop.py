@@ -168,7 +168,7 @@ def _design(num_params: FloatArray) -> FloatArray:
 def _parabola(num_params: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Least-squares coefficients (3,) and their covariance (3, 3)."""
     design = _design(num_params)
-    coefficients = np.linalg.lstsq(design, loss, rcond=None)[0]
+    coefficients = np.asarray(np.linalg.lstsq(design, loss, rcond=None)[0], dtype=np.float64)
     variance = ((design @ coefficients - loss) ** 2).sum() / max(len(loss) - 3, 1)
     covariance: FloatArray = variance * np.linalg.inv(design.T @ design)
     return coefficients, covariance
@@ -214,4 +214,5 @@ def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola]) -> tuple[FloatA
         recipe.append(_minimum(coefficients) + parabola.centre)
     # The surface's budget is the mean N D of these very runs, so that a k that wavers over the runs is no bias.
     own = [np.log(law.table.num_params[p.rows] * law.table.data_size[p.rows]).mean() for p in parabolas]
-    return np.stack(recipe, 1), allocate(law, theta, WEIGHTS, np.array(own), fixed)["N"]
+    minima: FloatArray = np.stack(recipe, 1)
+    return minima, allocate(law, theta, WEIGHTS, np.array(own), fixed)["N"]
