@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
@@ -114,7 +116,7 @@ def plot_isoflop(found: IsoFlop) -> Figure:
             n = table.num_params[parabola.rows]
             grid = np.geomspace(n.min(), n.max(), GRID)
             x = np.log(grid) - parabola.centre
-            label = f"{parabola.budget:.2g}"
+            label = _power_text(parabola.budget)
             axes.plot(n, table.loss[parabola.rows], color=color, alpha=0.55, **RUN)
             axes.plot(grid, parabola.coefficients @ [np.ones_like(x), x, x**2], color=color, lw=1.5, label=label)
             nd = np.exp(np.log(n * table.data_size[parabola.rows]).mean())
@@ -139,7 +141,7 @@ def plot_compute(found: Frontier) -> Figure:
     path = _path(found)
     panels = ((path.num_params, "N*"), (path.data_size, "D*"), (path.ratio, "D* / N*"))
     with house_style():
-        figure = Figure(figsize=(1.35 * WIDTH_IN, 3.3))
+        figure = Figure(figsize=(1.35 * WIDTH_IN, 3.5))
         for axes, (quantity, name) in zip(figure.subplots(1, 3), panels, strict=True):
             inside = path.beyond["C"] <= 1
             last = int(np.flatnonzero(inside)[-1]) if inside.any() else 0
@@ -151,6 +153,11 @@ def plot_compute(found: Frontier) -> Figure:
             log_axis(axes, "y", *widened(float(ends.min()), float(ends.max())), size_text)
             axes.set_title(name)
             axes.set_xlabel("training FLOPs C")
+        if quantity.ci95 is not None:
+            axes.fill_between([], [], color=BLUE, alpha=0.2, lw=0, label="95 % interval of the law")
+        axes.plot([], [], color=BLUE, label="within the runs' compute")
+        axes.plot([], [], color=BLUE, ls=(0, (3, 1.5)), label="beyond it")
+        figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -162,14 +169,14 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
 
     Args:
         data_size: D of the left panel; the largest sampled by default.
-        budget: FLOPs of the right panel; the largest run's by default.
+        budget: FLOPs of the right panel; the median run's by default.
     Raises:
         ConfigError: if the law is not one of width, depth and D, or its exponents are not identified.
     """
     require_shape(law)
     table, rule, cost = law.table, measure_shape(law.table), measure_cost(law.table)
     fixed = float(table.data_size.max()) if data_size is None else data_size
-    flops = float(cost.flops(table).max()) if budget is None else budget
+    flops = float(f"{np.median(cost.flops(table)):.0e}") if budget is None else budget
     widths, depths = (widened(table.axis(a).min() / 1.5, table.axis(a).max() * 1.5, 0) for a in ("width", "depth"))
     width, depth = np.meshgrid(np.geomspace(*widths, GRID), np.geomspace(*depths, GRID))
     params = rule.params_per_unit * depth * width**2
@@ -186,7 +193,7 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         for axes, loss in ((left, at_data), (right, at_flops)):
             axes.grid(False)
             levels = _levels(loss)
-            axes.contourf(width, depth, np.log(loss), levels=24, cmap="viridis", alpha=0.4)
+            axes.pcolormesh(width, depth, np.log(loss), cmap=_pale(), shading="gouraud", rasterized=True)
             contours = axes.contour(width, depth, loss, levels=levels, colors=INK, linewidths=0.8)
             log_axis(axes, "x", *widths, size_text, most=6)
             log_axis(axes, "y", *depths, size_text, most=6)
@@ -239,6 +246,12 @@ def plot_saturation(law: Law, axis: str = "N", *, share: float = DEFAULT_SHARE) 
         axes.set_ylabel(_name(law, axis))
         figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _pale() -> ListedColormap:
+    """Viridis mixed with white, so that lines and points stand out; transparency would show the mesh."""
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 1, 256))
+    return ListedColormap(1 - 0.45 * (1 - colors[:, :3]))
 
 
 def _path(found: Frontier) -> Frontier:

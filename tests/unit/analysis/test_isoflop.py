@@ -143,7 +143,10 @@ def test_published_variable_projection_is_reproduced_by_its_own_recipe(ml_scalef
                 coefficients = np.linalg.lstsq(design * root[:, None], loss * root, rcond=None)[0]
                 residual = loss - design @ coefficients
                 weight = 1e-3 / np.maximum(np.abs(residual), 1e-3)
-            best = min(best, (huber(residual), dict(zip(VPNLS, [*coefficients[:2], alpha, coefficients[2], beta]))))
+            best = min(
+                best,
+                (huber(residual), dict(zip(VPNLS, (*coefficients[:2], alpha, coefficients[2], beta), strict=True))),
+            )
     for name, value in VPNLS.items():
         assert best[1][name] == pytest.approx(value, abs=6e-5)
 
