@@ -286,7 +286,7 @@ def _saturation_lines(found: Saturation) -> list[str]:
         factor = found.beyond[i]
         beyond = f", {factor:.2g}x beyond the runs" if factor > 1 else ""
         lines.append(
-            f"{start} at {_text(Derived(*_at(found.size, i)))}{beyond}: an infinite {found.axis} would lower the loss "
+            f"{start} at {_text(Derived(*_at(found.size, i)))}{beyond}: an unlimited {found.axis} would lower the loss "
             f"by {100 * found.share:g} % more"
         )
     return lines
@@ -298,7 +298,7 @@ def _marginal_line(found: Marginal) -> str:
         return f"the value of more {found.axis} cannot be told: {'; '.join(found.problems)}"
     percent = Derived(100 * found.left.value, None if found.left.ci95 is None else 100 * found.left.ci95)
     line = (
-        f"1 % more {found.axis} at {at} lowers the loss by {_text(found.elasticity, '.2g')} %; an infinite "
+        f"1 % more {found.axis} at {at} lowers the loss by {_text(found.elasticity, '.2g')} %; an unlimited "
         f"{found.axis} by {_text(percent, '.2g')} %"
     )
     if found.hours_exponent is None:

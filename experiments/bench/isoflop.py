@@ -59,10 +59,11 @@ def measure(name: str, width: float, drift: float) -> dict[str, Any]:
             "bias_stated": float(parabolas.bias.value),
             "factor_of_n_parabolas": float(largest.num_params.value) / optimum(truth, largest.budget),
         }
-    return row | {
+    row |= {
         "error_of_a_surface": float(surface.exponent_n.value) - a,
         "factor_of_n_surface": float(surface.num_params.value[0]) / optimum(truth, float(BUDGETS[-1])),
     }
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in row.items()}
 
 
 def main() -> None:

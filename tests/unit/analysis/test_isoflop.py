@@ -8,6 +8,7 @@ import pytest
 
 from analysis.fit import fit
 from analysis.isoflop import group_budgets, isoflop
+from analysis.plots import plot_isoflop
 from analysis.tables import load_runs
 
 LAW = {"E": 1.69, "A": 406.4, "alpha": 0.34, "B": 410.7, "beta": 0.28}
@@ -112,6 +113,15 @@ def test_intervals_of_the_minima_widen_with_the_scatter():
         widths.append(high - low)
         assert low < found.exponent.value < high or scatter == 0
     assert 3 * widths[0] < widths[1] < widths[2] / 2
+
+
+def test_every_budget_is_drawn_with_its_parabola_and_the_surface():
+    _, found = analyse(LAW, width=4.0, scatter=0.002)
+    (axes,) = plot_isoflop(found).axes
+    stars = [line for line in axes.lines if line.get_marker() == "*" and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in stars] == [parabola.num_params.value for parabola in found.parabolas]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
+    assert len(dashed) == len(BUDGETS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from analysis.decisions import decide, decisions_document, decisions_text
 from analysis.fit import fit
+from analysis.plots import plot_shape
 from analysis.shape import best_shape, measure_shape, untold_shape
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
@@ -95,3 +96,13 @@ def test_a_law_of_n_alone_says_that_it_cannot_tell_the_shape(law):
     with pytest.raises(ConfigError, match="does not know width and depth apart"):
         best_shape(chinchilla)
     assert untold_shape(law) is None
+
+
+def test_heat_maps_show_every_shape_and_the_best_one(law):
+    at_data, at_flops = plot_shape(law).axes
+    assert at_data.get_title() == "D = 16.4k"
+    named = {str(line.get_label()): line for line in at_data.lines}
+    ridge = named["best shape at equal N"]
+    aspect = best_shape(law, num_params=K * ridge.get_ydata()[:1] * ridge.get_xdata()[:1] ** 2).aspect.value
+    assert ridge.get_ydata()[0] / ridge.get_xdata()[0] == pytest.approx(aspect[0], rel=1e-6)
+    assert "FLOPs" in at_flops.get_title()
