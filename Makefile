@@ -26,7 +26,7 @@ test: setup ## the whole test suite but the long tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --config setup.cfg
-	$(PY) -m pytest -m 'not long'
+	$(PY) -m pytest -m 'not long' -n 2 --dist worksteal
 
 test-long: setup ## the long tests too
 	$(PY) -m pytest

@@ -18,6 +18,7 @@ REACH = 1e9
 """Sizes are sought within this factor of the sampled ones; an answer at its end means: farther than any study goes."""
 SMALLEST_EXPONENT = 1e-9
 GRID, ZOOM, ROUNDS = 257, 33, 5
+LARGEST_GRADIENT = 4_000_000  # numbers; a form returns derivatives with the loss, asked for or not
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ def predict_each(law: Law, theta: FloatArray, logs: Mapping[str, FloatArray]) ->
     rows = np.broadcast_arrays(*[np.atleast_2d(logs[axis]) for axis in law.form.axes])
     centred = np.stack(rows) - law.optimum.centre[:, None, None]
     if centred.shape[1] == 1:
-        return law.form.evaluate(theta, centred[:, 0])[0] * law.optimum.scale
+        rows_at_once = max(1, LARGEST_GRADIENT // (theta.shape[1] * centred.shape[2]))
+        parts = [theta[first : first + rows_at_once] for first in range(0, len(theta), rows_at_once)]
+        return np.concatenate([law.form.evaluate(part, centred[:, 0])[0] for part in parts]) * law.optimum.scale
     each = [law.form.evaluate(theta[[i]], centred[:, i])[0][0] for i in range(len(theta))]
     return np.stack(each) * law.optimum.scale
 

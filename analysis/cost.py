@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from analysis.style import size_text
 from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable
@@ -91,6 +92,14 @@ def measure_cost(table: RunTable, flops_per_nd: float | None = None) -> Cost:
     return Cost(k, repeats, (low, high), powers, statement, drift, ())
 
 
+def numbers(table: RunTable, column: str) -> FloatArray:
+    """(M,) the column of the source, NaN where it holds no number or is not there."""
+    if column not in table.frame:
+        return np.full(len(table), np.nan)
+    values: FloatArray = pd.to_numeric(table.frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return values
+
+
 def _epochs(table: RunTable) -> tuple[FloatArray, str]:
     """(M,) how often a run sees each of its D, and the words for where that is from."""
     once = np.ones(len(table))
@@ -99,10 +108,9 @@ def _epochs(table: RunTable) -> tuple[FloatArray, str]:
         return once, "samples seen is D itself, repeats counted"
     if "epochs" in table.sizes and (table.axis("epochs") > 0).all():
         return table.axis("epochs"), f"samples seen is D x {table.columns['epochs']}"
-    if column == "train_structures" and "samples_seen" in table.frame:
-        return table.frame["samples_seen"].to_numpy(
-            dtype=float
-        ) / table.data_size, "samples seen is column samples_seen"
+    seen = numbers(table, "samples_seen")
+    if column == "train_structures" and (seen > 0).all():
+        return seen / table.data_size, "samples seen is column samples_seen"
     return once, "samples seen is taken to be D, each seen once"
 
 
@@ -134,7 +142,7 @@ def _drift(table: RunTable, powers: tuple[float, float]) -> str | None:
 
 def _per_edge(table: RunTable, k: float) -> str:
     """k per edge: what compares graph networks on structures of different sizes."""
-    if table.columns["D"] != "train_structures" or "train_edges" not in table.frame:
+    edges = float(np.median(numbers(table, "train_edges") / table.data_size))
+    if table.columns["D"] != "train_structures" or not edges > 0:
         return ""
-    edges = float(np.median(table.frame["train_edges"] / table.data_size))
     return f" With {edges:.3g} edges a structure that is {k / edges:.2g} FLOPs per parameter and edge."

@@ -237,7 +237,7 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
             *[_text(Derived(*_at(column, i))) for column in columns.values()],
             _text(Derived(*_at(found.loss, i)), ".4g"),
             f"{100 * found.gain.value[i]:.1f} %",
-            ", ".join(f"{axis} {factor[i]:.2g}x" for axis, factor in found.beyond.items() if factor[i] > 1) or "-",
+            ", ".join(f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1) or "-",
         ]
         for i, budget in enumerate(found.budgets)
     ]
@@ -286,7 +286,7 @@ def _shape_lines(found: BestShape) -> list[str | TextTable]:
             *[_text(Derived(*_at(column, i))) for column in columns.values()],
             _text(Derived(*_at(found.loss, i)), ".4g"),
             ", ".join(
-                f"{axis} {factor[i]:.2g}x" for axis, factor in found.beyond.items() if factor[i] > 1 and axis in columns
+                f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1 and axis in columns
             )
             or "-",
         ]
@@ -306,9 +306,9 @@ def _saturation_lines(found: Saturation) -> list[str]:
             lines.append(f"{start} at no size that can be told: {'; '.join(found.problems)}")
             continue
         factor = found.beyond[i]
-        beyond = f", {factor:.2g}x beyond the runs" if factor > 1 else ""
+        beyond = f", {factor:.3g}x beyond the runs" if factor > 1 else ""
         lines.append(
-            f"{start} at {_text(Derived(*_at(found.size, i)))}{beyond}: an infinite {found.axis} would lower the loss "
+            f"{start} at {_text(Derived(*_at(found.size, i)))}{beyond}: an unlimited {found.axis} would lower the loss "
             f"by {100 * found.share:g} % more"
         )
     return lines
@@ -320,7 +320,7 @@ def _marginal_line(found: Marginal) -> str:
         return f"the value of more {found.axis} cannot be told: {'; '.join(found.problems)}"
     percent = Derived(100 * found.left.value, None if found.left.ci95 is None else 100 * found.left.ci95)
     line = (
-        f"1 % more {found.axis} at {at} lowers the loss by {_text(found.elasticity, '.2g')} %; an infinite "
+        f"1 % more {found.axis} at {at} lowers the loss by {_text(found.elasticity, '.2g')} %; an unlimited "
         f"{found.axis} by {_text(percent, '.2g')} %"
     )
     if found.hours_exponent is None:

@@ -82,7 +82,8 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
     """Group the runs by budget, find each budget's best N by a parabola, and join them by a power law.
 
     The intervals of the minima and of the exponent are those of the parabolas' least-squares coefficients under
-    normal scatter (Student's t); those of the bias come from the law's refits.
+    normal scatter (Student's t; for the exponent with the freedom of all budgets); those of the bias come from the
+    law's refits.
     Source: Hoffmann et al. 2022, arXiv:2203.15556, sec. 3.2; its bias: arXiv:2603.22339.
 
     Raises:
@@ -91,7 +92,7 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
     table, generator = law.table, np.random.default_rng(seed)
     cost = measure_cost(table, flops_per_nd)
     flops = cost.flops(table)
-    parabolas, left_out, draws = [], [], []
+    parabolas, left_out, scatters = [], [], []
     for rows in group_budgets(flops):
         budget = float(np.exp(np.log(flops[rows]).mean()))
         reason = _unfit(table, rows)
@@ -102,15 +103,19 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
             left_out.append(LeftOut(budget, len(rows), reason))
             continue
         log_n = np.log(table.num_params[rows])
-        drawn = _draw_minima(coefficients, covariance, len(rows) - 3, log_n - log_n.mean(), generator)
-        minimum = np.concatenate([_minimum(coefficients), drawn]) + log_n.mean()
+        scatter = _Scatter(coefficients, covariance, len(rows) - 3, log_n - log_n.mean())
+        minimum = _draw_minima(scatter, scatter.freedom, generator) + log_n.mean()
         lowest = float(coefficients[0] - coefficients[1] ** 2 / (4 * coefficients[2]))
         parabolas.append(Parabola(budget, rows, coefficients, float(log_n.mean()), Derived.of(np.exp(minimum)), lowest))
-        draws.append(minimum)
+        scatters.append(scatter)
     if len(parabolas) < MIN_BUDGETS or cost.problem:
         return IsoFlop(law, cost, tuple(parabolas), tuple(left_out), None, None, None, None, None)
     log_budgets = np.log([parabola.budget for parabola in parabolas])
-    exponent = Derived.of(_slope(log_budgets, np.stack(draws, 1)))
+    # Together the budgets know the scatter better than each alone.
+    freedom = sum(scatter.freedom for scatter in scatters)
+    draws = [_draw_minima(scatter, freedom, generator) for scatter in scatters]
+    centres = np.array([parabola.centre for parabola in parabolas])
+    exponent = Derived.of(_slope(log_budgets, np.stack(draws, 1) + centres))
     recipe, true = _on_surface(law, cost, parabolas)
     on_surface, surface = _slope(log_budgets, recipe), _slope(log_budgets, true)
     return IsoFlop(
@@ -168,7 +173,7 @@ def _design(num_params: FloatArray) -> FloatArray:
 def _parabola(num_params: FloatArray, loss: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Least-squares coefficients (3,) and their covariance (3, 3)."""
     design = _design(num_params)
-    coefficients = np.linalg.lstsq(design, loss, rcond=None)[0]
+    coefficients = np.asarray(np.linalg.lstsq(design, loss, rcond=None)[0], dtype=np.float64)
     variance = ((design @ coefficients - loss) ** 2).sum() / max(len(loss) - 3, 1)
     covariance: FloatArray = variance * np.linalg.inv(design.T @ design)
     return coefficients, covariance
@@ -181,19 +186,27 @@ def _minimum(coefficients: FloatArray) -> FloatArray:
     return place
 
 
-def _draw_minima(
-    coefficients: FloatArray, covariance: FloatArray, freedom: int, x: FloatArray, generator: np.random.Generator
-) -> FloatArray:
-    """(DRAWS,) minima of parabolas drawn around the fitted one, held to the sampled range, without one at an end."""
-    factor = np.linalg.svd(covariance)
-    root = factor[0] * np.sqrt(factor[1])
-    spread = generator.normal(size=(DRAWS, 3)) @ root.T
-    drawn = coefficients + spread / np.sqrt(generator.chisquare(freedom, size=(DRAWS, 1)) / freedom)
-    lower_end = drawn[:, 1] * x.max() + drawn[:, 2] * x.max() ** 2 < drawn[:, 1] * x.min() + drawn[:, 2] * x.min() ** 2
-    with np.errstate(divide="ignore"):
-        place = np.where(drawn[:, 2] > 0, _minimum(drawn), np.where(lower_end, x.max(), x.min()))
-    drawn_minima: FloatArray = np.clip(place, x.min(), x.max())
-    return drawn_minima
+@dataclass(frozen=True)
+class _Scatter:
+    """A parabola's coefficients (3,), their covariance (3, 3), the runs beyond three, and x (m,) of its runs."""
+
+    coefficients: FloatArray
+    covariance: FloatArray
+    freedom: int
+    x: FloatArray
+
+
+def _draw_minima(scatter: _Scatter, freedom: int, generator: np.random.Generator) -> FloatArray:
+    """(1 + DRAWS,) the minimum and those of parabolas drawn around it, held to the sampled range.
+
+    A drawn parabola without a minimum counts as one at the end where it is lower.
+    """
+    x, left, sizes = scatter.x, *np.linalg.svd(scatter.covariance)[:2]
+    spread = generator.normal(size=(DRAWS, 3)) @ (left * np.sqrt(sizes)).T
+    drawn = scatter.coefficients + spread / np.sqrt(generator.chisquare(freedom, size=(DRAWS, 1)) / freedom)
+    rise = drawn[:, 1] * np.ptp(x) + drawn[:, 2] * (x.max() ** 2 - x.min() ** 2)
+    place = np.where(drawn[:, 2] > 0, _minimum(drawn), np.where(rise < 0, x.max(), x.min()))
+    return np.concatenate([_minimum(scatter.coefficients), np.clip(place, x.min(), x.max())])
 
 
 def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -214,4 +227,5 @@ def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola]) -> tuple[FloatA
         recipe.append(_minimum(coefficients) + parabola.centre)
     # The surface's budget is the mean N D of these very runs, so that a k that wavers over the runs is no bias.
     own = [np.log(law.table.num_params[p.rows] * law.table.data_size[p.rows]).mean() for p in parabolas]
-    return np.stack(recipe, 1), allocate(law, theta, WEIGHTS, np.array(own), fixed)["N"]
+    minima: FloatArray = np.stack(recipe, 1)
+    return minima, allocate(law, theta, WEIGHTS, np.array(own), fixed)["N"]

@@ -1,7 +1,9 @@
 """What can be computed of one table: each result once, when it is first asked for."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+import numpy as np
 
 from analysis.backtest import Backtest, backtest
 from analysis.decisions import Decisions, decide
@@ -17,6 +19,7 @@ from scaling.errors import DataError
 
 SINGLE_AXIS_REPLICATES = 1000
 FAMILY_REPLICATES = 400
+SHAPE_FORM = "width_depth_data"
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,11 @@ class FitChoice:
             law.seed,
         )
 
-    def apply(self, table: RunTable, *, replicates: int | None = None, form: str | None = None) -> Law:
+    def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
         """The chosen fit of the table, with so many replicates (none where none were chosen)."""
         return fit(
             table,
-            form or self.form,
+            self.form,
             axis=self.axis,
             objective=self.objective,
             delta=self.delta,
@@ -142,6 +145,20 @@ class Results:
     def decisions(self) -> Decisions:
         """What compute is best spent on."""
         return decide(self.law)
+
+    @cached_property
+    def shape_law(self) -> Law | str:
+        """The law of width, depth and D: the chosen one, or one fitted to the same runs; a sentence if there is none."""
+        if self.choice.form == SHAPE_FORM or not {"width", "depth", "D"} <= set(self.table.sizes):
+            return self.problem or self.law if self.choice.form == SHAPE_FORM else "it needs columns width and depth"
+        known = np.all(
+            [np.isfinite(sizes := self.table.axis(a)) & (sizes > 0) for a in ("width", "depth", "D")], axis=0
+        )
+        choice = replace(self.choice, form=SHAPE_FORM, axis=None)
+        try:
+            return choice.apply(self.table.keep(known), replicates=FAMILY_REPLICATES)
+        except DataError as error:
+            return str(error)
 
     @cached_property
     def families(self) -> dict[str, Law | str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.allocate import REACH, Derived, all_theta, predict_each, slope_along
+from analysis.cost import numbers
 from analysis.fit import Law
 from analysis.frontier import beyond_range, unusable
 from analysis.tables import RunTable
@@ -18,6 +19,8 @@ DEFAULT_SHARE = 0.05
 POINTS = 400
 INFINITE_LOG = 1e4
 """log of a size taken as infinite: every power of it is below rounding."""
+LARGEST_UNCENTRED = 600.0
+"""The same for an axis that a form takes as it is: its exponential must be a number."""
 MIN_HOURS = 4
 FREE = 0.1
 """An exponent of device-hours below which more of the axis is said to cost no time."""
@@ -128,7 +131,7 @@ def _hours(law: Law) -> dict[str, float] | None:
     """Exponents of device-hours by axis and, under "1", the constant; None if the runs cannot tell."""
     if "device_hours" not in law.table.frame:
         return None
-    hours = law.table.frame["device_hours"].to_numpy(dtype=float)
+    hours = numbers(law.table, "device_hours")
     known = np.isfinite(hours) & (hours > 0)
     design = np.stack([*(np.log(law.table.axis(axis)) for axis in law.form.axes), np.ones(len(law.table))], 1)[known]
     if len(design) < MIN_HOURS or np.linalg.matrix_rank(design) < design.shape[1]:
@@ -147,7 +150,8 @@ def _fixed(law: Law, axis: str) -> dict[str, FloatArray]:
 
 
 def _at_infinity(law: Law, theta: FloatArray, axis: str, logs: dict[str, FloatArray]) -> FloatArray:
-    return predict_each(law, theta, {**logs, axis: np.array([[INFINITE_LOG]])})
+    infinite = LARGEST_UNCENTRED if axis in law.form.uncentred else INFINITE_LOG
+    return predict_each(law, theta, {**logs, axis: np.array([[infinite]])})
 
 
 def _or_largest(table: RunTable, axis: str, given: FloatArray | float | None) -> FloatArray:

@@ -8,13 +8,18 @@ from matplotlib.figure import Figure
 
 from analysis.findings import Reference
 from analysis.fit import Law
+from analysis.frontier import Frontier
+from analysis.isoflop import IsoFlop
 from analysis.plots.cost import costs_of, plot_cost
+from analysis.plots.frontier import plot_compute, plot_frontier, plot_isoflop, plot_saturation, plot_shape
 from analysis.plots.influence import plot_influence
 from analysis.plots.law import loss_name, plot_backtest, plot_curves, plot_residuals, plot_surface
 from analysis.plots.learning_rate import plot_learning_rates
 from analysis.plots.overlay import MOST_FAMILIES, plot_overlay
 from analysis.plots.uncertainty import plot_corner, plot_profile
 from analysis.results import Results
+from analysis.saturation import saturation
+from analysis.shape import best_shape
 from scaling.errors import ConfigError
 
 LAW, COST, TRUST, TUNING = "The law", "What a loss costs", "How far to trust it", "Tuning"
@@ -101,6 +106,40 @@ def _influential(results: Results) -> str | None:
     if any(name in results.influence for name in told):
         return None
     return f"{len(results.table)} runs are too many to leave out one after the other"
+
+
+def _frontier(results: Results) -> Frontier:
+    found = results.decisions.frontier
+    if found is None:
+        raise AssertionError("a law with N and D has a frontier")
+    return found
+
+
+def _isoflop(results: Results) -> IsoFlop:
+    found = results.decisions.isoflop
+    if found is None:
+        raise AssertionError("a law with N and D has budgets")
+    return found
+
+
+def _has_parabolas(results: Results) -> str | None:
+    found = _isoflop(results)
+    reasons = "; ".join(dict.fromkeys(left.reason for left in found.left_out))
+    return None if found.parabolas else f"no budget of these runs has an optimum of its own: {reasons}"
+
+
+def _shape_law(results: Results) -> Law:
+    law = results.shape_law
+    if isinstance(law, str):
+        raise ConfigError(law)
+    return law
+
+
+def _has_shapes(results: Results) -> str | None:
+    if isinstance(results.shape_law, str):
+        return results.shape_law
+    shape = best_shape(results.shape_law)
+    return "; ".join(shape.problems) or None
 
 
 def _several_rates(results: Results) -> str | None:
@@ -202,6 +241,45 @@ FIGURES: dict[str, Kind] = {
         "determines.",
         lambda results: plot_corner(results.law),
         (bootstrapped, _two_parameters),
+    ),
+    "frontier": Kind(
+        DECISIONS,
+        "Lines of equal loss, the runs, and the compute-optimal sizes, dashed beyond the compute of the runs; the band "
+        "holds 95 % of the refits. Dotted: equal FLOPs.",
+        lambda results: plot_frontier(_frontier(results)),
+        (along("N", "D"), lambda results: "; ".join(_frontier(results).problems) or None),
+    ),
+    "optimal_sizes": Kind(
+        DECISIONS,
+        "Compute-optimal N*, D* and D*/N* against compute with 95 % intervals, dashed beyond the runs.",
+        lambda results: plot_compute(_frontier(results)),
+        (along("N", "D"), lambda results: "; ".join(_frontier(results).problems) or None),
+    ),
+    "isoflop": Kind(
+        DECISIONS,
+        "IsoFLOP curves: the runs of each budget, their parabola and its minimum, beside the law's own curve. The bias "
+        "of the parabolas on these very sizes stands below.",
+        lambda results: plot_isoflop(_isoflop(results)),
+        (along("N", "D"), _has_parabolas),
+    ),
+    "shape": Kind(
+        DECISIONS,
+        "Predicted loss over width and depth, at fixed D (left) and at fixed FLOPs (right), by the law in width, depth "
+        "and D; the orange line joins the best shapes of equal N, the star is the best of all at that budget.",
+        lambda results: plot_shape(_shape_law(results)),
+        (_has_shapes,),
+    ),
+    "saturation_params": Kind(
+        DECISIONS,
+        "The N beyond which all further growth of N lowers the loss by 5 %, against D, with its 95 % interval.",
+        lambda results: plot_saturation(results.law, "N"),
+        (along("N", "D"), lambda results: "; ".join(saturation(results.law, "N").problems) or None),
+    ),
+    "saturation_data": Kind(
+        DECISIONS,
+        "The D beyond which all further growth of D lowers the loss by 5 %, against N, with its 95 % interval.",
+        lambda results: plot_saturation(results.law, "D"),
+        (along("N", "D"), lambda results: "; ".join(saturation(results.law, "D").problems) or None),
     ),
     "learning_rate": Kind(
         TUNING,

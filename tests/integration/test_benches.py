@@ -43,3 +43,10 @@ def test_memory_is_measured_for_every_technique(tmp_path):
     assert [(row["forces"], row["technique"]) for row in rows] == 2 * techniques
     least = {row["technique"]: row.get("peak_percent_of_first") for row in rows if row["size"] == "activations"}
     assert least["+ activation checkpointing"] < 100
+
+
+def test_parabolas_are_biased_without_noise_by_what_is_stated_and_the_surface_is_not(tmp_path):
+    rows = measured("isoflop", tmp_path)
+    assert all(abs(row["error_of_a_parabolas"]) > 0.005 for row in rows)
+    assert all(row["bias_stated"] == pytest.approx(row["error_of_a_parabolas"], abs=1e-5) for row in rows)
+    assert all(abs(row["error_of_a_surface"]) < 1e-5 for row in rows)

@@ -65,11 +65,12 @@ class Study:
                     found.append(int(proc.name))
         return found
 
-    def seconds_until_all_are_gone(self, *words: str) -> float:
+    def ends(self, *words: str) -> bool:
+        """Whether all its processes go by themselves, soon even on a busy machine; what they compute has no end."""
         began = time.monotonic()
         while self.living(*words) and time.monotonic() < began + 20:
             time.sleep(0.1)
-        return time.monotonic() - began
+        return not self.living(*words)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_ranks_do_not_outlive_a_killed_torchrun(endless, study):
     (agent,) = first.living(*AGENT)
     assert len(loaders(first)) == 2
     os.kill(agent, signal.SIGKILL)
-    assert first.seconds_until_all_are_gone(*RANK) < 3
+    assert first.ends(*RANK)
     ((state, failure),) = first.events()
     assert state == "failed"
     assert "torchrun ended early (killed by SIGKILL)" in failure
@@ -149,7 +150,7 @@ def test_killed_study_leaves_no_process_behind(endless, study):
     assert len(loaders(first)) == 2
     first.process.kill()
     first.process.wait()
-    assert first.seconds_until_all_are_gone() < 3
+    assert first.ends()
     assert endless.status().failure == "broken off"
 
 
