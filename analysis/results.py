@@ -148,7 +148,7 @@ class Results:
 
     @cached_property
     def shape_law(self) -> Law | str:
-        """The law of width, depth and D: the chosen one, or one fitted to the same runs; a sentence if there is none."""
+        """The law of width, depth and D, the chosen one or one fitted to the same runs; a sentence if there is none."""
         if self.choice.form == SHAPE_FORM or not {"width", "depth", "D"} <= set(self.table.sizes):
             return self.problem or self.law if self.choice.form == SHAPE_FORM else "it needs columns width and depth"
         known = np.all(
