@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from analysis.commands import fit, report
+from analysis.commands import fit, next, report
 from scaling.errors import DataError, ScalingError
 
-COMMANDS = {"fit": fit, "report": report}
+COMMANDS = {"fit": fit, "next": next, "report": report}
 
 
 def main(arguments: list[str] | None = None) -> int:
