@@ -19,7 +19,6 @@ from scaling.errors import ConfigError, DataError
 CLOSEST_LEVELS = 1.4
 """Sampled sizes nearer than this ratio give one candidate (published tables hold hundreds of sizes)."""
 MOST_LEVELS = {1: 60, 2: 24, 3: 12}
-MOST_STEPS = 8
 FACTOR_BOUNDS = (1.4, 10.0)
 WHOLE = ("width", "depth")
 
@@ -55,7 +54,7 @@ def largest_data(table: RunTable) -> float | None:
 
 
 def next_larger(table: RunTable, axes: tuple[str, ...], steps: int = 1) -> dict[str, float]:
-    """The sizes `steps` steps of the grid beyond its largest corner, data as far as there are any; epochs as sampled."""
+    """The sizes `steps` steps of the grid beyond its largest corner, D as far as there are data; epochs as sampled."""
     sizes = {}
     for axis in axes:
         size = float(table.axis(axis).max())
@@ -67,24 +66,28 @@ def next_larger(table: RunTable, axes: tuple[str, ...], steps: int = 1) -> dict[
     return sizes
 
 
-def own_grid(table: RunTable, axes: tuple[str, ...], cost: CostModel, most: float) -> Candidates:
-    """All combinations of the sampled sizes and of further ones by the grid's own step, none dearer than `most`."""
+def own_grid(
+    table: RunTable, axes: tuple[str, ...], cost: CostModel, most: float, largest: Mapping[str, float]
+) -> Candidates:
+    """All combinations of the sampled sizes and of further ones by the grid's own step.
+
+    None is dearer than `most`; no size is beyond `largest` of its axis (nobody wants a network a thousand times larger
+    than any before it on the smallest of data sets), nor beyond the data there are.
+    """
     levels = {axis: _thinned(distinct_sizes(table.axis(axis)), MOST_LEVELS.get(len(axes), 8)) for axis in axes}
     smallest = {axis: float(values[0]) for axis, values in levels.items()}
     for axis in axes:
         if axis == "epochs":
             continue
-        factor, cap, further = factor_of(table, axis), largest_data(table) if axis == "D" else None, []
-        for step in range(1, MOST_STEPS + 1):
-            size = float(levels[axis][-1]) * factor**step
+        end = min(largest[axis], (largest_data(table) if axis == "D" else None) or np.inf)
+        factor, reached = factor_of(table, axis), [float(levels[axis][-1])]
+        while reached[-1] * CLOSEST_LEVELS <= end:
+            size = min(reached[-1] * factor, end)
             size = float(round(size)) if axis in WHOLE else size
-            if cap is not None and size > cap:
-                further += [cap] if cap > 1.05 * max([levels[axis][-1], *further]) else []
-                break
             if float(cost({**smallest, axis: size})[0]) > most:
                 break
-            further.append(size)
-        levels[axis] = np.concatenate([levels[axis], further])
+            reached.append(size)
+        levels[axis] = np.concatenate([levels[axis], reached[1:]])
     found = _product(levels)
     costs = cost(found)
     affordable = costs <= most * (1 + 1e-9)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.tables import AXES, FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, distinct_sizes
+from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, distinct_sizes
 from analysis.terms import FloatArray
 
 HOURS_COLUMN = "device_hours"

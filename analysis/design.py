@@ -20,7 +20,7 @@ from scipy.special import ndtr
 from analysis.candidates import Candidates, given_candidates, in_words, largest_data, next_larger, own_grid
 from analysis.costs import CostModel, cost_model
 from analysis.fit import Law
-from analysis.targets import Target, find_target
+from analysis.targets import FAR, Target, find_target
 from analysis.terms import FloatArray
 from analysis.uncertainty import interval
 from scaling.errors import ConfigError, DataError
@@ -37,6 +37,7 @@ COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""
 
 
+FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)
 NORMAL_95 = 1.96
 FAR_OUTSIDE = 100.0
 """Beyond this factor from the sampled sizes a target is told to be far outside."""
@@ -217,6 +218,8 @@ class NextRuns:
         gain: (K,) by how much a single run of each candidate is expected to narrow the interval, as a log of widths.
         recommended: the chosen runs.
         alternatives: the next larger model, more data, more seeds; each within the same budget.
+        state: what is known of the target and of the candidates.
+        count: most runs.
         warnings: what must be known before the advice is followed.
     """
 
@@ -230,12 +233,25 @@ class NextRuns:
     gain: FloatArray
     recommended: Plan
     alternatives: tuple[Plan, ...]
+    state: State
+    count: int
     warnings: tuple[str, ...]
 
     @cached_property
     def width(self) -> float:
         """Of the interval now."""
         return self.ci95[1] - self.ci95[0]
+
+    @cached_property
+    def frontier(self) -> FloatArray:
+        """(B, 2) cost and expected width of the best plan for each of several smaller budgets and the whole one."""
+        before, rows, picked = _objective(self.state.variance), [(0.0, self.width)], []
+        for share in FRONTIER_SHARES:
+            if self.candidates.costs.min() <= share * self.budget:
+                picked = choose(self.state, self.candidates.costs, share * self.budget, self.count, [picked])
+                width = self.width * np.exp(_objective(_after(self.state, picked).variance) - before)
+                rows.append((float(self.candidates.costs[picked].sum()), float(width)))
+        return np.array([*rows, (self.recommended.cost, self.recommended.runs[-1].width)])
 
 
 def next_runs(
@@ -255,7 +271,8 @@ def next_runs(
 
     Args:
         candidates: sizes to choose from: lists by axis (all combinations), or a table with a row each; by default the
-            grid of the sampled sizes and its continuation by its own step, as far as one run costs the budget.
+            grid of the sampled sizes and its continuation by its own step, to the target's size (10 times the largest
+            where the target has none), as far as one run costs no more than the budget.
         target: "loss" (log loss at `sizes`), an exponent's name, or "N*" (log of the best N at `compute`).
         compute: C = 6 N D of the target N*, in FLOPs; by default 100 times the largest sampled.
         budget: of all runs together, in the unit of the cost (`analysis.costs`): device-hours where the table has them,
@@ -277,7 +294,9 @@ def next_runs(
     if budget is None:
         budget = count * max(float(cost(next_larger(table, axes))[0]), dearest)
     if candidates is None:
-        found = own_grid(table, axes, cost, budget)
+        sampled = {axis: float(table.axis(axis).max()) for axis in axes}
+        largest = {axis: max(size, aim.sizes.get(axis, FAR * size)) for axis, size in sampled.items()}
+        found = own_grid(table, axes, cost, budget, largest)
     else:
         found = given_candidates(table, axes, cost, candidates)
     if not len(found) or found.costs.min() > budget:
@@ -293,7 +312,8 @@ def next_runs(
     gain = _objective(state.variance) - _objective(state.after_each())[shown]
     free = replace(state, candidates=state.candidates[:, shown], shared=state.shared[:, shown], own=state.own[:, shown])
     starts = [rows for plan in others.values() if (rows := _rows_of(plan, found)) is not None]
-    picked = choose(replace(free, runs=state.runs[shown]), found.costs, budget, count, starts)
+    free = replace(free, runs=state.runs[shown])
+    picked = choose(free, found.costs, budget, count, starts)
     estimate, ci95 = interval_now(law, aim, state)
     all_costs = np.concatenate([found.costs, cost({axis: values[len(found) :] for axis, values in every.items()})])
     plans, first = [], len(found)
@@ -313,6 +333,8 @@ def next_runs(
         gain,
         plans[0],
         tuple(plan for plan in plans[1:] if plan.runs),
+        free,
+        count,
         _warnings(law, aim, cost, dearest, plans[0]),
     )
 
@@ -359,9 +381,7 @@ def _rows_of(plan: list[dict[str, float]], candidates: Candidates) -> list[int] 
     return rows
 
 
-def _ladder(
-    steps: list[dict[str, float]], cost: CostModel, budget: float, count: int
-) -> list[dict[str, float]]:
+def _ladder(steps: list[dict[str, float]], cost: CostModel, budget: float, count: int) -> list[dict[str, float]]:
     """Each run one step larger than the last while the budget pays, then the largest that it still pays."""
     runs: list[dict[str, float]] = []
     left, place = budget * (1 + 1e-9), 0
@@ -423,20 +443,18 @@ def _warnings(law: Law, target: Target, cost: CostModel, dearest: float, plan: P
     for axis, size in target.sizes.items():
         largest = float(law.table.axis(axis).max())
         if size > FAR_OUTSIDE * largest:
-            found.append(f"the target's {axis} is {size / largest:,.0f} times the largest sampled: no run says the law holds")
+            found.append(
+                f"the target's {axis} is {size / largest:,.0f} times the largest sampled: no run says the law holds"
+            )
     if (everything := largest_data(law.table)) is not None and "D" in law.form.axes:
-        found.append(
-            f"D is kept within the {everything:,.0f} that fraction 1 stands for; name candidates to go beyond"
-        )
+        found.append(f"D is kept within the {everything:,.0f} that fraction 1 stands for; name candidates to go beyond")
     if plan.runs and max(run.cost for run in plan.runs) > DEAR * dearest:
         times = max(run.cost for run in plan.runs) / dearest
         found.append(f"the dearest run costs {times:,.0f} times the dearest of the table: its cost is extrapolated")
     return tuple(found)
 
 
-def choose(
-    state: State, costs: FloatArray, budget: float, count: int, starts: Sequence[list[int]] = ()
-) -> list[int]:
+def choose(state: State, costs: FloatArray, budget: float, count: int, starts: Sequence[list[int]] = ()) -> list[int]:
     """At most `count` candidates (repeats allowed) of total cost at most `budget` that narrow the target most.
 
     Greedy from several allowances a run, and from further `starts`; each is then improved by exchanging single runs
@@ -488,7 +506,10 @@ def _greedy(state: State, costs: FloatArray, budget: float, count: int, share: f
 
 
 def _exchange(state: State, costs: FloatArray, budget: float, count: int, picked: list[int]) -> list[int]:
-    """Replace (and, up to `count`, add) single runs while that helps. Source: Fedorov 1972, Theory of Optimal Experiments."""
+    """Replace (and, up to `count`, add) single runs while that helps.
+
+    Source: Fedorov 1972, Theory of Optimal Experiments.
+    """
     picked = list(picked)
     score = _score(state, costs, budget, picked)
     for _ in range(20):
@@ -502,7 +523,9 @@ def _exchange(state: State, costs: FloatArray, budget: float, count: int, picked
             if scores.min() < score - 1e-6:
                 picked, score, improved = [*others, int(scores.argmin())], float(scores.min()), True
         if len(picked) < count:
-            picked += _greedy(_after(state, picked), costs, budget - float(costs[picked].sum()), count - len(picked), 0.0)
+            picked += _greedy(
+                _after(state, picked), costs, budget - float(costs[picked].sum()), count - len(picked), 0.0
+            )
             score = _score(state, costs, budget, picked)
         if not improved:
             break

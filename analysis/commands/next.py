@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         meaning += " (default 10 x the largest sampled)" if axis in ("N", "D") else ""
         parser.add_argument(f"--{option.replace('_', '-')}", type=float, metavar="X", help=meaning)
     parser.add_argument(
-        "--budget", type=float, help="device-hours, or FLOPs where the table has no device_hours (default: as much as "
-        "--count runs of the next larger model)"
+        "--budget",
+        type=float,
+        help="device-hours, or FLOPs where the table has no device_hours (default: as much as "
+        "--count runs of the next larger model)",
     )
     parser.add_argument("--count", type=int, default=5, help="most runs (default 5)")
     parser.add_argument("--candidates", metavar="FILE", help="table of the runs to choose from (default: the own grid)")
@@ -103,7 +105,9 @@ def _summary(result: NextRuns) -> str:
     lines = [f"What to run next, to know {name}: {float(back(result.estimate)):.4g}", *_table(rows), ""]
     end = result.recommended.runs[-1]
     rows = [["for the same budget", "runs", result.cost.unit, "width after"]]
-    rows.append(["recommended", str(len(result.recommended.runs)), f"{result.recommended.cost:.3g}", _width(result, end.width)])
+    rows.append(
+        ["recommended", str(len(result.recommended.runs)), f"{result.recommended.cost:.3g}", _width(result, end.width)]
+    )
     for plan in result.alternatives:
         rows.append([plan.name, str(len(plan.runs)), f"{plan.cost:.3g}", _width(result, plan.runs[-1].width)])
     lines += [*_table(rows), "", f"Budget {result.budget:.3g} {result.cost.unit}. Cost: {result.cost.sentence}."]
@@ -129,7 +133,9 @@ def _width(result: NextRuns, width: float) -> str:
 
 def _table(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _write_figures(result: NextRuns, folder: Path) -> None:
