@@ -16,7 +16,7 @@ from analysis.document import conventions, law_document, write_document
 from analysis.findings import best_run_sentence, cautions, headline, verdict_sentences
 from analysis.fit import Estimate, Law
 from analysis.page import PageTable, Remark, Section, number_cell, without_empty_column
-from analysis.plots.registry import COST, DECISIONS, FIGURES, LAW, TRUST, TUNING
+from analysis.plots.registry import COST, DECISIONS, FIGURES, LAW, NEXT, TRUST, TUNING
 from analysis.results import Results, SingleAxisFit
 from analysis.style import save_bytes, size_text
 from scaling.runs.files import write_atomic
@@ -186,6 +186,42 @@ def _decisions(results: Results) -> Section:
     return Section(DECISIONS, [intro], group=DECISIONS, tables=tables)
 
 
+def _next(results: Results) -> Section:
+    if results.problem or isinstance(results.advice, str):
+        return Section(NEXT, () if results.problem else [Remark(str(results.advice))])
+    advice = results.advice
+    where = ", ".join(f"{axis} = {size_text(size)}" for axis, size in advice.target.sizes.items())
+    wanted = f"loss at {where}" if where else advice.target.name
+    low, high = np.exp(advice.ci95)
+    remarks = [
+        Remark(
+            f"To narrow the interval of the {wanted} (now {low:.4g} to {high:.4g}, a width of {advice.width:.3g} in log "
+            f"loss) for at most {advice.budget:.3g} {advice.cost.unit}, in this order. For another target or budget: "
+            "python -m analysis next."
+        ),
+        *[Remark(f"{warning}.", "caution") for warning in advice.warnings],
+    ]
+    unit, rows = advice.cost.unit, []
+    for place, run in enumerate(advice.recommended.runs, start=1):
+        sizes = [number_cell(size, ".4g") for size in run.sizes.values()]
+        rows.append([str(place), *sizes, number_cell(run.cost, ".3g"), number_cell(run.width, ".3f"), run.words])
+    plans = [
+        [
+            plan.name,
+            number_cell(len(plan.runs), ".0f"),
+            number_cell(plan.cost, ".3g"),
+            number_cell(plan.runs[-1].width, ".3f"),
+        ]
+        for plan in (advice.recommended, *advice.alternatives)
+    ]
+    note = f"Cost: {advice.cost.sentence}. Widths are expected ones, to first order and if the form holds."
+    tables = [
+        PageTable(["run", *results.law.form.axes, unit, "width after", "in this study"], rows),
+        PageTable(["for the same budget", "runs", unit, "width after"], plans, remarks=[Remark(note)]),
+    ]
+    return Section(NEXT, remarks, group=NEXT, tables=tables)
+
+
 def _runs(results: Results) -> Section:
     """The fitted runs with prediction, error, and the shift of each exponent without the run."""
     table = results.table
@@ -243,6 +279,7 @@ SECTIONS: tuple[Callable[[Results], Section], ...] = (
     _trust,
     lambda results: Section(COST, group=COST),
     _decisions,
+    _next,
     lambda results: Section(TUNING, group=TUNING),
     _runs,
     _excluded,

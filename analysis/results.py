@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.backtest import Backtest, backtest
 from analysis.decisions import Decisions, decide
+from analysis.design import NextRuns, next_runs
 from analysis.findings import Reference, find_baseline
 from analysis.fit import Law, fit
 from analysis.influence import dfbetas, leave_one_out, too_many_runs
@@ -15,7 +16,7 @@ from analysis.tables import RunTable, distinct_sizes, same_size
 from analysis.terms import FloatArray
 from analysis.uncertainty import DEFAULT_REPLICATES
 from analysis.variants import Variant, fit_variants
-from scaling.errors import DataError
+from scaling.errors import ConfigError, DataError
 
 SINGLE_AXIS_REPLICATES = 1000
 FAMILY_REPLICATES = 400
@@ -145,6 +146,14 @@ class Results:
     def decisions(self) -> Decisions:
         """What compute is best spent on."""
         return decide(self.law)
+
+    @cached_property
+    def advice(self) -> NextRuns | str:
+        """What to run next for the loss at ten times the largest sizes; a sentence if that cannot be told."""
+        try:
+            return next_runs(self.law)
+        except (ConfigError, DataError) as error:
+            return str(error)
 
     @cached_property
     def shape_law(self) -> Law | str:

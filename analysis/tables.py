@@ -139,7 +139,7 @@ def load_runs(
         ConfigError: if a column is not in the table, or stands for two things.
         DataError: if the file cannot be read, is empty, holds more than MAX_RUNS rows, or text in a number column.
     """
-    frame, name = _read(source)
+    frame, name = read_frame(source)
     options = {axis.option: key for key, axis in AXES.items()}
     if unknown := set(columns) - set(options):
         raise ConfigError(f"{', '.join(sorted(unknown))} names no axis; choose from {', '.join(options)}")
@@ -210,7 +210,8 @@ def same_size(sizes: FloatArray, size: float) -> np.ndarray:
     return mask
 
 
-def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of a file, a study's directory or a DataFrame, and its name for messages; see `load_runs` for errors."""
     if isinstance(source, pd.DataFrame):
         frame, name = source.reset_index(drop=True), "the table"
     else:

@@ -98,7 +98,7 @@ def plot_frontier(found: Frontier) -> Figure:
         axes.plot([], [], color=BLUE, lw=0.8, ls=":", label="equal FLOPs")
         axes.set_xlabel(_name(found.law, "N"))
         axes.set_ylabel(_name(found.law, "D"))
-        figure.legend(loc="outside lower center", ncols=4)
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.design import NextRuns
 from analysis.findings import Reference
 from analysis.fit import Law
 from analysis.frontier import Frontier
 from analysis.isoflop import IsoFlop
 from analysis.plots.cost import costs_of, plot_cost
+from analysis.plots.design import plot_next_map, plot_next_width
 from analysis.plots.frontier import plot_compute, plot_frontier, plot_isoflop, plot_saturation, plot_shape
 from analysis.plots.influence import plot_influence
 from analysis.plots.law import loss_name, plot_backtest, plot_curves, plot_residuals, plot_surface
@@ -23,7 +25,7 @@ from analysis.shape import best_shape
 from scaling.errors import ConfigError
 
 LAW, COST, TRUST, TUNING = "The law", "What a loss costs", "How far to trust it", "Tuning"
-DECISIONS = "What compute is best spent on"
+DECISIONS, NEXT = "What compute is best spent on", "What to run next"
 
 Need = Callable[[Results], str | None]
 
@@ -140,6 +142,23 @@ def _has_shapes(results: Results) -> str | None:
         return results.shape_law
     shape = best_shape(results.shape_law)
     return "; ".join(shape.problems) or None
+
+
+def _advice(results: Results) -> NextRuns:
+    if isinstance(results.advice, str):
+        raise ConfigError(results.advice)
+    return results.advice
+
+
+def _has_advice(results: Results) -> str | None:
+    if results.problem:
+        return results.problem
+    return results.advice if isinstance(results.advice, str) else None
+
+
+def _two_axes(results: Results) -> str | None:
+    axes = results.law.form.axes
+    return None if len(axes) == 2 else f"form {results.law.form.name} has the axes {', '.join(axes)}; a map needs two"
 
 
 def _several_rates(results: Results) -> str | None:
@@ -280,6 +299,20 @@ FIGURES: dict[str, Kind] = {
         "The D beyond which all further growth of D lowers the loss by 5 %, against N, with its 95 % interval.",
         lambda results: plot_saturation(results.law, "D"),
         (along("N", "D"), lambda results: "; ".join(saturation(results.law, "D").problems) or None),
+    ),
+    "next_map": Kind(
+        NEXT,
+        "Where the sweep is: the runs (white) and the runs that could be made, coloured by how much one of each would "
+        "narrow the interval of the target (star); the advice is numbered. Grey lines: equal cost.",
+        lambda results: plot_next_map(_advice(results)),
+        (_has_advice, _two_axes),
+    ),
+    "next_width": Kind(
+        NEXT,
+        "Expected width of the target's interval against what is spent: the best plan for each budget, beside a larger "
+        "model, more data and more seeds.",
+        lambda results: plot_next_width(_advice(results)),
+        (_has_advice,),
     ),
     "learning_rate": Kind(
         TUNING,

@@ -1,0 +1,132 @@
+"""Figures of what to run next."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from analysis.design import NextRuns, Plan
+from analysis.plots.law import AXIS_NAMES
+from analysis.style import (
+    BLUE,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    WIDTH_IN,
+    house_style,
+    log_axis,
+    number_text,
+    size_text,
+    widened,
+)
+from analysis.terms import FloatArray
+from scaling.errors import ConfigError
+
+
+def plot_next_map(result: NextRuns, *, per_cost: bool = False) -> Figure:
+    """The sampled runs, the candidates coloured by how much one run of each would narrow, the advice numbered.
+
+    Lines join sizes of equal cost. With `per_cost` the colour is the narrowing over the cost, in which the cheapest
+    runs look best, however little they bring.
+    """
+    axes_of_law = result.law.form.axes
+    if len(axes_of_law) != 2:
+        raise ConfigError(f"form {result.law.form.name} has the axes {', '.join(axes_of_law)}; the map needs two")
+    first, second = axes_of_law
+    found, table = result.candidates, result.law.table
+    color = 100 * -np.expm1(-np.maximum(result.gain, 0.0))
+    if per_cost:
+        color = np.log10(np.maximum(color, color.max() * 1e-4) / (100 * found.costs / result.budget))
+    order = np.argsort(color)
+    limits = {axis: widened(_extent(result, axis).min(), _extent(result, axis).max(), 0.05) for axis in axes_of_law}
+    with house_style():
+        figure = Figure(figsize=(WIDTH_IN, 5.2))
+        axes = figure.add_subplot()
+        axes.grid(False)
+        log_axis(axes, "x", *limits[first], size_text, most=6)
+        log_axis(axes, "y", *limits[second], size_text, most=7)
+        _draw_costs(axes, result, limits)
+        places = found.sizes[first][order], found.sizes[second][order]
+        squares = axes.scatter(*places, c=color[order], marker="s", s=60, cmap="viridis", lw=0, zorder=2)
+        axes.plot(table.axis(first), table.axis(second), "o", color="white", mec=INK, ms=5.5, mew=1.0, label="sampled")
+        _number_runs(axes, result, first, second)
+        if result.target.sizes:
+            target = [[result.target.sizes[axis]] for axis in axes_of_law]
+            axes.plot(*target, "*", color=ORANGE, ms=15, mec="white", label="target", ls="", clip_on=False)
+        axes.plot([], [], "o", color=ORANGE, ms=9, mec="white", label="to run next, in this order")
+        bar = figure.colorbar(squares, ax=axes, pad=0.02, ticks=MaxNLocator(5, integer=True))
+        bar.set_label("one run narrows the interval by (%)")
+        if per_cost:
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number_text(10.0**tick)))
+            bar.set_label("narrows by % for 1 % of the budget")
+        axes.set_xlabel(_axis_name(result, first))
+        axes.set_ylabel(_axis_name(result, second))
+        figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def plot_next_width(result: NextRuns) -> Figure:
+    """Expected width of the interval against what is spent: the best plan for each budget, and the alternatives."""
+    with house_style():
+        figure = Figure(figsize=(WIDTH_IN, 4.2))
+        axes = figure.add_subplot()
+        unit = 100 / result.budget
+        best = result.frontier
+        axes.plot(best[:, 0] * unit, best[:, 1], "o-", ms=6, lw=2.0, color=ORANGE, mec="white", label="best plan")
+        for plan, color, marker in zip(result.alternatives, (BLUE, INK, MUTED), MARKERS[1:], strict=False):
+            spent, width = _path(result, plan)
+            line = {"color": color, "marker": marker, "ms": 6, "mec": "white", "lw": 1.3, "ls": "--"}
+            axes.plot(spent * unit, width, label=plan.name, zorder=1.9, **line)
+        axes.set_ylim(0, 1.06 * result.width)
+        axes.set_xlim(-1, 103)
+        axes.set_xlabel(f"spent, % of the budget of {result.budget:.3g} {result.cost.unit}")
+        axes.set_ylabel(f"width of the 95 % interval of {result.target.name}")
+        axes.legend(loc="lower left")
+    return figure
+
+
+def _draw_costs(axes: Axes, result: NextRuns, limits: dict[str, tuple[float, float]]) -> None:
+    """Lines of equal cost, a factor of ten apart down from the budget."""
+    first, second = result.law.form.axes
+    grid = np.meshgrid(np.geomspace(*limits[first], 60), np.geomspace(*limits[second], 60))
+    cost = result.cost({first: grid[0].ravel(), second: grid[1].ravel()}).reshape(grid[0].shape)
+    levels = result.budget * 10.0 ** np.arange(-4.0, 1.0)
+    lines = axes.contour(*grid, cost, levels=levels, colors="#c9c9c9", linewidths=0.9, zorder=1)
+    texts = {level: f"{100 * level / result.budget:g} % of the budget" for level in levels}
+    axes.clabel(lines, fmt=texts, fontsize=8, colors=MUTED)
+
+
+def _path(result: NextRuns, plan: Plan) -> tuple[FloatArray, FloatArray]:
+    spent = np.cumsum([0.0, *(run.cost for run in plan.runs)])
+    return spent, np.array([result.width, *(run.width for run in plan.runs)])
+
+
+def _number_runs(axes: Axes, result: NextRuns, first: str, second: str) -> None:
+    """The recommended runs as numbered discs; runs of the same sizes share one."""
+    numbers: dict[tuple[float, float], list[int]] = {}
+    for place, run in enumerate(result.recommended.runs, start=1):
+        numbers.setdefault((run.sizes[first], run.sizes[second]), []).append(place)
+    for (x, y), places in numbers.items():
+        axes.plot(x, y, "o", color=ORANGE, ms=13, mec="white", mew=1.0, zorder=5)
+        text = ",".join(map(str, places))
+        axes.annotate(
+            text,
+            (x, y),
+            ha="center",
+            va="center_baseline",
+            fontsize=9 if len(places) == 1 else 6.5,
+            color="white",
+            weight="bold",
+            zorder=6,
+        )
+
+
+def _extent(result: NextRuns, axis: str) -> FloatArray:
+    target = [result.target.sizes[axis]] if axis in result.target.sizes else []
+    return np.concatenate([result.candidates.sizes[axis], result.law.table.axis(axis), target])
+
+
+def _axis_name(result: NextRuns, axis: str) -> str:
+    column = result.law.table.columns[axis]
+    return AXIS_NAMES.get(column, f"{axis} = {column}")
