@@ -18,7 +18,7 @@ from analysis.fit import Estimate, Law
 from analysis.page import PageTable, Remark, Section, number_cell, without_empty_column
 from analysis.plots.registry import COST, DECISIONS, FIGURES, LAW, NEXT, TRUST, TUNING
 from analysis.results import Results, SingleAxisFit
-from analysis.style import save_bytes, size_text
+from analysis.style import count_text, save_bytes, size_text
 from scaling.runs.files import write_atomic
 
 RUN_COLUMNS = {
@@ -195,15 +195,15 @@ def _next(results: Results) -> Section:
     low, high = np.exp(advice.ci95)
     remarks = [
         Remark(
-            f"To narrow the interval of the {wanted} (now {low:.4g} to {high:.4g}, a width of {advice.width:.3g} in log "
-            f"loss) for at most {advice.budget:.3g} {advice.cost.unit}, in this order. For another target or budget: "
+            f"To narrow the interval of the {wanted} (now {low:.4g} to {high:.4g}, a width of {advice.width:.3g} in "
+            f"log loss) for at most {advice.budget:.3g} {advice.cost.unit}, in this order. For another target or budget: "
             "python -m analysis next."
         ),
         *[Remark(f"{warning}.", "caution") for warning in advice.warnings],
     ]
     unit, rows = advice.cost.unit, []
     for place, run in enumerate(advice.recommended.runs, start=1):
-        sizes = [number_cell(size, ".4g") for size in run.sizes.values()]
+        sizes = [(count_text(size), size) for size in run.sizes.values()]
         rows.append([str(place), *sizes, number_cell(run.cost, ".3g"), number_cell(run.width, ".3f"), run.words])
     plans = [
         [
