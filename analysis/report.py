@@ -196,8 +196,8 @@ def _next(results: Results) -> Section:
     remarks = [
         Remark(
             f"To narrow the interval of the {wanted} (now {low:.4g} to {high:.4g}, a width of {advice.width:.3g} in "
-            f"log loss) for at most {advice.budget:.3g} {advice.cost.unit}, in this order. For another target or budget: "
-            "python -m analysis next."
+            f"log loss) for at most {advice.budget:.3g} {advice.cost.unit}, in this order. For another target or "
+            "budget: python -m analysis next."
         ),
         *[Remark(f"{warning}.", "caution") for warning in advice.warnings],
     ]
