@@ -159,9 +159,11 @@ def fit(
     optimum = find_optimum(runs, law_form, objective, delta)
     values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
-    intervals = uncertainty_of(runs, optimum, samples).of_parameters() if samples else None
+    uncertainty = uncertainty_of(runs, optimum, samples)
+    intervals = uncertainty.of_parameters() if samples else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter_of(residuals, len(values)))
+    scatter = scatter_of(residuals, len(values))
+    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
     return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
 
 

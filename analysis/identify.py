@@ -20,8 +20,8 @@ MAX_RELATIVE_WIDTH = 1.0
 """Widest 95 % interval, over the value, that still says more than the sign and the order of magnitude."""
 MAX_AT_BOUND = 0.025
 """Share of resampled tables that may run to the edge of the range: more, and the interval ends at the edge."""
-MAX_LOSS_FACTOR = 2.0
-"""Widest 95 % interval of a predicted loss, upper over lower end, that still is a prediction."""
+MAX_LOSS_FACTOR = 4.0
+"""Widest 95 % interval of a predicted loss, upper over lower end, that still is a prediction: half to twice the value."""
 MIN_VISIBILITY = 3.0
 """Smallest change of log loss along the sampled axis, in units of the scatter, that is told from noise."""
 
@@ -51,12 +51,14 @@ def judge_exponents(
     samples: Bootstrap | None,
     intervals: tuple[Interval, ...] | None,
     scatter: float,
+    from_bootstrap: bool,
 ) -> tuple[Verdict, ...]:
     """A verdict for every exponent of the form.
 
     Args:
         intervals: the 95 % interval of each parameter, None where no bootstrap was asked for.
         scatter: standard deviation of the residuals of log loss.
+        from_bootstrap: whether the intervals are the bootstrap's; a profile says itself where it has no end.
     """
     verdicts = []
     for column, parameter in enumerate(optimum.problem.form.parameters):
@@ -64,7 +66,9 @@ def judge_exponents(
             reasons = [
                 *_reasons_of_design(table, parameter),
                 *_reasons_of_fit(optimum, column, scatter),
-                *_reasons_of_interval(optimum, samples, intervals[column] if intervals else None, column),
+                *_reasons_of_interval(
+                    optimum, samples, intervals[column] if intervals else None, column, from_bootstrap
+                ),
             ]
             verdicts.append(Verdict(parameter.name, tuple(reasons)))
     return tuple(verdicts)
@@ -97,13 +101,13 @@ def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
 
 
 def _reasons_of_interval(
-    optimum: Optimum, samples: Bootstrap | None, interval: Interval | None, column: int
+    optimum: Optimum, samples: Bootstrap | None, interval: Interval | None, column: int, from_bootstrap: bool
 ) -> list[str]:
     if samples is None or interval is None:
         return ["no bootstrap was made, so there is no interval to judge"]
     reasons = []
     value, low, high = float(optimum.theta[column]), interval.low, interval.high
-    if samples.at_bound[column] > MAX_AT_BOUND:
+    if from_bootstrap and samples.at_bound[column] > MAX_AT_BOUND:
         reasons.append(
             f"in {100 * samples.at_bound[column]:.0f} % of the resampled tables it ran to the edge of its range"
         )

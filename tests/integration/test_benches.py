@@ -36,6 +36,13 @@ def test_throughput_is_measured_beside_a_plain_network_and_the_machines_limit(tm
     assert len(overhead) == 2
 
 
+def test_coverage_is_measured_beside_the_percentile_bootstrap(tmp_path):
+    rows = measured("coverage", tmp_path)
+    assert {row["quantity"] for row in rows} >= {"exponents", "loss x10"}
+    assert all(0 <= row["flagged_percent"] <= 100 for row in rows)
+    assert all(row["covered_percent_with_flagged"] > 0 for row in rows)
+
+
 @pytest.mark.long
 def test_memory_is_measured_for_every_technique(tmp_path):
     rows = measured("memory", tmp_path)
