@@ -21,7 +21,7 @@ MAX_RELATIVE_WIDTH = 1.0
 MAX_AT_BOUND = 0.025
 """Share of resampled tables that may run to the edge of the range: more, and the interval ends at the edge."""
 MAX_LOSS_FACTOR = 4.0
-"""Widest 95 % interval of a predicted loss, upper over lower end, that still is a prediction: half to twice the value."""
+"""Widest 95 % interval of a predicted loss, upper over lower end, that is still a prediction: half to double."""
 MIN_VISIBILITY = 3.0
 """Smallest change of log loss along the sampled axis, in units of the scatter, that is told from noise."""
 
