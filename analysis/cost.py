@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.style import size_text
 from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable
 from analysis.terms import FloatArray
+from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 MAX_DRIFT = 0.25

@@ -13,7 +13,7 @@ from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop, isoflop
 from analysis.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
 from analysis.shape import SHAPE_WEIGHTS, BestShape, best_shape, shape_budgets, untold_shape
-from analysis.style import size_text
+from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 NOTABLE_DRIFT = 0.03

@@ -11,9 +11,9 @@ from analysis.allocate import Derived, all_theta, allocate, predict_each
 from analysis.cost import Cost, measure_cost
 from analysis.fit import Law
 from analysis.frontier import WEIGHTS
-from analysis.style import size_text
 from analysis.tables import RunTable, distinct_sizes
 from analysis.terms import FloatArray
+from analysis.texts import size_text
 
 GAP = 1.15
 """A step in C by more than this factor, in ascending order, begins another budget."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.terms import FloatArray
+from analysis.texts import size_text as size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,14 +63,6 @@ def shades(count: int) -> list[str]:
 
     scale = colormaps["viridis"]
     return [to_hex(scale(x)) for x in np.linspace(0.02, 0.86, count)]
-
-
-def size_text(size: float) -> str:
-    """A count in at most three digits: 373, 14.6k, 1.16M."""
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if size >= 0.9995 * limit:
-            return f"{size / limit:.3g}{suffix}"
-    return f"{size:.3g}"
 
 
 def count_text(count: float) -> str:
