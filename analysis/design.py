@@ -15,169 +15,24 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import ndtr
 
 from analysis.candidates import Candidates, given_candidates, in_words, largest_data, next_larger, own_grid
 from analysis.costs import CostModel, cost_model
 from analysis.fit import Law
+from analysis.information import SAME_LOG_SIZE, State, log_width, state_of
 from analysis.targets import FAR, Target, find_target
 from analysis.terms import FloatArray
 from analysis.uncertainty import interval
 from scaling.errors import ConfigError, DataError
 
-MAX_DRAWS = 60
-PRIOR_SD = {"floor": 0.5, "coefficient": 3.0, "exponent": 1.0, "shape": 5.0}
-"""Wide normal priors in centred, scaled units (loss over its geometric mean, coefficients as logarithms): they keep the
-information regular where a term has vanished, and are not felt elsewhere."""
-ASSUMED_CORRELATION = 0.5
-"""Of the errors of runs of the same sizes (they share the law's misfit there), where the table has too few repeats."""
-MIN_REPEATS = 3
-SAME_LOG_SIZE = 1e-3
 COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""
-
-
 FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)
 NORMAL_95 = 1.96
 FAR_OUTSIDE = 100.0
 """Beyond this factor from the sampled sizes a target is told to be far outside."""
 DEAR = 10.0
 """Costs beyond this factor of the dearest run of the table are told to be extrapolated."""
-
-
-@dataclass(frozen=True)
-class State:
-    """What is known of the target and of the candidates' losses at each draw of theta.
-
-    Attributes:
-        covariance: (S, P, P) of theta.
-        candidates: (S, K, P) J / sigma of each: a run of k adds weight_k a_k a_k^T to the information.
-        variance: (S,) of the target.
-        shared: (S, K) covariance of the target and each candidate's log loss over sigma.
-        own: (S, K) variance of each candidate's log loss over sigma^2, its noise not counted.
-        runs: (K,) how many runs there are of each candidate's sizes.
-        same_size: correlation of the errors of runs of the same sizes.
-    """
-
-    covariance: FloatArray
-    candidates: FloatArray
-    variance: FloatArray
-    shared: FloatArray
-    own: FloatArray
-    runs: FloatArray
-    same_size: float
-
-    @property
-    def weights(self) -> FloatArray:
-        """(K,) information of one more run, in units of a first one.
-
-        The mean of n runs whose errors correlate by r is worth n / (1 + (n - 1) r) independent ones.
-        """
-        weights: FloatArray = worth(self.runs + 1, self.same_size) - worth(self.runs, self.same_size)
-        return weights
-
-    def after_each(self) -> FloatArray:
-        """(S, K) variance of the target after one run of each candidate, by the rank-one update of the inverse."""
-        after: FloatArray = self.variance[:, None] - self.weights * self.shared**2 / (1.0 + self.weights * self.own)
-        return after
-
-    def with_run(self, candidate: int) -> "State":
-        """After a run of the candidate. Source: Sherman and Morrison 1950, doi:10.1214/aoms/1177729893."""
-        weight = float(self.weights[candidate])
-        moved = np.einsum("spq,sq->sp", self.covariance, self.candidates[:, candidate])
-        shares = np.einsum("skp,sp->sk", self.candidates, moved)
-        gain = weight / (1.0 + weight * self.own[:, candidate])
-        with_target = self.shared[:, candidate]
-        runs = self.runs.copy()
-        runs[candidate] += 1
-        return State(
-            self.covariance - gain[:, None, None] * moved[:, :, None] * moved[:, None, :],
-            self.candidates,
-            self.variance - gain * with_target**2,
-            self.shared - (gain * with_target)[:, None] * shares,
-            self.own - gain[:, None] * shares**2,
-            runs,
-            self.same_size,
-        )
-
-
-def worth(count: FloatArray, correlation: float) -> FloatArray:
-    """Independent runs that `count` runs with errors of this correlation are worth."""
-    independent: FloatArray = count / (1.0 + np.maximum(count - 1.0, 0.0) * correlation)
-    return independent
-
-
-def noise_of_runs(law: Law) -> float:
-    """Standard deviation of log loss that a run's information is worth under the law's objective.
-
-    The scatter, divided by the efficiency that Huber's function keeps under normal noise. Source: Huber 1981, sec. 4.5.
-    """
-    freedom = max(len(law.table) - len(law.params), 1)
-    objective = law.optimum.objective
-    residuals = law.residuals
-    if objective.name == "least_squares":
-        return law.scatter
-    scatter = 1.4826 * float(np.median(np.abs(residuals))) * np.sqrt(len(residuals) / freedom)
-    k = max(objective.delta, 1e-9) / max(scatter, 1e-9)
-    inside = 2 * ndtr(k) - 1
-    density = np.exp(-(k**2) / 2) / np.sqrt(2 * np.pi)
-    squares = inside - 2 * k * density + 2 * k**2 * ndtr(-k)
-    return float(scatter * np.sqrt(squares) / inside)
-
-
-def state_of(law: Law, target: Target, sizes: dict[str, FloatArray]) -> State:
-    """The state after the law's own runs, with candidates of the given sizes (K,) by axis."""
-    theta = _draws(law)
-    noise = max(noise_of_runs(law), 1e-6)
-    correlation = correlation_of_same_size(law)
-    group, counts = _configurations(law)
-    weights = worth(counts, correlation) / counts
-    runs = law.optimum.problem.residuals(theta)[1] / noise
-    prior = np.array([PRIOR_SD[parameter.kind] for parameter in law.form.parameters]) ** -2.0
-    covariance = np.linalg.inv((runs * weights[group]) @ runs.transpose(0, 2, 1) + np.diag(prior))
-    gradient = target.gradients(law, theta)
-    logs = law.logs(**sizes)
-    value, by_theta = law.form.evaluate(theta, logs)
-    candidates = (by_theta / value[:, None]).transpose(0, 2, 1) / noise
-    moved = candidates @ covariance
-    same = np.abs(logs[:, :, None] - law.optimum.problem.logs[:, None, :]).max(0) < SAME_LOG_SIZE
-    return State(
-        covariance,
-        candidates,
-        np.einsum("sp,spq,sq->s", gradient, covariance, gradient),
-        np.einsum("skp,sp->sk", moved, gradient),
-        np.einsum("skp,skp->sk", moved, candidates),
-        same.sum(1).astype(float),
-        correlation,
-    )
-
-
-def correlation_of_same_size(law: Law) -> float:
-    """Share of the residuals' variance that runs of the same sizes have in common, from the table's repeated runs.
-
-    Analysis of variance with one random factor, the size; ASSUMED_CORRELATION where fewer than MIN_REPEATS runs repeat
-    a size.
-    """
-    group, counts = _configurations(law)
-    repeats = int((counts - 1).sum())
-    if repeats < MIN_REPEATS:
-        return ASSUMED_CORRELATION
-    means = np.bincount(group, law.residuals) / counts
-    within = float(((law.residuals - means[group]) ** 2).sum()) / repeats
-    return float(np.clip(1.0 - within / max(law.scatter**2, 1e-300), 0.0, 1.0))
-
-
-def _configurations(law: Law) -> tuple[np.ndarray, FloatArray]:
-    """The configuration (M,) of each run, and how many runs each has."""
-    rounded = np.round(law.optimum.problem.logs.T / SAME_LOG_SIZE)
-    group = np.unique(rounded, axis=0, return_inverse=True)[1].ravel()
-    return group, np.bincount(group).astype(float)
-
-
-def _draws(law: Law) -> FloatArray:
-    if law.samples is None:
-        return law.optimum.theta[None]
-    return law.samples.theta[:: max(1, len(law.samples.theta) // MAX_DRAWS)]
 
 
 @dataclass(frozen=True)
@@ -245,11 +100,12 @@ class NextRuns:
     @cached_property
     def frontier(self) -> FloatArray:
         """(B, 2) cost and expected width of the best plan for each of several smaller budgets and the whole one."""
-        before, rows, picked = _objective(self.state.variance), [(0.0, self.width)], []
+        before, rows = log_width(self.state.variance), [(0.0, self.width)]
+        picked: list[int] = []
         for share in FRONTIER_SHARES:
             if self.candidates.costs.min() <= share * self.budget:
                 picked = choose(self.state, self.candidates.costs, share * self.budget, self.count, [picked])
-                width = self.width * np.exp(_objective(_after(self.state, picked).variance) - before)
+                width = self.width * np.exp(log_width(_after(self.state, picked).variance) - before)
                 rows.append((float(self.candidates.costs[picked].sum()), float(width)))
         return np.array([*rows, (self.recommended.cost, self.recommended.runs[-1].width)])
 
@@ -309,19 +165,18 @@ def next_runs(
     }
     state = state_of(law, aim, every)
     shown = slice(0, len(found))
-    gain = _objective(state.variance) - _objective(state.after_each())[shown]
+    gain = log_width(state.variance) - log_width(state.after_each())[shown]
     free = replace(state, candidates=state.candidates[:, shown], shared=state.shared[:, shown], own=state.own[:, shown])
     starts = [rows for plan in others.values() if (rows := _rows_of(plan, found)) is not None]
     free = replace(free, runs=state.runs[shown])
     picked = choose(free, found.costs, budget, count, starts)
     estimate, ci95 = interval_now(law, aim, state)
     all_costs = np.concatenate([found.costs, cost({axis: values[len(found) :] for axis, values in every.items()})])
-    plans, first = [], len(found)
-    for name, runs in {"recommended": picked, **others}.items():
-        rows = list(picked) if name == "recommended" else list(range(first, first + len(runs)))
-        first += 0 if name == "recommended" else len(runs)
-        order = _in_order(state, rows) if name == "recommended" else rows
-        plans.append(_plan(name, law, state, every, all_costs, order, estimate, ci95))
+    rows_of_plan, first = {"recommended": _in_order(state, picked)}, len(found)
+    for name, runs in others.items():
+        rows_of_plan[name] = list(range(first, first + len(runs)))
+        first += len(runs)
+    plans = [_plan(name, law, state, every, all_costs, rows, estimate, ci95) for name, rows in rows_of_plan.items()]
     return NextRuns(
         law,
         aim,
@@ -343,7 +198,7 @@ def interval_now(law: Law, target: Target, state: State) -> tuple[float, tuple[f
     """The target's estimate and 95 % interval: percentiles of the bootstrap, else of first-order theory."""
     estimate = float(target.values(law, law.optimum.theta[None])[0])
     if law.samples is None:
-        half = NORMAL_95 * float(np.exp(_objective(state.variance)))
+        half = NORMAL_95 * float(np.exp(log_width(state.variance)))
         return estimate, (estimate - half, estimate + half)
     low, high = interval(target.values(law, law.samples.theta))
     return estimate, (float(low), float(high))
@@ -374,7 +229,7 @@ def _rows_of(plan: list[dict[str, float]], candidates: Candidates) -> list[int] 
     """The candidates that are the plan's runs, None if one is no candidate."""
     rows = []
     for run in plan:
-        apart = sum(np.abs(np.log(candidates.sizes[axis] / size)) for axis, size in run.items())
+        apart = np.max([np.abs(np.log(candidates.sizes[axis] / size)) for axis, size in run.items()], axis=0)
         if apart.min() > SAME_LOG_SIZE:
             return None
         rows.append(int(apart.argmin()))
@@ -399,7 +254,7 @@ def _in_order(state: State, rows: list[int]) -> list[int]:
     """Each time the run that narrows most, so that breaking off early leaves the best that was made."""
     left, order = list(rows), []
     while left:
-        scores = _objective(state.after_each())
+        scores = log_width(state.after_each())
         order.append(min(left, key=lambda row: float(scores[row])))
         left.remove(order[-1])
         state = state.with_run(order[-1])
@@ -416,13 +271,13 @@ def _plan(
     estimate: float,
     ci95: tuple[float, float],
 ) -> Plan:
-    before = float(_objective(state.variance))
+    before = float(log_width(state.variance))
     runs = []
     for place, row in enumerate(rows):
         # The same sizes may stand at several places; they are counted at the first.
         same = [other for other in rows[:place] if all(sizes[axis][other] == sizes[axis][row] for axis in sizes)]
         state = state.with_run(same[0] if same else row)
-        share = float(np.exp(_objective(state.variance) - before))
+        share = float(np.exp(log_width(state.variance) - before))
         own = {axis: float(values[row]) for axis, values in sizes.items()}
         around = (estimate + share * (ci95[0] - estimate), estimate + share * (ci95[1] - estimate))
         runs.append(Run(own, float(costs[row]), in_words(law.table, own), share * (ci95[1] - ci95[0]), around))
@@ -471,15 +326,9 @@ def choose(state: State, costs: FloatArray, budget: float, count: int, starts: S
     return best
 
 
-def _objective(variance: FloatArray) -> FloatArray:
-    """Mean over draws of the log of the target's standard deviation; smaller is better."""
-    mean: FloatArray = 0.5 * np.log(np.maximum(variance, 1e-300)).mean(0)
-    return mean
-
-
 def _score(state: State, costs: FloatArray, budget: float, picked: list[int]) -> float:
     spent = float(costs[picked].sum())
-    return float(_objective(_after(state, picked).variance)) + COST_WEIGHT * spent / budget
+    return float(log_width(_after(state, picked).variance)) + COST_WEIGHT * spent / budget
 
 
 def _after(state: State, picked: list[int]) -> State:
@@ -498,7 +347,7 @@ def _greedy(state: State, costs: FloatArray, budget: float, count: int, share: f
         allowed = (costs <= left) & (costs <= max(left / (count - taken) ** share, costs.min()))
         if not allowed.any():
             break
-        score = _objective(state.after_each()) + COST_WEIGHT * costs / budget
+        score = log_width(state.after_each()) + COST_WEIGHT * costs / budget
         picked.append(int(np.where(allowed, score, np.inf).argmin()))
         state = state.with_run(picked[-1])
         left -= costs[picked[-1]]
@@ -518,7 +367,7 @@ def _exchange(state: State, costs: FloatArray, budget: float, count: int, picked
             others = picked[:place] + picked[place + 1 :]
             without = _after(state, others)
             spent = float(costs[others].sum())
-            scores = _objective(without.after_each()) + COST_WEIGHT * (spent + costs) / budget
+            scores = log_width(without.after_each()) + COST_WEIGHT * (spent + costs) / budget
             scores = np.where(spent + costs <= budget * (1 + 1e-9), scores, np.inf)
             if scores.min() < score - 1e-6:
                 picked, score, improved = [*others, int(scores.argmin())], float(scores.min()), True

@@ -1,5 +1,7 @@
 """Figures of what to run next."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -22,6 +24,9 @@ from analysis.style import (
 )
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
+
+LINES = "#c0c0c0"
+DASHED: Any = {"ms": 6, "mec": "white", "lw": 1.3}
 
 
 def plot_next_map(result: NextRuns, *, per_cost: bool = False) -> Figure:
@@ -62,7 +67,7 @@ def plot_next_map(result: NextRuns, *, per_cost: bool = False) -> Figure:
             bar.set_label("narrows by % for 1 % of the budget")
         axes.set_xlabel(_axis_name(result, first))
         axes.set_ylabel(_axis_name(result, second))
-        figure.legend(loc="outside lower center", ncols=3)
+        figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -76,8 +81,7 @@ def plot_next_width(result: NextRuns) -> Figure:
         axes.plot(best[:, 0] * unit, best[:, 1], "o-", ms=6, lw=2.0, color=ORANGE, mec="white", label="best plan")
         for plan, color, marker in zip(result.alternatives, (BLUE, INK, MUTED), MARKERS[1:], strict=False):
             spent, width = _path(result, plan)
-            line = {"color": color, "marker": marker, "ms": 6, "mec": "white", "lw": 1.3, "ls": "--"}
-            axes.plot(spent * unit, width, label=plan.name, zorder=1.9, **line)
+            axes.plot(spent * unit, width, f"{marker}--", label=plan.name, color=color, zorder=1.9, **DASHED)
         axes.set_ylim(0, 1.06 * result.width)
         axes.set_xlim(-1, 103)
         axes.set_xlabel(f"spent, % of the budget of {result.budget:.3g} {result.cost.unit}")
@@ -92,9 +96,10 @@ def _draw_costs(axes: Axes, result: NextRuns, limits: dict[str, tuple[float, flo
     grid = np.meshgrid(np.geomspace(*limits[first], 60), np.geomspace(*limits[second], 60))
     cost = result.cost({first: grid[0].ravel(), second: grid[1].ravel()}).reshape(grid[0].shape)
     levels = result.budget * 10.0 ** np.arange(-4.0, 1.0)
-    lines = axes.contour(*grid, cost, levels=levels, colors="#c9c9c9", linewidths=0.9, zorder=1)
-    texts = {level: f"{100 * level / result.budget:g} % of the budget" for level in levels}
+    lines = axes.contour(*grid, cost, levels=levels, colors=LINES, linewidths=0.9, zorder=1)
+    texts = {level: f"{100 * level / result.budget:.4g} %" for level in levels}
     axes.clabel(lines, fmt=texts, fontsize=8, colors=MUTED)
+    axes.plot([], [], color=LINES, lw=0.9, label="cost, % of the budget")
 
 
 def _path(result: NextRuns, plan: Plan) -> tuple[FloatArray, FloatArray]:

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from analysis import fit, load_runs
 from analysis.candidates import own_grid
 from analysis.costs import cost_model
-from analysis.design import NORMAL_95, next_runs, state_of
+from analysis.design import NORMAL_95, next_runs
 from analysis.fit import Law
+from analysis.information import log_width, state_of
 from analysis.targets import find_target
 from experiments.bench.table import options, publish
 
@@ -149,7 +150,7 @@ def score(study: Study) -> tuple[float, float, bool, float, bool]:
     truth = np.log(study.truth(TARGET["N"], TARGET["D"]))
     error = abs(float(np.log(law.predict(**TARGET)[0])) - truth)
     state = state_of(law, find_target(law, "loss", TARGET, None), {axis: np.array([v]) for axis, v in TARGET.items()})
-    half = NORMAL_95 * float(np.exp(0.5 * np.log(state.variance).mean()))
+    half = NORMAL_95 * float(np.exp(log_width(state.variance)))
     return high - low, error, bool(low <= truth <= high), 2 * half, error <= half
 
 
