@@ -93,6 +93,8 @@ def _two_parameters(results: Results) -> str | None:
 
 
 def _two_exponents(results: Results) -> str | None:
+    if not results.law.uncertainty.noise.objective_per_f > 0:
+        return "the runs do not scatter about the law, so nothing holds the exponents in an interval"
     exponents = [parameter for parameter in results.law.form.parameters if parameter.kind == "exponent"]
     return None if len(exponents) > 1 else f"form {results.law.form.name} has fewer than two exponents"
 

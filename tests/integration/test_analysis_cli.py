@@ -136,7 +136,9 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path):
     assert not (out / "loss_vs_params.png").exists()
 
 
-@pytest.mark.parametrize("spoil", ["text in device_hours", "widths missing", "loss rises with N", "no bootstrap"])
+@pytest.mark.parametrize(
+    "spoil", ["text in device_hours", "widths missing", "loss rises with N", "one loss", "no bootstrap"]
+)
 def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
     runs = example_runs()
     if spoil == "text in device_hours":
@@ -145,6 +147,8 @@ def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
         runs.loc[:30, "width"] = np.nan
     if spoil == "loss rises with N":
         runs["test_loss"] = 0.1 * runs["num_params"] ** 0.2
+    if spoil == "one loss":
+        runs["test_loss"] = 1.0
     runs.to_csv(tmp_path / "runs.csv", index=False)
     replicates = "0" if spoil == "no bootstrap" else "100"
     with warnings.catch_warnings():
