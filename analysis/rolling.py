@@ -96,7 +96,6 @@ class Trial:
     window: float | None
     masks: tuple[Mask, ...]
     ends: Minimum
-    num_starts: int
 
     @property
     def form(self) -> Form:
@@ -158,11 +157,14 @@ def make_problem(table: RunTable, form: Form) -> tuple[Problem, FloatArray, floa
 def fitted_masks(table: RunTable, form: Form, origins: Sequence[Origin], window: float | None) -> tuple[Mask, ...]:
     """The runs fitted of the whole table and at each origin; () where they are too few for the form."""
     whole = np.ones(len(table), dtype=bool)
-    masks = tuple(_within(table, form, fitted, window) for fitted in (whole, *[origin.fitted for origin in origins]))
+    masks = tuple(
+        within_window(table, form, fitted, window) for fitted in (whole, *[origin.fitted for origin in origins])
+    )
     return masks if all(_enough(table, form, mask) for mask in masks) else ()
 
 
-def _within(table: RunTable, form: Form, fitted: Mask, window: float | None) -> Mask:
+def within_window(table: RunTable, form: Form, fitted: Mask, window: float | None) -> Mask:
+    """Those of the fitted runs (M,) within `window` of the largest size, more where they are few; all if it is None."""
     if window is None:
         return fitted
     sizes = table.axis(form.axes[0])
@@ -189,7 +191,7 @@ def try_form(problem: Problem, window: float | None, masks: tuple[Mask, ...], ob
         counts.append(np.repeat(mask[None].astype(float), len(own), axis=0))
     ends = minimize(problem, objective, np.concatenate(counts), np.concatenate(starts))
     best = ends.objective.reshape(len(masks), STARTS).argmin(1) + STARTS * np.arange(len(masks))
-    return Trial(problem, window, masks, Minimum(ends.theta[best], ends.objective[best], ends.gradient[best]), STARTS)
+    return Trial(problem, window, masks, Minimum(ends.theta[best], ends.objective[best], ends.gradient[best]))
 
 
 def common_delta(problems: Sequence[Problem]) -> float:
