@@ -8,13 +8,14 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.backtest import backtest
+from analysis.compare import compare
 from analysis.fit import fit
 from analysis.tables import load_runs
 
 if TYPE_CHECKING:
     from analysis.plots import plot
 
-__all__ = ["backtest", "fit", "load_runs", "plot"]
+__all__ = ["backtest", "compare", "fit", "load_runs", "plot"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from analysis.commands import fit, report
+from analysis.commands import backtest, compare, fit, report
 from scaling.errors import DataError, ScalingError
 
-COMMANDS = {"fit": fit, "report": report}
+COMMANDS = {"fit": fit, "compare": compare, "backtest": backtest, "report": report}
 
 
 def main(arguments: list[str] | None = None) -> int:

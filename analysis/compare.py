@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import fdtrc
 
-from analysis.fit import Law, fit, scatter_of
+from analysis.fit import Law, fit
 from analysis.forms import FORMS, Form, find_form
 from analysis.objective import SMALL_TABLE, Objective, choose_objective
 from analysis.optimum import SMALL_GRADIENT, names_at_bound
@@ -29,11 +30,11 @@ REACH = 2.0
 WINDOWS = (None, 10.0)
 """A form of one axis is tried on all runs and on the last decade of sizes alone: a power law need not hold from the
 smallest size on."""
-REPLICATES = 200
+REPLICATES = 100
 MOST_CORRELATION = 3.0
 """Correlation of neighbouring residuals, in standard errors, from which a fit misses the shape of the runs."""
-MIN_FALL = 1.0
-"""Smallest fall of log loss over all sizes, in units of the scatter, that is a fall at all."""
+MOST_CHANCE = 0.01
+"""A law is needed where a constant would leave residuals as much larger by chance less often than this."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def compare(
 
 
 def default_forms(table: RunTable, axis: str | None = None) -> list[str]:
-    """Names of the forms all of whose axes vary: those of one axis if `axis` is given or one varies, else the others."""
+    """Forms all of whose axes vary: those of one axis if `axis` is given or only one varies, else the others."""
     vary = varying_axes(table)
     if axis is not None or len(vary) < 2:
         return [name for name, form in FORMS.items() if len(form.axes) == 1 and name != "compute"]
@@ -296,7 +297,7 @@ def _choose(contenders: Sequence[Contender], trials: Sequence[Trial]) -> tuple[C
     return best, judged
 
 
-def _worse(one: Contender, lowest: Contender) -> tuple[float, float]:
+def _worse(one: Contender, lowest: Contender | Plain) -> tuple[float, float]:
     """Mean difference of the errors and its standard error over the origins; infinite for a single origin."""
     difference = np.array([a.rmse - b.rmse for a, b in zip(one.scores, lowest.scores, strict=True)])
     error = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else float("inf")
@@ -329,21 +330,37 @@ def _reasons(one: Contender, best: Contender, *, tied: bool, worse: tuple[float,
 
 def _against(best: Contender, trial: Trial, trials: Sequence[Trial], plain: Sequence[Plain]) -> tuple[str, ...]:
     against = []
+    logs = trial.problem.logs - trial.problem.logs.mean(1, keepdims=True)
+    slopes = np.linalg.lstsq(logs.T, trial.problem.log_loss - trial.problem.log_loss.mean(), rcond=None)[0]
+    if (slopes >= 0).all():
+        against.append(f"the loss does not fall with {' or '.join(trial.form.axes)} (straight lines in logs rise)")
     least = min(plain, key=lambda one: one.rmse)
-    if best.rmse >= least.rmse:
+    mean, error = _worse(best, least)
+    if mean > error or (len(best.scores) == 1 and mean > 0):
         against.append(
-            f"no form predicts the held-out runs better ({best.name}: {best.rmse:.3g} in log loss) than the {least.name} "
-            f"({least.rmse:.3g})"
+            f"no form predicts the held-out runs better ({best.name}: {best.rmse:.3g} in log loss) than the "
+            f"{least.name} ({least.rmse:.3g})"
         )
     whole = next(one for one in trials if one.form == trial.form and one.window is None)
-    predicted = (whole.errors[0] + whole.problem.log_loss)[whole.masks[0]]
-    fall, scatter = float(np.ptp(predicted)), scatter_of(whole.errors[0], len(whole.form.parameters))
-    if fall < MIN_FALL * scatter:
+    chance = _chance_of_constant(whole)
+    if chance > MOST_CHANCE:
         against.append(
-            f"over all sizes the law falls by {100 * np.expm1(fall):.2g} %, within the scatter of "
-            f"{100 * np.expm1(scatter):.2g} %"
+            f"over all sizes {whole.form.name} describes the runs no better than a constant does "
+            f"(F test: p = {chance:.2g}): the loss does not fall with size, or by less than the scatter"
         )
     return tuple(against)
+
+
+def _chance_of_constant(trial: Trial) -> float:
+    """How often a constant would be as much worse than the form, by chance; approximate, as the form is not linear."""
+    log_loss, errors = trial.problem.log_loss, trial.errors[0]
+    extra, freedom = len(trial.form.parameters) - 1, len(errors) - len(trial.form.parameters)
+    squares, constant = float((errors**2).sum()), float(((log_loss - log_loss.mean()) ** 2).sum())
+    if constant <= squares or freedom < 1:
+        return 1.0
+    if squares <= 0:
+        return 0.0
+    return float(fdtrc(extra, freedom, (constant - squares) / extra / (squares / freedom)))
 
 
 def _cannot(table: RunTable, form: Form, origins: Sequence[Origin]) -> str:
@@ -358,8 +375,8 @@ def _too_few(table: RunTable, forms: Sequence[Form], axes: Sequence[str], origin
     sizes = ", ".join(f"{len(distinct_sizes(table.axis(axis)))} of {table.columns.get(axis, axis)}" for axis in axes)
     first = f"; the first excluded: {table.excluded[0].run}: {table.excluded[0].reason}" if table.excluded else ""
     return (
-        f"{table.source}: too few runs or sizes to predict the larger from the smaller: {len(table)} runs, sizes {sizes}; "
-        f"an origin needs 3 sizes, 6 runs and one more size to predict{first}"
+        f"{table.source}: too few runs or sizes to predict the larger from the smaller: {len(table)} runs, "
+        f"sizes {sizes}; an origin needs 3 sizes, 6 runs and one more size to predict{first}"
     )
 
 

@@ -58,12 +58,15 @@ class Minimum:
     gradient: FloatArray
 
 
-def minimize(problem: Problem, objective: Objective, counts: FloatArray, theta: FloatArray) -> Minimum:
+def minimize(
+    problem: Problem, objective: Objective, counts: FloatArray, theta: FloatArray, iterations: int = MAX_ITERATIONS
+) -> Minimum:
     """Descend from each theta to the minimum nearby, each replicate with its own counts of the runs.
 
     Args:
         counts: (R, M) how often each run counts in each replicate.
         theta: (R, P) starts, within the bounds.
+        iterations: after so many a replicate is left where it is; its gradient tells.
     """
     num_replicates, num_parameters = theta.shape
     rows = max(1, CHUNK_NUMBERS // (num_parameters * counts.shape[1]))
@@ -72,7 +75,7 @@ def minimize(problem: Problem, objective: Objective, counts: FloatArray, theta: 
         part = slice(first, first + rows)
         start = np.clip(theta[part], problem.lower, problem.upper)
         for sharper in objective.path():
-            end = _descend(problem, sharper, counts[part], start)
+            end = _descend(problem, sharper, counts[part], start, iterations)
             start = end.theta
         parts.append(end)
     return Minimum(
@@ -82,7 +85,7 @@ def minimize(problem: Problem, objective: Objective, counts: FloatArray, theta: 
     )
 
 
-def _descend(problem: Problem, objective: Objective, counts: FloatArray, start: FloatArray) -> Minimum:
+def _descend(problem: Problem, objective: Objective, counts: FloatArray, start: FloatArray, iterations: int) -> Minimum:
     """Levenberg-Marquardt for one chunk; replicates that are done leave the batch."""
     lower, upper = problem.lower, problem.upper
     theta = start.copy()
@@ -93,7 +96,7 @@ def _descend(problem: Problem, objective: Objective, counts: FloatArray, start: 
     damping = np.full(len(theta), 1e-3)
     blend = np.ones(len(theta))
     idle = np.zeros(len(theta), dtype=int)
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(iterations):
         step, gradient = _step(objective, counts, theta, residual, jacobian, damping, blend, lower, upper)
         trial = np.clip(theta + step, lower, upper)
         trial_residual, trial_jacobian = problem.residuals(trial)

@@ -23,6 +23,8 @@ FEWEST_SIZES = 3
 RUNS_A_PARAMETER = 2
 """A window holds at least so many runs for each parameter."""
 STARTS = 6
+INTERVAL_STEPS = 60
+"""A refit that is not down by then moves within a valley that the intervals do not see."""
 LEAST_SQUARES = Objective("least_squares", np.inf)
 
 Mask = np.ndarray
@@ -30,7 +32,7 @@ Mask = np.ndarray
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the table is cut: the runs (M,) up to `size` along `axis` are fitted, those within reach beyond predicted."""
+    """Where the table is cut: runs (M,) up to `size` along `axis` are fitted, those within reach beyond predicted."""
 
     axis: str
     size: float
@@ -137,7 +139,7 @@ class Trial:
             counts = np.zeros((replicates, len(self.masks[index])))
             counts[:, runs] = drawn
             start = np.repeat(self.ends.theta[[index]], replicates, axis=0)
-            errors = self.problem.residuals(minimize(self.problem, objective, counts, start).theta)[0]
+            errors = self.problem.residuals(minimize(self.problem, objective, counts, start, INTERVAL_STEPS).theta)[0]
             residuals = self.errors[index][runs]
             residuals = residuals * np.sqrt(len(runs) / max(len(runs) - len(self.form.parameters), 1))
             errors = errors[:, origin.held_out] + generator.choice(residuals, size=(replicates, 1))

@@ -2,11 +2,11 @@
 
     python -m experiments.bench.refits [DATA] --json FILE
 
-DATA is svg_extracted_data.csv of https://github.com/epoch-research/analyzing-chinchilla (folder data); it has no licence
-and is not shipped. Without its five highest losses it is the table of arXiv:2404.10102: 240 runs, D = C / (6 N).
-All minimise the same objective, the sum of Huber's function with delta 1e-3, on the same resampled tables, one after the
-other on one thread, each from the optimum of the whole table; `from projections` starts ours farther off, at a candidate
-drawn at random from the 60 best of the start grid. Run it with OMP_NUM_THREADS=1.
+DATA is svg_extracted_data.csv of https://github.com/epoch-research/analyzing-chinchilla (folder data); it has no
+licence and is not shipped. Without its five highest losses it is the table of arXiv:2404.10102: 240 runs,
+D = C / (6 N). All minimise the same objective, the sum of Huber's function with delta 1e-3, on the same resampled
+tables, one after the other on one thread, each from the optimum of the whole table; `from projections` starts ours
+farther off, at a candidate drawn at random from the 60 best of the start grid. Run it with OMP_NUM_THREADS=1.
 
 The second table draws other replicates: how far a standard error of 4000 refits depends on the seed.
 """
