@@ -3,15 +3,8 @@
 from analysis.fit import Estimate, Law
 from analysis.plots import Reference
 from analysis.style import size_text
-from analysis.tables import RunTable
+from analysis.tables import RunTable, mixtures
 
-MIXED_COLUMNS = {
-    "model": "model families",
-    "forces": "ways of making forces",
-    "precision": "precisions",
-    "data_digest": "data sets",
-}
-"""Columns that must hold one value for one law to be meant."""
 BASELINE_NAME = "composition-only baseline"
 
 
@@ -79,10 +72,7 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
                 "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
                 "the slope in D is one of training length as well as of data."
             )
-    for column, what in MIXED_COLUMNS.items():
-        if column in frame and frame[column].nunique() > 1:
-            values = ", ".join(sorted(map(str, frame[column].unique())))
-            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    found += mixtures(table)
     if law is not None and law.optimum.at_bound:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")

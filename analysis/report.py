@@ -154,7 +154,7 @@ def single_axis_fits(table: RunTable, choice: FitChoice) -> tuple[SingleAxisFit,
     found = []
     for axis, other in (("N", "D"), ("D", "N")):
         sizes = distinct_sizes(table.axis(other))
-        if not len(sizes):
+        if axis not in table.sizes or not len(sizes):
             continue
         largest = table.keep(same_size(table.axis(other), sizes[-1]))
         title = f"in {axis} at {other} = {size_text(sizes[-1])} ({len(largest)} runs)"

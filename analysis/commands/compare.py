@@ -9,7 +9,7 @@ from analysis.compare import REACH, REPLICATES, Comparison, Contender, Plain, co
 from analysis.document import strict
 from analysis.forms import FORMS, find_form
 from analysis.rolling import Score
-from analysis.tables import AXES, RunTable, distinct_sizes
+from analysis.tables import AXES, RunTable, distinct_sizes, mixtures
 from scaling.errors import ConfigError
 
 HELP = "fit forms to the smaller runs, predict the larger ones: rank, choose, reject"
@@ -57,6 +57,7 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
         "no_power_law_because": list(found.against),
         "contenders": [_contender_document(one) for one in found.contenders],
         "plain": [{"name": one.name, "rmse_log_loss": one.rmse} for one in found.plain],
+        "cautions": mixtures(found.table),
         "n": len(found.table),
         "excluded": [{"run": row.run, "reason": row.reason} for row in found.table.excluded],
         "objective_name": found.objective.name,
@@ -129,5 +130,6 @@ def _summary(found: Comparison) -> str:
         text = "-" if covered is None else f"{covered:.0%}"
         lines.append(f"{mark} {one.name:26s}{one.rmse:8.4f}{text:>10s}")
     lines += [f"  {one.name}: {'; '.join(one.reasons)}" for one in found.contenders if one.reasons]
+    lines += [f"  {caution}" for caution in mixtures(found.table)]
     lines += [f"  excluded {row.run}: {row.reason}" for row in found.table.excluded]
     return "\n".join(lines)
