@@ -23,6 +23,7 @@ from analysis.style import (
 MOST_ROWS = 10
 ROW_IN = 0.38
 SPREAD = 0.5
+SMALLEST = 1e-4  # an error below is drawn at the edge
 DOT: Any = {"mec": "white", "mew": 0.7}
 
 
@@ -42,14 +43,14 @@ def plot_comparison(found: Comparison) -> Figure:
         widths = [2.1, 1.0] if covered else [1.0]
         panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths})[0]
         for place, one in enumerate(rows):
-            panels[0].plot([one.rmse] * 2, [place - 0.3, place + 0.3], color=_color(found, one), lw=2.6, zorder=3)
+            panels[0].plot([max(one.rmse, SMALLEST)] * 2, [place - 0.3, place + 0.3], color=_color(found, one), lw=2.6, zorder=3)
             for score in one.scores:
                 marker = MARKERS[axes_names.index(score.axis)]
                 color = colors[score.axis, score.size]
                 # A little apart, so that origins of like errors do not hide each other.
                 height = place + SPREAD * (origins.index((score.axis, score.size)) / max(len(origins) - 1, 1) - 0.5)
-                panels[0].plot(score.rmse, height, marker, color=color, ms=5, zorder=4, **DOT)
-        log_axis(panels[0], "x", *widened(min(errors), max(errors)), most=5 if covered else 7)
+                panels[0].plot(max(score.rmse, SMALLEST), height, marker, color=color, ms=5, zorder=4, **DOT)
+        log_axis(panels[0], "x", *widened(max(min(errors), SMALLEST), max(*errors, SMALLEST)), most=5 if covered else 7)
         panels[0].set_xlabel("error of log loss on larger runs")
         panels[0].set_yticks(range(len(rows)), [_name(one) for one in rows])
         for label, one in zip(panels[0].get_yticklabels(), rows, strict=True):
