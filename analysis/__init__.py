@@ -8,6 +8,7 @@
 from typing import TYPE_CHECKING, Any
 
 from analysis.backtest import backtest
+from analysis.compare import compare
 from analysis.fit import fit
 from analysis.frontier import frontier
 from analysis.tables import load_runs
@@ -15,7 +16,7 @@ from analysis.tables import load_runs
 if TYPE_CHECKING:
     from analysis.plots import plot
 
-__all__ = ["backtest", "fit", "frontier", "load_runs", "plot"]
+__all__ = ["backtest", "compare", "fit", "frontier", "load_runs", "plot"]
 
 
 def __getattr__(name: str) -> Any:

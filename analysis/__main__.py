@@ -3,10 +3,18 @@
 import argparse
 import sys
 
-from analysis.commands import fit, frontier, next, plot, report
+from analysis.commands import backtest, compare, fit, frontier, next, plot, report
 from scaling.errors import DataError, ScalingError
 
-COMMANDS = {"fit": fit, "frontier": frontier, "next": next, "report": report, "plot": plot}
+COMMANDS = {
+    "fit": fit,
+    "compare": compare,
+    "backtest": backtest,
+    "frontier": frontier,
+    "next": next,
+    "report": report,
+    "plot": plot,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,15 +6,8 @@ from analysis.fit import Estimate, Law
 from analysis.influence import lever, too_many_runs
 from analysis.learning_rate import find_learning_rates
 from analysis.style import size_text
-from analysis.tables import RunTable
+from analysis.tables import RunTable, mixtures
 
-MIXED_COLUMNS = {
-    "model": "model families",
-    "forces": "ways of making forces",
-    "precision": "precisions",
-    "data_digest": "data sets",
-}
-"""Columns that must hold one value for one law to be meant."""
 LEVER_RUNS, STRONG_LEVER = 5, 2.0
 """So many runs left out may not move an exponent by more than so many of its standard errors without being named."""
 BASELINE_NAME = "composition-only baseline"
@@ -92,10 +85,7 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
                 "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
                 "the slope in D is one of training length as well as of data."
             )
-    for column, what in MIXED_COLUMNS.items():
-        if column in frame and frame[column].nunique() > 1:
-            values = ", ".join(sorted(map(str, frame[column].unique())))
-            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    found += mixtures(table)
     if find_learning_rates(table) is not None:
         found.append(
             "Sizes were run with several learning rates, and all of those runs were fitted: the law is that of the "

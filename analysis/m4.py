@@ -12,7 +12,7 @@ from scipy.special import expit, log_expit
 from analysis.terms import CUSTOMARY, EXPONENT_BOUNDS, LOG_COEFFICIENT_BOUNDS, SMALLEST_START, FloatArray, Parameter
 
 NEWTON_STEPS = 60
-SMALLEST_STEP = 1e-12
+SMALLEST_STEP = 1e-7  # Newton's error after a step is of the order of the step's square
 LARGEST_T = 700.0
 
 
@@ -110,9 +110,13 @@ def _solve(right: FloatArray, power: FloatArray) -> FloatArray:
     low, high = np.full_like(right, -LARGEST_T), np.full_like(right, LARGEST_T)
     t = np.clip(np.where(right < 0, right, right / np.maximum(power, 0.1)), -LARGEST_T, LARGEST_T)
     for _ in range(NEWTON_STEPS):
-        error = log_expit(t) - power * log_expit(-t) - right
+        # One exponential and one logarithm give log expit(t), log expit(-t) and expit(-t) alike.
+        small = np.exp(-np.abs(t))
+        log_sum, share = np.log1p(small), 1.0 / (1.0 + small)
+        share = np.where(t > 0, small * share, share)  # expit(-t)
+        error = np.minimum(t, 0.0) - log_sum + power * (np.maximum(t, 0.0) + log_sum) - right
         low, high = np.where(error <= 0, t, low), np.where(error >= 0, t, high)
-        after = t - error / np.maximum(expit(-t) + power * expit(t), 1e-12)
+        after = t - error / np.maximum(share + power * (1.0 - share), 1e-12)
         after = np.where((after < low) | (after > high), 0.5 * (low + high), after)
         moved = float(np.abs(after - t).max(initial=0.0))
         t = after

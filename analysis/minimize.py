@@ -71,6 +71,7 @@ def minimize(
     *,
     pull: Pull | None = None,
     enough: float = 0.0,
+    iterations: int = MAX_ITERATIONS,
 ) -> Minimum:
     """Descend from each theta to the minimum nearby, each replicate with its own counts of the runs.
 
@@ -79,6 +80,7 @@ def minimize(
         theta: (R, P) starts, within the bounds.
         pull: residuals half of whose squares are added to the objective, to draw a replicate to where it is wanted.
         enough: decrease of the objective below which a step counts as idle, where less than rounding will do.
+        iterations: after so many a replicate is left where it is; its gradient tells.
     """
     num_replicates, num_parameters = theta.shape
     rows = max(1, CHUNK_NUMBERS // (num_parameters * counts.shape[1]))
@@ -87,7 +89,7 @@ def minimize(
         part = slice(first, first + rows)
         start = np.clip(theta[part], problem.lower, problem.upper)
         for sharper in objective.path():
-            end = _descend(problem, sharper, counts[part], start, numbers[part], pull, enough)
+            end = _descend(problem, sharper, counts[part], start, numbers[part], pull, enough, iterations)
             start = end.theta
         parts.append(end)
     return Minimum(
@@ -105,6 +107,7 @@ def _descend(
     numbers: NDArray[np.intp],
     pull: Pull | None,
     enough: float,
+    iterations: int,
 ) -> Minimum:
     """Levenberg-Marquardt for one chunk; replicates that are done leave the batch."""
     lower, upper = problem.lower, problem.upper
@@ -119,7 +122,7 @@ def _descend(
     damping = np.full(len(theta), 1e-3)
     blend = np.ones(len(theta))
     idle = np.zeros(len(theta), dtype=int)
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(iterations):
         step, gradient = _step(objective, counts, theta, residual, jacobian, pulled, damping, blend, lower, upper)
         trial = np.clip(theta + step, lower, upper)
         trial_residual, trial_jacobian = problem.residuals(trial)

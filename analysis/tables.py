@@ -38,6 +38,14 @@ AXES = {
     "epochs": Axis("epochs", "epochs", "epochs"),
 }
 LOSS_COLUMN = "test_loss"
+MIXED_COLUMNS = {
+    "study": "studies",
+    "model": "model families",
+    "forces": "ways of making forces",
+    "precision": "precisions",
+    "data_digest": "data sets",
+}
+"""Columns that must hold one value for one law to be meant."""
 MAX_RUNS = 20_000
 """A table of runs has a row a run. More rows are steps or checkpoints, which are no independent observations."""
 FLOPS_PER_PARAMETER_AND_SAMPLE = 6.0
@@ -193,6 +201,16 @@ def _raise_missing(frame: pd.DataFrame, name: str, key: str, column: str) -> NoR
     flag = "--" + (AXES[key].option if key in AXES else key).replace("_", "-")
     present = ", ".join(map(str, frame.columns))
     raise ConfigError(f"{name} has no column {column!r}; name it with {flag}. Present: {present}")
+
+
+def mixtures(table: RunTable) -> list[str]:
+    """A sentence for each way in which runs of different kinds share the table."""
+    found = []
+    for column, what in MIXED_COLUMNS.items():
+        if column in table.frame and table.frame[column].nunique() > 1:
+            values = ", ".join(sorted(map(str, table.frame[column].unique())))
+            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    return found
 
 
 def distinct_sizes(sizes: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ from analysis.backtest import Backtest, backtest
 from analysis.commands.options import add_fit, add_table, read_law
 from analysis.document import law_document, strict, write_document
 from analysis.fit import Law
+from analysis.tables import mixtures
 
 HELP = "fit one form to a table and print it"
 
@@ -49,5 +50,6 @@ def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
         else:
             inside = f"{test.coverage:.0%} of {len(test.runs)} runs inside their 95 % interval"
             lines.append(f"  without the largest {test.axis}: predicts it to {test.rmse:.3f} in log loss, {inside}")
+    lines += [f"  {caution}" for caution in mixtures(law.table)]
     lines += [f"  excluded {row.run}: {row.reason}" for row in law.table.excluded]
     return "\n".join(lines)

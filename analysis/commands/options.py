@@ -27,6 +27,11 @@ def add_table(parser: argparse.ArgumentParser) -> None:
 def add_fit(parser: argparse.ArgumentParser) -> None:
     """The form, the objective and the bootstrap; see `read_law`."""
     parser.add_argument("--form", default="chinchilla", help=f"one of {', '.join(FORMS)} (default chinchilla)")
+    add_objective(parser)
+
+
+def add_objective(parser: argparse.ArgumentParser) -> None:
+    """All of `add_fit` but the form."""
     parser.add_argument("--axis", choices=tuple(AXES), help="axis of a one-axis form (default N)")
     parser.add_argument("--objective", default="huber", help="huber, lad or least_squares (default huber)")
     parser.add_argument(

@@ -1,0 +1,108 @@
+"""Forms are ranked by what they predict of larger runs; the rule that chooses among them, and the answer `none`."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.compare import compare
+from analysis.rolling import rolling_origins
+from analysis.tables import load_runs
+from scaling.errors import ConfigError, DataError
+
+SIMPLE = ["power", "power_floor", "m3"]
+SIZES = np.geomspace(1e4, 1e8, 16)
+
+
+def one_axis(loss, sizes=SIZES, *, scatter=0.02, seed=0):
+    noise = np.random.default_rng(seed).normal(size=len(sizes))
+    frame = pd.DataFrame({"num_params": sizes, "test_loss": loss(sizes) * np.exp(scatter * noise)})
+    return load_runs(frame, axes=("N",))
+
+
+def lawful(sizes):
+    return 0.1 + 30 * sizes**-0.5
+
+
+def test_the_form_that_made_the_runs_beats_one_without_its_floor():
+    found = compare(one_axis(lawful), ["power", "power_floor"], windows=(None,), replicates=0)
+    assert found.chosen is not None
+    assert found.chosen.form.name == "power_floor"
+    (rejected,) = [one for one in found.contenders if one.form.name == "power"]
+    assert any("worse out of sample" in reason for reason in rejected.reasons)
+
+
+def test_simpler_form_wins_a_tie():
+    # Runs of a power with a floor: a broken power law contains it, and can be better by chance alone.
+    found = compare(one_axis(lawful), ["power_floor", "bnsl1"], windows=(None,), replicates=0)
+    assert found.best.form.name == "power_floor"
+    (rejected,) = [one for one in found.contenders if one.form.name == "bnsl1"]
+    assert rejected.reasons
+
+
+def test_last_decade_alone_is_fitted_where_the_law_begins_late():
+    late = compare(
+        one_axis(lambda n: 2.0 / (1 + (n / 1e6) ** 2) ** 0.25, np.geomspace(1e4, 1e8, 60), scatter=0.005),
+        ["power_floor"],
+        replicates=0,
+    )
+    assert late.best.window == 10.0
+    assert len(late.fit(replicates=0).table) < 60
+    (whole,) = [one for one in late.contenders if one.window is None]
+    assert any("residuals are not random" in reason for reason in whole.reasons)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [(np.ones_like, "no better than a constant"), (lambda n: n**0.1, "the loss does not fall with N")],
+)
+def test_no_power_law_is_an_answer(loss, words):
+    found = compare(one_axis(loss, scatter=0.05), SIMPLE, replicates=0)
+    assert found.chosen is None
+    assert words in found.verdict
+
+
+def test_flat_tables_are_hardly_ever_called_a_law_and_lawful_ones_hardly_ever_rejected():
+    def laws(loss):
+        tables = [one_axis(loss, scatter=0.05, seed=seed) for seed in range(20)]
+        return sum(compare(table, SIMPLE[:2], replicates=0).chosen is not None for table in tables)
+
+    assert laws(np.ones_like) <= 1
+    assert laws(lambda n: 0.1 + 2 * n**-0.3) >= 18
+
+
+def test_held_out_runs_change_no_fit():
+    # The negative control is the score: it must change.
+    table = one_axis(lawful)
+    frame = table.frame.copy()
+    frame.loc[15, "test_loss"] *= 3
+    changed = load_runs(frame, axes=("N",))
+    options = {"windows": (None,), "replicates": 0, "delta": 0.02}
+    before, after = (compare(runs, ["power_floor"], **options).best.scores for runs in (table, changed))
+    # The scale of the loss is that of all runs, so that the fits agree to rounding alone.
+    assert [score.rmse for score in before[1:]] == pytest.approx([score.rmse for score in after[1:]], rel=1e-4)
+    assert after[0].rmse > before[0].rmse + 0.1
+
+
+def test_origins_never_mix_fitted_and_held_out_runs(make_study):
+    table = load_runs(make_study())
+    origins = rolling_origins(table, ("N", "D"), 2.0)
+    assert {origin.axis for origin in origins} == {"N", "D"}
+    for origin in origins:
+        sizes = table.axis(origin.axis)
+        assert sizes[origin.fitted].max() <= origin.size * 1.001 < sizes[origin.held_out].min()
+
+
+def test_two_axes_are_compared_and_covered(make_study):
+    found = compare(load_runs(make_study(scatter=0.02)), ["chinchilla", "shared_exponent"])
+    assert found.chosen is not None
+    assert all(0 <= (one.coverage or 0) <= 1 for one in found.contenders)
+    assert found.best.rmse < min(one.rmse for one in found.plain)
+
+
+def test_mistakes_are_told():
+    with pytest.raises(ConfigError, match="reach=1"):
+        compare(one_axis(lawful), reach=1.0)
+    with pytest.raises(ConfigError, match="form=kepler"):
+        compare(one_axis(lawful), ["kepler"])
+    with pytest.raises(DataError, match="too few runs or sizes"):
+        compare(one_axis(lawful, SIZES[:4]), SIMPLE)
