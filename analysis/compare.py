@@ -175,7 +175,7 @@ def compare(
         objective: as for `fit`; where delta follows from the scatter, it is that of the form that fits best.
         reach: how far beyond each origin runs are predicted, as a factor in size.
         windows: which of the largest sizes forms of one axis are fitted to, as a factor; None for all.
-        replicates: refits at each origin for the intervals of held-out runs, in each form's best window; 0 for none.
+        replicates: refits at each origin for the intervals of held-out runs, in one window of each form; 0 for none.
     Raises:
         ConfigError: on an unknown form, objective or axis, or a reach that is not above 1.
         DataError: if no form can be fitted at any origin.
@@ -200,11 +200,11 @@ def compare(
         for window, masks in _windows(table, form, origins, windows)
     ]
     contenders = [_contender(table, trial, origins) for trial in trials]
-    if replicates:
-        contenders = _with_coverage(contenders, trials, origins, chosen, replicates, seed)
     plain = tuple(Plain(name, scores) for name, scores in plain_scores(table, axes, origins).items())
     best, judged = _choose(contenders, trials)
     against = _against(best, trials[contenders.index(best)], trials, plain)
+    if replicates:
+        judged = _with_coverage(judged, trials, best, origins, chosen, replicates, seed)
     unscored = [
         Contender(form, None, float("nan"), len(table), reasons=(_cannot(table, form, origins),))
         for form in candidates
@@ -263,15 +263,18 @@ def _contender(table: RunTable, trial: Trial, origins: Sequence[Origin]) -> Cont
 def _with_coverage(
     contenders: Sequence[Contender],
     trials: Sequence[Trial],
+    best: Contender,
     origins: Sequence[Origin],
     objective: Objective,
     replicates: int,
     seed: int,
 ) -> list[Contender]:
-    """Intervals are refits, so they are made for the best window of each form alone."""
+    """Intervals are refits, so they are made for one window of each form: its lowest error, or the best's own."""
     found = []
     for contender, trial in zip(contenders, trials, strict=True):
-        if contender.rmse <= min(one.rmse for one in contenders if one.form == contender.form):
+        alike = [one for one in contenders if one.form == contender.form]
+        shown = min(alike, key=lambda one: (one.form == best.form and one.window != best.window, one.rmse))
+        if contender is shown:
             shares = trial.coverage(origins, objective, replicates, seed)
             contender = replace(contender, scores=trial.scores(origins, shares))
         found.append(contender)

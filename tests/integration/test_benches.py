@@ -1,12 +1,14 @@
 """The measurements run, and write what they found."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from experiments.bench.memory import BY_FORCES
 from tests.conftest import run_command
 
+FITS = Path(__file__).parents[3] / "shared" / "data" / "fits"
 HEAD = {"machine", "commit", "date", "rows"}
 
 
@@ -57,3 +59,29 @@ def test_parabolas_are_biased_without_noise_by_what_is_stated_and_the_surface_is
     assert all(abs(row["error_of_a_parabolas"]) > 0.005 for row in rows)
     assert all(row["bias_stated"] == pytest.approx(row["error_of_a_parabolas"], abs=1e-5) for row in rows)
     assert all(abs(row["error_of_a_surface"]) < 1e-5 for row in rows)
+
+
+@pytest.mark.skipif(not FITS.exists(), reason="../shared is not on this machine")
+def test_refits_end_where_bfgs_ends(tmp_path):
+    rows = measured("refits", tmp_path, str(FITS / "epoch_chinchilla" / "svg_extracted_data.csv"))
+    by_name = {row["minimiser"]: row for row in rows if "minimiser" in row}
+    for name, row in by_name.items():
+        if name.startswith("batched"):
+            assert row["worst_excess_over_bfgs"] < 1e-8
+    control = by_name["L-BFGS-B, default tolerances"]
+    assert control["worse_by_1e_8"] > 0, "the control: a loose minimiser is seen to be worse"
+
+
+@pytest.mark.skipif(not FITS.exists(), reason="../shared is not on this machine")
+def test_curves_are_scored_beside_what_was_measured(tmp_path):
+    rows = measured("curves", tmp_path, str(FITS / "alabdulmohsin_benchmark"))
+    (means,) = [row for row in rows if row.get("domain") == "all" and "M4" in row and "M1" in row]
+    assert 0 < means["chosen"] < means["M1"]
+
+
+@pytest.mark.parametrize("module", ["refits", "curves"])
+def test_absent_data_is_told_with_where_to_get_it(module, tmp_path):
+    done = run_command(f"experiments.bench.{module}", str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert "https://github.com/" in done.stderr
+    assert "Traceback" not in done.stderr

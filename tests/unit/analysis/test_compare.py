@@ -106,3 +106,23 @@ def test_mistakes_are_told():
         compare(one_axis(lawful), ["kepler"])
     with pytest.raises(DataError, match="too few runs or sizes"):
         compare(one_axis(lawful, SIZES[:4]), SIMPLE)
+
+
+def test_intervals_are_scored_for_the_window_that_is_chosen():
+    # A late law: the last decade is chosen, and the coverage shown is that of its fits.
+    late = one_axis(lambda n: 2.0 / (1 + (n / 1e6) ** 2) ** 0.25, np.geomspace(1e4, 1e8, 60), scatter=0.005)
+    found = compare(late, ["power_floor", "power"])
+    assert found.best.window == 10.0
+    assert found.best.coverage is not None
+    assert sum(one.coverage is not None for one in found.contenders) == 2
+
+
+def test_a_comparison_is_drawn():
+    from analysis.plots import plot_comparison
+
+    found = compare(one_axis(lawful), SIMPLE)
+    left, right = plot_comparison(found).axes
+    assert len(left.get_yticklabels()) == len(SIMPLE) + len(found.plain)
+    shown = [line.get_xdata()[0] for line in right.lines[1:]]
+    expected = [100 * one.coverage for one in found.contenders if one.coverage is not None]
+    assert sorted(shown) == pytest.approx(sorted(expected))
