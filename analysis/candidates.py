@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from analysis.cost import numbers
 from analysis.costs import HOURS_COLUMN, CostModel
 from analysis.tables import RunTable, distinct_sizes, same_size
 from analysis.terms import FloatArray
@@ -159,7 +160,9 @@ def _network(table: RunTable, num_params: float) -> str:
     frame = table.frame
     if "width" not in frame or "depth" not in frame or table.columns["N"] != "num_params":
         return ""
-    width, depth = frame["width"].to_numpy(dtype=float), frame["depth"].to_numpy(dtype=float)
+    width, depth = numbers(table, "width"), numbers(table, "depth")
+    if not np.isfinite(width * depth).all():
+        return ""
     same = same_size(table.num_params, num_params)
     if same.any():
         return f"width {width[same][0]:g}, depth {depth[same][0]:g}"

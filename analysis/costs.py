@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from analysis.cost import numbers
 from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, distinct_sizes
 from analysis.terms import FloatArray
 
@@ -62,9 +63,8 @@ def cost_model(table: RunTable, axes: tuple[str, ...]) -> CostModel:
     Device-hours if the table has them, else its training FLOPs, each fitted as a power of the sizes with an overhead;
     the table's own schedule decides whether more data cost more. Else C = 6 N D epochs, or what is known of it.
     """
-    hours = table.frame.get(HOURS_COLUMN)
     if axes != ("C",):
-        if hours is not None and (model := _fit(table, hours.to_numpy(dtype=float), "device-hours", axes)):
+        if model := _fit(table, numbers(table, HOURS_COLUMN), "device-hours", axes):
             return model
         if model := _fit(table, table.axis("C"), "FLOPs", axes):
             return model

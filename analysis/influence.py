@@ -125,8 +125,11 @@ def lever(law: Law, parameter: str, count: int = 5) -> Lever:
 def _standard_errors(law: Law) -> FloatArray:
     """(P,) of theta."""
     if law.samples is None:
-        return law.uncertainty.profile.standard_errors
-    return np.asarray(law.samples.theta.std(0, ddof=1))
+        errors = law.uncertainty.profile.standard_errors
+    else:
+        errors = np.asarray(law.samples.theta.std(0, ddof=1))
+    # A parameter that lies on its bound in every refit has no error, and no run moves it: 0 standard errors, not 0 / 0.
+    return np.where(errors > 0, errors, np.inf)
 
 
 def _without(law: Law, counts: FloatArray) -> FloatArray:

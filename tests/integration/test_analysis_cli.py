@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.example import example_runs
 
 ROOT = Path(__file__).parents[2]
 CHINCHILLA = ROOT.parent / "shared" / "data" / "fits" / "epoch_chinchilla" / "svg_extracted_data.csv"
@@ -132,6 +134,23 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path):
     assert (out / "loss_vs_flops.png").exists()
     assert (out / "cost_compute.png").exists()
     assert not (out / "loss_vs_params.png").exists()
+
+
+@pytest.mark.parametrize("spoil", ["text in device_hours", "widths missing", "loss rises with N", "no bootstrap"])
+def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
+    runs = example_runs()
+    if spoil == "text in device_hours":
+        runs["device_hours"] = "an hour"
+    if spoil == "widths missing":
+        runs.loc[:30, "width"] = np.nan
+    if spoil == "loss rises with N":
+        runs["test_loss"] = 0.1 * runs["num_params"] ** 0.2
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    replicates = "0" if spoil == "no bootstrap" else "100"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert main(["report", str(tmp_path / "runs.csv"), "--bootstrap", replicates]) == 0
+    assert (tmp_path / "runs_report" / "index.html").exists()
 
 
 def test_report_is_in_sections_with_every_figure_inside(study):
