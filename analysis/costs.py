@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.cost import numbers
-from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, distinct_sizes
+from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable
 from analysis.terms import FloatArray
 
 HOURS_COLUMN = "device_hours"
 OVERHEAD_SHARES = np.concatenate([[0.0], 1 - np.geomspace(1.0, 0.02, 25)[1:]])
+SAMPLES = ("D", "epochs")
+VARYING = 1.05
 SPARE_RUNS = 2  # runs beyond the cost's parameters, so that its scatter is known
 
 
@@ -51,9 +53,10 @@ class CostModel:
             f"{axis}^{power:.2f}" if abs(power - 1) > 1e-6 else axis for axis, power in self.exponents.items()
         )
         head = f"{self.overhead:.2g} + " if self.overhead else ""
-        formula = f"{self.unit} = {head}{self.factor:.3g} {product}".rstrip()
+        factor = "" if self.factor == 1 and product else f"{self.factor:.3g} "
+        formula = f"{self.unit} = {head}{factor}{product}".rstrip()
         if self.log_error is None:
-            return f"{formula}, by custom; the table holds no cost"
+            return formula if self.exponents.keys() == {"C"} else f"{formula}, by custom; the table holds no cost"
         return f"{formula}, fitted to {self.num_runs} runs, right to a factor {np.exp(self.log_error):.2f} (one sd)"
 
 
@@ -81,29 +84,38 @@ def _by_custom(axes: tuple[str, ...]) -> CostModel:
 
 
 def _fit(table: RunTable, cost: FloatArray, unit: str, axes: tuple[str, ...]) -> CostModel | None:
-    """Least squares of log cost; None where too few runs have a cost."""
+    """Least squares of log cost; None where too few runs have a cost.
+
+    D and epochs enter as their product, the samples seen: a grid of equal steps varies both, and that not at all. Cost
+    beyond the overhead is then taken as proportional to it.
+    """
     known = np.isfinite(cost) & (cost > 0)
-    varying = [axis for axis in axes if len(distinct_sizes(table.axis(axis)[known])) > 1]
+    groups = [SAMPLES, *[(axis,) for axis in axes if axis not in SAMPLES]]
+    groups = groups if set(SAMPLES) <= set(axes) else [(axis,) for axis in axes]
+    sizes = {group: np.prod([table.axis(axis)[known] for axis in group], axis=0) for group in groups}
+    varying = [group for group in groups if len(sizes[group]) and sizes[group].max() > VARYING * sizes[group].min()]
     if known.sum() < len(varying) + 1 + SPARE_RUNS or not varying:
         return None
     cost = cost[known]
-    logs = {axis: np.log(table.axis(axis)[known]) for axis in varying}
-    fits = []
+    logs = {group: np.log(sizes[group]) for group in varying}
     while True:
         fits = [_with_overhead(logs, cost, share * cost.min()) for share in OVERHEAD_SHARES]
-        best = fits[int(np.argmin([squares for squares, *_ in fits]))]
-        falling = [axis for axis, power in best[2].items() if power < 0]
+        squares, factor, powers, overhead = fits[int(np.argmin([squares for squares, *_ in fits]))]
+        falling = [group for group, power in powers.items() if power < 0]
         if not falling:
             break
-        logs = {axis: log for axis, log in logs.items() if axis not in falling}  # no run is cheaper for being larger
-    squares, factor, powers, overhead = best
+        logs = {group: log for group, log in logs.items() if group not in falling}  # larger is never cheaper
+    if SAMPLES in groups and SAMPLES not in varying:
+        factor /= float(np.median(sizes[SAMPLES]))
+        powers[SAMPLES] = 1.0
     freedom = max(len(cost) - len(powers) - 2, 1)
-    return CostModel(unit, factor, powers, overhead, float(np.sqrt(squares / freedom)), len(cost))
+    exponents = {axis: power for group, power in powers.items() for axis in group}
+    return CostModel(unit, factor, exponents, overhead, float(np.sqrt(squares / freedom)), len(cost))
 
 
 def _with_overhead(
-    logs: dict[str, FloatArray], cost: FloatArray, overhead: float
-) -> tuple[float, float, dict[str, float], float]:
+    logs: dict[tuple[str, ...], FloatArray], cost: FloatArray, overhead: float
+) -> tuple[float, float, dict[tuple[str, ...], float], float]:
     """Sum of squared errors of log cost, factor, exponents, overhead; linear in the logs once the overhead is known."""
     beyond = cost - overhead
     weight = beyond / cost  # of an error of log(cost - overhead) on that of log(cost)

@@ -29,6 +29,7 @@ COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""
 FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)
 NORMAL_95 = 1.96
+MOST_SEEDS = 60
 FAR_OUTSIDE = 100.0
 """Beyond this factor from the sampled sizes a target is told to be far outside."""
 DEAR = 10.0
@@ -72,7 +73,8 @@ class NextRuns:
         candidates: what was chosen from.
         gain: (K,) by how much a single run of each candidate is expected to narrow the interval, as a log of widths.
         recommended: the chosen runs.
-        alternatives: the next larger model, more data, more seeds; each within the same budget.
+        alternatives: the next larger model, more data, and further seeds of the `count` dearest sampled sizes (as many as
+            the budget pays, at most MOST_SEEDS); each within the same budget.
         state: what is known of the target and of the candidates.
         count: most runs.
         warnings: what must be known before the advice is followed.
@@ -215,13 +217,16 @@ def _alternatives(law: Law, cost: CostModel, budget: float, count: int) -> dict[
     own = {axis: table.axis(axis) for axis in axes}
     rows = np.argsort(-cost(own), kind="stable")
     distinct = list(dict.fromkeys(tuple(float(own[axis][row]) for axis in axes) for row in rows))
-    found["more seeds"] = []
-    left = budget
-    for row in distinct:
-        sizes = dict(zip(axes, row, strict=True))
-        if len(found["more seeds"]) < count and (price := float(cost(sizes)[0])) <= left * (1 + 1e-9):
-            found["more seeds"].append(sizes)
-            left -= price
+    prices = {row: float(cost(dict(zip(axes, row, strict=True)))[0]) for row in distinct}
+    seeds: list[dict[str, float]] = []
+    left = budget * (1 + 1e-9)
+    while len(seeds) < MOST_SEEDS and min(prices.values()) <= left:
+        for row in distinct[:count]:
+            if prices[row] <= left and len(seeds) < MOST_SEEDS:
+                seeds.append(dict(zip(axes, row, strict=True)))
+                left -= prices[row]
+        distinct = [row for row in distinct if prices[row] <= left]
+    found["more seeds"] = seeds
     return found
 
 

@@ -255,3 +255,25 @@ def test_published_table_through_the_command(capsys, objective, big_b):
     assert fitted["n"] == 240
     assert len(fitted["excluded"]) == 5
     assert fitted["params"]["B"]["value"] == pytest.approx(big_b, rel=1e-3)
+
+
+def test_next_prints_runs_within_the_budget_and_says_what_else_it_would_buy(study, tmp_path, capsys):
+    arguments = ["next", str(study), "--bootstrap", "100", "--count", "3", "--budget", "1e11"]
+    assert main([*arguments, "--json", "--figures", str(tmp_path / "figures")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    runs = found["recommended"]["runs"]
+    assert 1 <= len(runs) <= 3
+    assert sum(run["cost"] for run in runs) <= found["budget"] == 1e11
+    assert runs[-1]["width_after"] < found["width"]
+    assert {plan["name"] for plan in found["alternatives"]} <= {"next larger model", "more data", "more seeds"}
+    assert {file.name for file in (tmp_path / "figures").iterdir()} >= {"next_map.png", "next_width.svg"}
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "for the same budget" in printed
+    assert main([*arguments, "--target", "N*", "--at-flops", "1e12"]) == 0
+    assert "N* at C = 1e+12" in capsys.readouterr().out
+
+
+def test_next_tells_a_target_that_cannot_be(study, capsys):
+    assert main(["next", str(study), "--bootstrap", "100", "--target", "kappa"]) == 2
+    assert "choose loss, alpha, beta, N*" in capsys.readouterr().err

@@ -45,6 +45,13 @@ def test_coverage_is_measured_beside_the_percentile_bootstrap(tmp_path):
     assert all(row["covered_percent_with_flagged"] > 0 for row in rows)
 
 
+def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
+    rows = measured("next_runs", tmp_path)
+    assert [row["way"] for row in rows][:2] == ["nothing added", "design"]
+    assert all(row["mean_cost"] <= row["budget"] * (1 + 1e-6) for row in rows)
+    assert rows[1]["median_width"] < rows[0]["median_width"], "the control: added runs narrow"
+
+
 @pytest.mark.long
 def test_memory_is_measured_for_every_technique(tmp_path):
     rows = measured("memory", tmp_path)

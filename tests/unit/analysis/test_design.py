@@ -157,6 +157,13 @@ def test_cost_follows_the_tables_hours_with_their_overhead():
     assert cost_model(load_runs(grid_frame()), ("N", "D"))({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
 
 
+def test_more_epochs_cost_more_where_the_table_has_only_equal_steps(make_study):
+    table = load_runs(make_study(), axes=("N", "D", "epochs"))
+    model = cost_model(table, ("N", "D", "epochs"))
+    few, many = model({"N": [1e4] * 2, "D": [1024.0] * 2, "epochs": [125.0, 1250.0]}) - model.overhead
+    assert many == pytest.approx(10 * few)
+
+
 def test_data_that_no_run_could_use_are_not_asked_for_and_sizes_are_told_as_width_depth_fraction(make_study):
     table = load_runs(make_study({"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}))
     result = next_runs(fit(table, replicates=100))
