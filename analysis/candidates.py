@@ -81,7 +81,8 @@ def own_grid(
         if axis == "epochs":
             continue
         end = min(largest[axis], (largest_data(table) if axis == "D" else None) or np.inf)
-        factor, reached = factor_of(table, axis), [float(levels[axis][-1])]
+        step, reached = factor_of(table, axis), [float(levels[axis][-1])]
+        factor = step ** (1 / max(round(np.log2(step)), 1))  # steps of about two, so that budgets can be met
         while reached[-1] * CLOSEST_LEVELS <= end:
             size = min(reached[-1] * factor, end)
             size = float(round(size)) if axis in WHOLE else size

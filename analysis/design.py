@@ -73,8 +73,8 @@ class NextRuns:
         candidates: what was chosen from.
         gain: (K,) by how much a single run of each candidate is expected to narrow the interval, as a log of widths.
         recommended: the chosen runs.
-        alternatives: the next larger model, more data, and further seeds of the `count` dearest sampled sizes (as many as
-            the budget pays, at most MOST_SEEDS); each within the same budget.
+        alternatives: the next larger model, more data, and further seeds of the `count` dearest sampled sizes (as many
+            as the budget pays, at most MOST_SEEDS); each within the same budget.
         state: what is known of the target and of the candidates.
         count: most runs.
         warnings: what must be known before the advice is followed.
@@ -169,7 +169,7 @@ def next_runs(
     shown = slice(0, len(found))
     gain = log_width(state.variance) - log_width(state.after_each())[shown]
     free = replace(state, candidates=state.candidates[:, shown], shared=state.shared[:, shown], own=state.own[:, shown])
-    starts = [rows for plan in others.values() if (rows := _rows_of(plan, found)) is not None]
+    starts = [rows for plan in others.values() if len(plan) <= count and (rows := _rows_of(plan, found)) is not None]
     free = replace(free, runs=state.runs[shown])
     picked = choose(free, found.costs, budget, count, starts)
     estimate, ci95 = interval_now(law, aim, state)
