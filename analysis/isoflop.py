@@ -182,7 +182,8 @@ def _parabola(num_params: FloatArray, loss: FloatArray) -> tuple[FloatArray, Flo
 def _minimum(coefficients: FloatArray) -> FloatArray:
     """(R,) place of the minimum for coefficients (R, 3) or (3,)."""
     rows = np.atleast_2d(coefficients)
-    place: FloatArray = -rows[:, 1] / (2 * rows[:, 2])
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal losses have no minimum
+        place: FloatArray = -rows[:, 1] / (2 * rows[:, 2])
     return place
 
 

@@ -163,7 +163,30 @@ def _trust(results: Results) -> Section:
         "Backtest: would it have predicted the largest runs?",
         (Remark("Errors are root mean squares of log loss."),),
     )
-    return Section(TRUST, group=TRUST, tables=[table])
+    return Section(TRUST, group=TRUST, tables=[table, *_comparison_table(results)])
+
+
+def _comparison_table(results: Results) -> list[PageTable]:
+    found = results.comparison
+    if isinstance(found, str):
+        return [PageTable((), (), "Other forms", [Remark(f"Not compared: {found}")])]
+    rows = [
+        [
+            one.name,
+            number_cell(one.rmse if one.scores else None, ".3f"),
+            number_cell(None if one.coverage is None else 100 * one.coverage, ".0f"),
+            "; ".join(one.reasons),
+        ]
+        for one in found.contenders
+    ]
+    rows += [[one.name, number_cell(one.rmse, ".3f"), "–", "needs no law"] for one in found.plain]
+    header = ["form", "error on larger runs", "inside 95 % interval (%)", "why it is not the chosen one"]
+    note = "Errors are root mean squares of log loss, the mean over the places where the table was cut."
+    return [
+        PageTable(
+            header, rows, "Other forms, by their predictions of larger runs", [Remark(found.verdict), Remark(note)]
+        )
+    ]
 
 
 def _decisions(results: Results) -> Section:

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from analysis.backtest import Backtest, backtest
+from analysis.compare import Comparison, compare
 from analysis.decisions import Decisions, decide
 from analysis.design import NextRuns, next_runs
 from analysis.findings import Reference, find_baseline
@@ -152,6 +153,17 @@ class Results:
         """What to run next for the loss at ten times the largest sizes; a sentence if that cannot be told."""
         try:
             return next_runs(self.law)
+        except (ConfigError, DataError) as error:
+            return str(error)
+
+    @cached_property
+    def comparison(self) -> Comparison | str:
+        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if that cannot be told."""
+        choice = self.choice
+        try:
+            return compare(
+                self.table, axis=choice.axis, objective=choice.objective, delta=choice.delta, seed=choice.seed
+            )
         except (ConfigError, DataError) as error:
             return str(error)
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from analysis.compare import Comparison
 from analysis.design import NextRuns
 from analysis.findings import Reference
 from analysis.fit import Law
 from analysis.frontier import Frontier
 from analysis.isoflop import IsoFlop
+from analysis.plots.backtest import plot_comparison
 from analysis.plots.cost import costs_of, plot_cost
 from analysis.plots.design import plot_next_map, plot_next_width
 from analysis.plots.frontier import plot_compute, plot_frontier, plot_isoflop, plot_saturation, plot_shape
@@ -93,6 +95,8 @@ def _two_parameters(results: Results) -> str | None:
 
 
 def _two_exponents(results: Results) -> str | None:
+    if not results.law.uncertainty.noise.objective_per_f > 0:
+        return "the runs do not scatter about the law, so nothing holds the exponents in an interval"
     exponents = [parameter for parameter in results.law.form.parameters if parameter.kind == "exponent"]
     return None if len(exponents) > 1 else f"form {results.law.form.name} has fewer than two exponents"
 
@@ -142,6 +146,12 @@ def _has_shapes(results: Results) -> str | None:
         return results.shape_law
     shape = best_shape(results.shape_law)
     return "; ".join(shape.problems) or None
+
+
+def _comparison(results: Results) -> Comparison:
+    if isinstance(results.comparison, str):
+        raise ConfigError(results.comparison)
+    return results.comparison
 
 
 def _advice(results: Results) -> NextRuns:
@@ -245,6 +255,14 @@ FIGURES: dict[str, Kind] = {
         "bars are 95 % intervals for single runs, hollow points lie outside.",
         lambda results: plot_backtest(results.backtests, loss_name(results.table)),
         (fitted, _held_out),
+    ),
+    "comparison": Kind(
+        TRUST,
+        "Every form that the table allows, fitted to the smaller runs and tried on the larger ones. Left: its error, "
+        "one mark for each place where the table was cut, the mean as a bar; the chosen form is orange, predictions that "
+        "need no law are grey. Right: how many of the larger runs lie inside their 95 % interval.",
+        lambda results: plot_comparison(_comparison(results)),
+        (lambda results: results.comparison if isinstance(results.comparison, str) else None,),
     ),
     "profile": Kind(
         TRUST,

@@ -136,7 +136,9 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path):
     assert not (out / "loss_vs_params.png").exists()
 
 
-@pytest.mark.parametrize("spoil", ["text in device_hours", "widths missing", "loss rises with N", "no bootstrap"])
+@pytest.mark.parametrize(
+    "spoil", ["text in device_hours", "widths missing", "loss rises with N", "one loss", "no bootstrap"]
+)
 def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
     runs = example_runs()
     if spoil == "text in device_hours":
