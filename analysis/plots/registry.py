@@ -259,8 +259,8 @@ FIGURES: dict[str, Kind] = {
     "comparison": Kind(
         TRUST,
         "Every form that the table allows, fitted to the smaller runs and tried on the larger ones. Left: its error, "
-        "one mark for each place where the table was cut, the mean as a bar; the chosen form is orange, predictions that "
-        "need no law are grey. Right: how many of the larger runs lie inside their 95 % interval.",
+        "one mark for each place where the table was cut, the mean as a bar; the chosen form is orange, predictions "
+        "that need no law are grey. Right: how many of the larger runs lie inside their 95 % interval.",
         lambda results: plot_comparison(_comparison(results)),
         (lambda results: results.comparison if isinstance(results.comparison, str) else None,),
     ),
