@@ -8,8 +8,8 @@ from scaling.errors import DataError, ScalingError
 
 COMMANDS = {
     "fit": fit,
-    "backtest": backtest,
     "compare": compare,
+    "backtest": backtest,
     "frontier": frontier,
     "next": next,
     "report": report,

@@ -31,6 +31,8 @@ WINDOWS = (None, 10.0)
 """A form of one axis is tried on all runs and on the last decade of sizes alone: a power law need not hold from the
 smallest size on."""
 REPLICATES = 100
+MAX_COMPARED = 2_000
+"""Each form is fitted dozens of times: minutes beyond this many runs."""
 MOST_CORRELATION = 3.0
 """Correlation of neighbouring residuals, in standard errors, from which a fit misses the shape of the runs."""
 MOST_CHANCE = 0.01
@@ -178,12 +180,17 @@ def compare(
         replicates: refits at each origin for the intervals of held-out runs, in one window of each form; 0 for none.
     Raises:
         ConfigError: on an unknown form, objective or axis, or a reach that is not above 1.
-        DataError: if no form can be fitted at any origin.
+        DataError: if no form can be fitted at any origin, or the runs are more than MAX_COMPARED.
     Source: rolling origins: Tashman 2000, doi:10.1016/S0169-2070(00)00065-0; the simplest within one standard error:
         Breiman et al. 1984, sec. 3.4.3.
     """
     if not 1 < reach < np.inf:
         raise ConfigError(f"reach={reach:g} must be above 1: the factor in size by which runs are predicted ahead")
+    if len(table) > MAX_COMPARED:
+        raise DataError(
+            f"{table.source}: {len(table):,} runs are more than {MAX_COMPARED:,}, which forms are compared on; keep "
+            "each run's last checkpoint, or checkpoints evenly spaced in the logarithm of size"
+        )
     chosen = choose_objective(objective, delta)
     candidates = [_form(name, axis or _only_axis(table)) for name in forms or default_forms(table, axis)]
     axes = tuple(dict.fromkeys(name for form in candidates for name in form.axes if name not in form.uncentred))

@@ -25,6 +25,7 @@ FARTHEST = 60.0  # an end is not looked for farther than this, in units of the q
 FARTHEST_MOVE = 6.0  # ... and of the quantity itself (exponents, logarithms)
 LONGEST_START = 1.0  # of a start's way from the point before, in theta: a way the runs do not see may be endless
 BLOCK = 32  # predictions profiled at once
+NOISELESS = 1e-20  # a rise below this for each run is rounding: the runs lie on the law
 STEP = 1e-5  # of the numerical derivatives of quantities
 TINY = 1e-300
 
@@ -67,7 +68,8 @@ def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:
 
     2 (rho(theta) - rho(theta_hat)) mean(psi') / s^2 is close to F with 1 and G - P degrees of freedom, where psi is
     rho' and s^2 = sum(psi^2) / (G - P) for G runs. Runs of one group (the seeds of one configuration) share the misfit
-    of their sizes: their psi is summed first, so that n / G runs that err alike count as one.
+    of their sizes: their psi is summed first, so that n / G runs that err alike count as one. It takes all groups to
+    scatter alike.
 
     Source: Huber and Ronchetti 2009, Robust Statistics, ch. 7 (tests with M-estimates); groups as in the cluster-robust
     covariance of Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
@@ -85,8 +87,8 @@ def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:
 def _slope(optimum: Optimum, residual: FloatArray) -> float:
     """Mean of psi'. Where delta holds few runs, the density of residuals at zero is taken over a wider window.
 
-    The window is Hall and Sheather's, for the median (1988, doi:10.1111/j.2517-6161.1988.tb01735.x); the P runs that a
-    fit by absolute values goes exactly through are not counted.
+    The window shrinks as n^(-1/3), as Hall and Sheather's for the median (1988, J. R. Stat. Soc. B 50, 381); the P runs
+    that a fit by absolute values goes exactly through are not counted.
     """
     objective, num_parameters = optimum.objective, len(optimum.theta)
     if objective.name == "least_squares":
@@ -162,7 +164,7 @@ class Profile:
         """
         rise = self.noise.rise(level)
         value, variance, way = self.directions(quantities, count)
-        if rise < 1e-14 * max(len(self.optimum.problem.log_loss), 1) * 1e-6:
+        if rise < NOISELESS * len(self.optimum.problem.log_loss):
             return [Interval(v, v, False, False) for v in value.tolist()]
         which = np.tile(np.arange(count), 2)
         unit = np.minimum(np.sqrt(2 * rise * variance), FARTHEST_MOVE / 4)[which] * np.repeat([-1.0, 1.0], count)

@@ -139,9 +139,8 @@ class Trial:
             counts = np.zeros((replicates, len(self.masks[index])))
             counts[:, runs] = drawn
             start = np.repeat(self.ends.theta[[index]], replicates, axis=0)
-            errors = self.problem.residuals(
-                minimize(self.problem, objective, counts, start, iterations=INTERVAL_STEPS).theta
-            )[0]
+            ends = minimize(self.problem, objective, counts, start, iterations=INTERVAL_STEPS)
+            errors = self.problem.residuals(ends.theta)[0]
             residuals = self.errors[index][runs]
             residuals = residuals * np.sqrt(len(runs) / max(len(runs) - len(self.form.parameters), 1))
             errors = errors[:, origin.held_out] + generator.choice(residuals, size=(replicates, 1))

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from analysis.design import next_runs
 from matplotlib.figure import Figure
 
 from analysis import fit, load_runs, plot
+from analysis.design import next_runs
 from analysis.example import SCATTER, SIZES_LAW, example_runs
 from analysis.plots import save
 from analysis.style import FAMILIES, INK, MARKERS, house_style

@@ -1,6 +1,6 @@
 """Do 90 % intervals hold the truth in 90 % of studies? Simulated studies with a known law, fitted as a user would.
 
-python -m experiments.bench.coverage [--studies S] [--json FILE] [--quick]
+python -m experiments.bench.coverage [--studies S] [--first SEED] [--json FILE] [--quick]
 
 In each study E, alpha, beta and the shares of the two terms are drawn anew; losses get normal noise on their logarithm.
 The law chinchilla is fitted to 12, 24 or 60 runs over 2.5 decades of N and of D, and asked for alpha, beta and the loss
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument(
         "--studies", type=int, default=56, metavar="S", help="of each kind where the form is true, a third elsewhere"
     )
+    parser.add_argument("--first", type=int, default=0, metavar="SEED", help="seed of the first study (default 0)")
     given = parser.parse_args()
     kinds = {"The form is true": TRUE, "The form is wrong": WRONG, "Further departures": FURTHER}
     work = {
@@ -256,7 +257,7 @@ def main() -> None:
             rows = []
             for cell, count in cells:
                 outcomes = []
-                for seed in range(count):
+                for seed in range(given.first, given.first + count):
                     outcomes.append(study(cell, seed))
                     bar.update()
                 rows += rows_of(cell, outcomes)

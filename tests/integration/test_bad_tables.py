@@ -125,6 +125,15 @@ def test_a_million_rows_are_checkpoints_not_runs(ask):
     assert "last checkpoint" in text
 
 
+@pytest.mark.parametrize("command", ["compare", "backtest"])
+def test_more_rows_than_forms_are_compared_on(tmp_path, capsys, command):
+    path = tmp_path / "runs.csv"
+    steps = np.arange(1, 3_001)
+    pd.DataFrame({"num_params": steps, "test_loss": 1.0 / steps}).to_csv(path, index=False)
+    assert main([command, str(path), *COMMANDS[command][1:]]) == 3
+    assert "3,000 runs are more than 2,000" in capsys.readouterr().err
+
+
 def test_compare_as_json_names_every_rejection(tmp_path, capsys):
     path = tmp_path / "runs.csv"
     lawful().to_csv(path, index=False)
