@@ -43,7 +43,9 @@ def plot_comparison(found: Comparison) -> Figure:
         widths = [2.1, 1.0] if covered else [1.0]
         panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, gridspec_kw={"width_ratios": widths})[0]
         for place, one in enumerate(rows):
-            panels[0].plot([max(one.rmse, SMALLEST)] * 2, [place - 0.3, place + 0.3], color=_color(found, one), lw=2.6, zorder=3)
+            panels[0].plot(
+                [max(one.rmse, SMALLEST)] * 2, [place - 0.3, place + 0.3], color=_color(found, one), lw=2.6, zorder=3
+            )
             for score in one.scores:
                 marker = MARKERS[axes_names.index(score.axis)]
                 color = colors[score.axis, score.size]
