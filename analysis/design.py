@@ -11,10 +11,12 @@ Legend of shapes: S draws of theta, P parameters, M runs, K candidates.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from analysis.candidates import Candidates, given_candidates, in_words, largest_data, next_larger, own_grid
 from analysis.costs import CostModel, cost_model
@@ -22,13 +24,11 @@ from analysis.fit import Law
 from analysis.information import SAME_LOG_SIZE, State, log_width, state_of
 from analysis.targets import FAR, Target, find_target
 from analysis.terms import FloatArray
-from analysis.uncertainty import interval
 from scaling.errors import ConfigError, DataError
 
 COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""
 FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)
-NORMAL_95 = 1.96
 MOST_SEEDS = 60
 FAR_OUTSIDE = 100.0
 """Beyond this factor from the sampled sizes a target is told to be far outside."""
@@ -69,7 +69,7 @@ class NextRuns:
 
     Attributes:
         estimate: the target's value now (a logarithm if `target.is_log`).
-        ci95: its 95 % interval now: percentiles of the bootstrap; first-order theory without one.
+        ci95: its 95 % interval now, see `interval_now`.
         candidates: what was chosen from.
         gain: (K,) by how much a single run of each candidate is expected to narrow the interval, as a log of widths.
         recommended: the chosen runs.
@@ -172,7 +172,7 @@ def next_runs(
     starts = [rows for plan in others.values() if len(plan) <= count and (rows := _rows_of(plan, found)) is not None]
     free = replace(free, runs=state.runs[shown])
     picked = choose(free, found.costs, budget, count, starts)
-    estimate, ci95 = interval_now(law, aim, state)
+    estimate, ci95, bounded = interval_now(law, aim, state)
     all_costs = np.concatenate([found.costs, cost({axis: values[len(found) :] for axis, values in every.items()})])
     rows_of_plan, first = {"recommended": _in_order(state, picked)}, len(found)
     for name, runs in others.items():
@@ -192,18 +192,30 @@ def next_runs(
         tuple(plan for plan in plans[1:] if plan.runs),
         free,
         count,
-        _warnings(law, aim, cost, dearest, plans[0]),
+        _warnings(law, aim, bounded, cost, dearest, plans[0]),
     )
 
 
-def interval_now(law: Law, target: Target, state: State) -> tuple[float, tuple[float, float]]:
-    """The target's estimate and 95 % interval: percentiles of the bootstrap, else of first-order theory."""
-    estimate = float(target.values(law, law.optimum.theta[None])[0])
-    if law.samples is None:
-        half = NORMAL_95 * float(np.exp(log_width(state.variance)))
-        return estimate, (estimate - half, estimate + half)
-    low, high = interval(target.values(law, law.samples.theta))
-    return estimate, (float(low), float(high))
+def interval_now(law: Law, target: Target, state: State) -> tuple[float, tuple[float, float], bool]:
+    """The target's estimate, its 95 % interval, and whether that is the law's own (`analysis.intervals`).
+
+    Where the runs do not bound the target, it is that of first-order theory with Student's t.
+    """
+
+    def values(theta: FloatArray) -> FloatArray:
+        return target.values(law, theta)[:, None]
+
+    estimate = float(values(law.optimum.theta[None])[0, 0])
+    if target.kind == "loss":
+        sizes: dict[str, Any] = dict(target.sizes)
+        low, high = np.log(law.band(**sizes)[:, 0])
+    else:
+        (found,) = law.uncertainty.of(values)
+        low, high = found.low, found.high
+    if np.isfinite([low, high]).all():
+        return estimate, (float(low), float(high)), True
+    half = float(student.ppf(0.975, law.uncertainty.noise.freedom)) * float(np.exp(log_width(state.variance)))
+    return estimate, (estimate - half, estimate + half), False
 
 
 def _alternatives(law: Law, cost: CostModel, budget: float, count: int) -> dict[str, list[dict[str, float]]]:
@@ -289,7 +301,7 @@ def _plan(
     return Plan(name, tuple(runs))
 
 
-def _warnings(law: Law, target: Target, cost: CostModel, dearest: float, plan: Plan) -> tuple[str, ...]:
+def _warnings(law: Law, target: Target, bounded: bool, cost: CostModel, dearest: float, plan: Plan) -> tuple[str, ...]:
     """What must be known before the advice is followed."""
     found = []
     if not law.optimum.converged:
@@ -300,6 +312,8 @@ def _warnings(law: Law, target: Target, cost: CostModel, dearest: float, plan: P
     elif vague:
         reasons = "; ".join(verdict.sentence for verdict in vague)
         found.append(f"{reasons}. Until they do, spread the sizes: runs small and large along every axis")
+    if not bounded:
+        found.append("the runs do not bound the target yet; its interval is that of first-order theory")
     for axis, size in target.sizes.items():
         largest = float(law.table.axis(axis).max())
         if size > FAR_OUTSIDE * largest:

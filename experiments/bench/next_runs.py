@@ -10,8 +10,8 @@ Every way may add 5 runs, and spend on them together BUDGET times the largest ru
     half steps          2 N, 2 D; then 4 N, 4 D; then the largest of them that is still paid for
     random              5 of the design's own candidates, drawn until they cost 80 to 100 % of the budget
 
-No way may begin a run that the rest of its budget does not pay. A repeated size gets another seed, and the bootstrap
-draws runs of one size together. Widths and errors are of the log loss at the target; `width` is that of the interval
+No way may begin a run that the rest of its budget does not pay. A repeated size gets another seed, so that its runs
+count as one configuration. Widths and errors are of the log loss at the target; `width` is that of the interval
 that `analysis fit` gives, `covered` its share of truths inside; `linear` is the same by first-order theory. `rms_error`
 is that of the truths which the form can follow.
 """
@@ -21,12 +21,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 from tqdm import tqdm
 
 from analysis import fit, load_runs
 from analysis.candidates import own_grid
 from analysis.costs import cost_model
-from analysis.design import NORMAL_95, next_runs
+from analysis.design import next_runs
 from analysis.fit import Law
 from analysis.information import log_width, state_of
 from analysis.targets import find_target
@@ -41,9 +42,8 @@ TARGET = {"N": FAR * NUM_PARAMS[-1], "D": FAR * DATA[-1]}
 LARGEST = 6.0 * NUM_PARAMS[-1] * DATA[-1]
 ADDED = 5
 NOISES = (0.02, 0.08)
-BUDGETS = (20.0, 80.0)  # times the largest run of the start; the second pays for five of the next larger model
-REPLICATES = 200  # of the interval that is scored
-REPLICATES_BETWEEN = 100  # of the refits in between
+BUDGETS = (80.0, 20.0)  # times the largest run of the start; the first pays for five of the next larger model
+REPLICATES = 100  # of the refits between two runs; the interval that is scored needs none
 
 Truth = Callable[[float, float], float]
 
@@ -102,7 +102,7 @@ def by_design(study: Study) -> None:
     for taken in range(ADDED):
         if study.left < 6.0 * NUM_PARAMS[0] * DATA[0]:
             return
-        chosen = next_runs(study.law(REPLICATES_BETWEEN), budget=study.left, count=ADDED - taken, **TARGET)
+        chosen = next_runs(study.law(REPLICATES), budget=study.left, count=ADDED - taken, **TARGET)
         study.add(*chosen.recommended.runs[0].sizes.values())
 
 
@@ -143,15 +143,13 @@ WAYS: dict[str, Callable[[Study], None]] = {
 
 def score(study: Study) -> tuple[float, float, bool, float, bool]:
     """Width, error, covered, width by first-order theory, covered by that."""
-    law = study.law(REPLICATES)
-    band = law.band(**TARGET)
-    if band is None:
-        raise AssertionError("made with a bootstrap")
-    low, high = np.log(band[:, 0])
+    law = study.law(0)
+    low, high = np.log(law.band(**TARGET)[:, 0])
     truth = np.log(study.truth(TARGET["N"], TARGET["D"]))
     error = abs(float(np.log(law.predict(**TARGET)[0])) - truth)
-    state = state_of(law, find_target(law, "loss", TARGET, None), {axis: np.array([v]) for axis, v in TARGET.items()})
-    half = NORMAL_95 * float(np.exp(log_width(state.variance)))
+    sizes = {axis: np.array([size]) for axis, size in TARGET.items()}
+    state = state_of(law, find_target(law, "loss", TARGET, None), sizes)
+    half = float(student.ppf(0.975, law.uncertainty.noise.freedom)) * float(np.exp(log_width(state.variance)))
     return high - low, error, bool(low <= truth <= high), 2 * half, error <= half
 
 
@@ -159,9 +157,10 @@ def main() -> None:
     """Every way on every truth, at two noises and two budgets."""
     parser = options(__doc__)
     parser.add_argument("--truths", type=int, default=200)
+    parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="in costs of the start's largest run")
     given = parser.parse_args()
     count = 4 if given.quick else given.truths
-    cases = [(noise, budget) for noise in NOISES for budget in BUDGETS][: 1 if given.quick else None]
+    cases = [(noise, budget) for budget in given.budgets for noise in NOISES][: 1 if given.quick else None]
     rows = []
     with tqdm(total=len(cases) * len(WAYS) * count, unit="study") as bar:
         for noise, budget in cases:
