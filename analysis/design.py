@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.candidates import Candidates, given_candidates, in_words, largest_data, next_larger, own_grid
 from analysis.costs import CostModel, cost_model
@@ -214,7 +214,7 @@ def interval_now(law: Law, target: Target, state: State) -> tuple[float, tuple[f
         low, high = found.low, found.high
     if np.isfinite([low, high]).all():
         return estimate, (float(low), float(high)), True
-    half = float(student.ppf(0.975, law.uncertainty.noise.freedom)) * float(np.exp(log_width(state.variance)))
+    half = float(stdtrit(law.uncertainty.noise.freedom, 0.975)) * float(np.exp(log_width(state.variance)))
     return estimate, (estimate - half, estimate + half), False
 
 

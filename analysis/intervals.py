@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.optimum import Optimum
 from analysis.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, predictions
@@ -97,7 +97,7 @@ class Uncertainty:
     def of_runs(self, log_loss: FloatArray, ends: FloatArray, scatter: float, level: float = 0.95) -> FloatArray:
         """(2, Q) of the log loss of one further run, from the law's own log loss (Q,), its interval's ends (2, Q) and
         the residuals' standard deviation: the two errors, which are independent, are added as squares."""
-        further = scatter * float(student.ppf(0.5 + level / 2, self.noise.freedom))
+        further = scatter * float(stdtrit(self.noise.freedom, 0.5 + level / 2))
         sides = np.array([[-1.0], [1.0]])
         return np.asarray(log_loss + sides * np.hypot(ends - log_loss, further))
 

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 
 from analysis.optimum import Optimum
 from analysis.terms import FloatArray
@@ -100,4 +100,4 @@ def _unit(rows: FloatArray) -> FloatArray:
 def _p_value(explained: float, freedom: int, left: float, freedom_left: int) -> float:
     if left <= 0:
         return 1.0
-    return float(f_distribution.sf(explained / freedom / (left / freedom_left), freedom, freedom_left))
+    return float(fdtrc(freedom, freedom_left, explained / freedom / (left / freedom_left)))

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from analysis.minimize import minimize
 from analysis.optimum import Optimum
@@ -60,7 +60,7 @@ class Noise:
 
     def rise(self, level: float) -> float:
         """The rise of the objective at the ends of an interval of this level."""
-        return self.objective_per_f * float(f_distribution.ppf(level, 1, self.freedom))
+        return self.objective_per_f * float(fdtri(1, self.freedom, level))
 
 
 def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:

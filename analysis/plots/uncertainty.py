@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
-from scipy.stats import f as f_distribution
+from scipy.special import fdtri
 
 from analysis.fit import Law
 from analysis.profile import numerical
@@ -99,7 +99,7 @@ def plot_profile(law: Law) -> Figure:
         mosaic = figure.subplot_mosaic([["joint", "0"], ["joint", "1"]], width_ratios=[1.25, 1])
         axes = mosaic["joint"]
         axes.grid(False)
-        thresholds = [float(f_distribution.ppf(level, 2, freedom)) for level in JOINT_LEVELS]
+        thresholds = [float(fdtri(2, freedom, level)) for level in JOINT_LEVELS]
         axes.contourf(x, y, joint, levels=[0, *thresholds], colors=BLUE, alpha=0.12)
         for threshold in thresholds[:-1]:
             axes.contourf(x, y, joint, levels=[0, threshold], colors=BLUE, alpha=0.18)
@@ -132,7 +132,7 @@ def _draw_profile(axes: Axes, law: Law, column: int, span: tuple[float, float], 
     profile = law.uncertainty.profile
     at, rise = profile.curve(numerical(lambda theta: theta), column, np.linspace(*span, CURVE_POINTS))
     order = np.argsort(at)
-    threshold = float(f_distribution.ppf(0.95, 1, profile.noise.freedom))
+    threshold = float(fdtri(1, profile.noise.freedom, 0.95))
     axes.plot(at[order], rise[order], color=BLUE)
     axes.axhline(threshold, color=INK, lw=1, ls="--")
     axes.annotate(
