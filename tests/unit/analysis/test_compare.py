@@ -126,3 +126,13 @@ def test_a_comparison_is_drawn():
     shown = [line.get_xdata()[0] for line in right.lines[1:]]
     expected = [100 * one.coverage for one in found.contenders if one.coverage is not None]
     assert sorted(shown) == pytest.approx(sorted(expected))
+
+
+@pytest.mark.parametrize("loss", [lawful, np.ones_like, lambda n: n**0.1])
+def test_errors_of_zero_are_drawn(loss):
+    from analysis.plots import plot_comparison
+
+    figure = plot_comparison(compare(one_axis(loss, scatter=0.0), SIMPLE, replicates=0))
+    low, high = figure.axes[0].get_xlim()
+    drawn = np.concatenate([line.get_xdata() for line in figure.axes[0].lines if len(line.get_xdata())])
+    assert 0 < low < drawn.min() <= drawn.max() < high
