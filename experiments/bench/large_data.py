@@ -110,7 +110,7 @@ def measure_loading(directory: Path, steps: int) -> dict[str, Any]:
     )
     reference = np.zeros((1, len(shards.manifest.elements)))
     dataset = GraphDataset(shards, cutoff_ang=CUTOFF_ANG, reference_ev=reference, loss_weight=np.ones(1), cache_mb=64)
-    most = {"resident": 0, "private": 0}
+    most = {"resident": 0, "proportional": 0, "private": 0}
     begin = time.perf_counter()
     for step, _ in enumerate(Loader(dataset, num_workers=WORKERS).batches(sampler)):
         if step % 100 == 99 or step == steps - 1:
@@ -125,6 +125,7 @@ def measure_loading(directory: Path, steps: int) -> dict[str, Any]:
         "structures_per_s": steps * BATCH / (time.perf_counter() - begin),
         "workers": WORKERS,
         "resident_bytes_of_a_worker": most["resident"],
+        "proportional_bytes_of_a_worker": most["proportional"],
         "private_bytes_of_a_worker": most["private"],
     }
 
@@ -135,13 +136,17 @@ def _children() -> list[Path]:
 
 
 def _memory(process: Path) -> dict[str, int]:
-    """Resident memory, and what of it no other process shares."""
+    """Memory of a process: resident, that with shared pages divided among those that share them, and its own alone.
+
+    A forked worker's resident pages are mostly its parent's; only the proportional figures add up to what is in use.
+    """
     try:
         lines = [line.split() for line in (process / "smaps_rollup").read_text().splitlines()[1:]]
     except OSError:  # it has ended meanwhile
         return {}
     kib = {line[0].rstrip(":"): int(line[1]) for line in lines}
-    return {"resident": 1024 * kib["Rss"], "private": 1024 * (kib["Private_Clean"] + kib["Private_Dirty"])}
+    kinds = {"resident": kib["Rss"], "proportional": kib["Pss"], "private": kib["Private_Clean"] + kib["Private_Dirty"]}
+    return {kind: 1024 * held for kind, held in kinds.items()}
 
 
 def measure_kills(folder: Path, count: int, kills: int) -> dict[str, Any]:
