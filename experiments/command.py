@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scaling.config import BudgetConfig, RunConfig, validated, writable
+from scaling.config import BudgetConfig, RunConfig, SlurmConfig, validated, writable
 from scaling.errors import ConfigError, ScalingError
 
 #: Hydra's way out of a mistyped key, which would lead astray: there are no other keys than those of the schema.
@@ -27,7 +27,12 @@ A_LIST = re.compile(r"Value '\[.*\]' of type '\w+' could not be converted")
 #: The keys of each schema, by its name.
 KEYS_OF = {
     schema.__name__: tuple(field.name for field in fields(schema))
-    for schema in (RunConfig, *(get_type_hints(RunConfig)[field.name] for field in fields(RunConfig)), BudgetConfig)
+    for schema in (
+        RunConfig,
+        *(get_type_hints(RunConfig)[field.name] for field in fields(RunConfig)),
+        BudgetConfig,
+        SlurmConfig,
+    )
     if is_dataclass(schema)
 }
 

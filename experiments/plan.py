@@ -29,6 +29,8 @@ from scaling.training.schedule import num_steps
 GIB = 2**30
 #: Of a device's memory, what tensors may take: the rest is the runtime, libraries and the allocator's fragments.
 USABLE = 0.9
+#: launcher.ranks=0 spreads no run over more.
+MOST_NODES = 1024
 #: Fewer edges at once than these leave a device waiting for its own overheads.
 EFFICIENT_EDGES = {"cpu": 5_000, "cuda": 200_000}
 #: Of a training step's FLOPs on a structure, those of judging it.
@@ -215,9 +217,15 @@ def fitted(config: RunConfig, *, begun_at: int | None, side_by_side: int) -> Run
     Raises:
         ConfigError: if it fits nowhere.
     """
-    device = _device_here()
-    limit = config.plan.device_memory_gib * GIB or _memory_here(device, config.launcher.ranks) / side_by_side
+    if config.launcher.kind == "slurm":
+        device, limit = planned_device(config)
+    else:
+        device = _device_here()
+        limit = config.plan.device_memory_gib * GIB or _memory_here(device, config.launcher.ranks) / side_by_side
     alone = replace(config, plan=PlanConfig())
+    if config.launcher.ranks == 0:
+        alone = with_ranks(alone, data_of(alone), device=device, limit=limit)
+        config = replace(config, launcher=alone.launcher)
     possible = ways(config.model.depth, config.launcher.ranks)
     if begun_at is not None:
         possible = [way for way in possible if way.stage == begun_at] or [ZeroConfig(begun_at, 1)]
@@ -228,6 +236,27 @@ def fitted(config: RunConfig, *, begun_at: int | None, side_by_side: int) -> Run
         zero=ZeroConfig(row["zero_stage"], row["checkpointing"]),
         train=replace(config.train, max_edges=row["max_edges"]),
     )
+
+
+def with_ranks(config: RunConfig, data: Data, *, device: str, limit: float) -> RunConfig:
+    """The same run with as few ranks as it fits on, where launcher.ranks=0: a power of two on one node, or of nodes.
+
+    Raises:
+        ConfigError: if it fits on no number of them.
+    """
+    if config.launcher.ranks or config.plan.num_devices:
+        return config
+    per_node = config.launcher.slurm.ranks_per_node
+    on_one = [2**k for k in range(per_node.bit_length()) if 2**k < per_node]
+    for ranks in [*on_one, *(per_node * 2**k for k in range(MOST_NODES.bit_length()))]:
+        larger = replace(config, launcher=replace(config.launcher, ranks=ranks))
+        try:
+            plan_run(larger, data, Rate(((1, 1.0),)), device=device, limit=limit)
+        except ConfigError as error:
+            refused = error
+        else:
+            return larger
+    raise refused
 
 
 def data_of(config: RunConfig) -> Data:
@@ -316,7 +345,18 @@ def _memory_here(device: str, ranks: int) -> float:
 
 
 def planned_device(config: RunConfig) -> tuple[str, float]:
-    """cpu or cuda, and the bytes of one device: as given, then a GPU, perhaps of another machine; else of this one."""
+    """cpu or cuda, and the bytes of one device: as given, then a GPU, perhaps of another machine; else of this one.
+
+    Raises:
+        ConfigError: if it is that of a cluster, and not given.
+    """
+    site = config.launcher.slurm
+    if config.launcher.kind == "slurm":
+        given = config.plan.device_memory_gib or (0.0 if site.gpus_per_rank else site.mem_gb_per_rank)
+        if not given:
+            key = "plan.device_memory_gib" if site.gpus_per_rank else "launcher.slurm.mem_gb_per_rank"
+            raise ConfigError(f"{key}=0 must be what one rank has on the cluster, for its runs to be planned")
+        return ("cuda" if site.gpus_per_rank else "cpu"), given * GIB
     if config.plan.device_memory_gib:
         kind = "cpu" if os.environ.get("DS_ACCELERATOR") == "cpu" else "cuda"
         return kind, config.plan.device_memory_gib * GIB
@@ -327,7 +367,7 @@ def planned_device(config: RunConfig) -> tuple[str, float]:
 def show(rows: Sequence[dict[str, Any]]) -> str:
     """The plan as a table for people."""
     head = ("width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs", "ZeRO", "ckpt")
-    head += ("micro-batch", "memory", "device-hours")
+    head += ("ranks", "micro-batch", "memory", "device-hours")
     lines = [head]
     for row in rows:
         micro = f"{row['max_edges']:,} edges" if row["micro_batches"] > 1 else "whole"
@@ -335,7 +375,7 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
             (
                 *(str(row["width"]), str(row["depth"]), f"{row['fraction']:.4g}", _human(row["num_params"])),
                 *(f"{row['flops_per_structure']:.2e}", f"{row['steps']:,}", f"{row['train_flops']:.2e}"),
-                *(str(row["zero_stage"]), str(row["checkpointing"]), micro),
+                *(str(row["zero_stage"]), str(row["checkpointing"]), str(row["ranks"]), micro),
                 *(f"{row['peak_bytes'] / GIB:.2f} GiB", f"{row['device_hours']:,.3g}"),
             )
         )
@@ -363,7 +403,9 @@ def main() -> int:
     rows, refused = [], []
     for config in configs:
         try:
-            rows.append(plan_run(config, data_of(config), rate, device=device, limit=limit))
+            data = data_of(config)
+            sized = with_ranks(config, data, device=device, limit=limit)
+            rows.append(plan_run(sized, data, rate, device=device, limit=limit))
         except ConfigError as error:
             refused.append(str(error))
     if not rows:

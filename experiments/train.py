@@ -4,7 +4,6 @@ Hydra composes, and no more: every run of the grid is validated, named and writt
 Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
 """
 
-import os
 import sys
 import time
 from collections import Counter
@@ -15,11 +14,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from experiments.command import command, compose
+from experiments.status import wait
+from experiments.submit import submit
 from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError
-from scaling.launch import run_all
+from scaling.launch import run_all, slots
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together
@@ -55,7 +56,8 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
                 "study.name"
             )
         staged[run.run_id] = run
-        run.stage(_fitted(config, run) if config.zero.auto else config)
+        is_planned = config.zero.auto or config.launcher.ranks == 0
+        run.stage(_fitted(config, run) if is_planned else config)
     return list(staged.values())
 
 
@@ -63,27 +65,8 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
     from experiments.plan import fitted  # brings torch, which takes seconds
 
     begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
-    return fitted(config, begun_at=begun_at, side_by_side=max(Counter(slots(config)).values()))
-
-
-def slots(config: RunConfig) -> list[str]:
-    """The devices of each run that fits side by side on this machine; "" for a run on CPU cores."""
-    ranks = config.launcher.ranks
-    gpus: list[str] = []
-    if os.environ.get("DS_ACCELERATOR") != "cpu":
-        import torch  # takes seconds, which a command for the CPU need not wait
-
-        gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
-    if gpus:
-        fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
-    else:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = config.train.num_threads or cores  # 0: torch takes them all
-        fitting = [""] * max(1, cores // (ranks * threads))
-    if not fitting:
-        raise ConfigError(f"launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here")
-    wanted = config.launcher.workers or len(fitting)
-    return (fitting * wanted)[:wanted]
+    side_by_side = max(Counter(slots(config)).values()) if config.launcher.kind == "local" else 1
+    return fitted(config, begun_at=begun_at, side_by_side=side_by_side)
 
 
 def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
@@ -93,6 +76,7 @@ def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
         if run.status().state == "done":
             run.tidy()
         else:
+            run.try_again()
             todo.append(run)
     print(f"{runs[0].path.parent}: {len(runs)} runs, {len(runs) - len(todo)} done already", flush=True)
     if not todo:
@@ -116,6 +100,24 @@ def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
     return failed
 
 
+def send(runs: Sequence[RunDir], config: RunConfig) -> int:
+    """Submit what no job is on the way to, and return at once, or with launcher.slurm.wait when all jobs have ended.
+
+    Returns how many runs are not done although their jobs have ended.
+    """
+    study_dir = runs[0].path.parent
+    done = sum(run.status().state == "done" for run in runs)
+    arrays = submit(runs)
+    print(
+        f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {', '.join(arrays) or 'nothing'}", flush=True
+    )
+    if config.launcher.slurm.wait:
+        return wait(study_dir, runs)
+    if done < len(runs):
+        print(f"to watch: python -m experiments.status {study_dir} --watch")
+    return 0
+
+
 def _progress(runs: Sequence[RunDir]) -> str:
     statuses = [run.status() for run in runs]
     running = [s for s in statuses if s.state == "running" and s.num_steps]
@@ -124,11 +126,12 @@ def _progress(runs: Sequence[RunDir]) -> str:
 
 @command
 def main() -> int:
-    """Compose, stage, execute; exit code 0 only if every run is done."""
+    """Compose, stage, compute; exit code 0 only if every run is done, or with launcher=slurm on its way."""
     configs = compose()
     if not configs:  # --help, --cfg and the like
         return 0
-    return 1 if execute(stage(configs), configs[0]) else 0
+    compute = {"local": execute, "slurm": send}[configs[0].launcher.kind]
+    return 1 if compute(stage(configs), configs[0]) else 0
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ LOGISTICS = {"changes_result": False}
 MODELS = ("egnn",)
 FORCES = ("conservative", "direct")
 PRECISIONS = ("fp32", "tf32", "bf16")
+LAUNCHERS = ("local", "slurm")
 BUDGET_UNITS = ("steps", "samples", "epochs", "flops")
 
 
@@ -212,15 +213,76 @@ class ZeroConfig:
 
 
 @dataclass(frozen=True)
-class LauncherConfig:
-    """Where runs are computed: `ranks` processes a run on this machine, `workers` runs side by side (0: as fit)."""
+class SlurmConfig:
+    """What a job asks of SLURM; null, 0 and empty: what the cluster gives by default.
 
-    ranks: int = field(default=1, metadata=LOGISTICS)
-    workers: int = field(default=0, metadata=LOGISTICS)
+    partition, account, qos, constraint: as in sbatch. time_min: limit of one job, which goes on in another one.
+    ranks_per_node: of a run that takes several nodes. cpus_per_rank, gpus_per_rank, mem_gb_per_rank: of each rank.
+    jobs: at most so many for all runs of one shape; each takes one run after another (0: a job for each run).
+    stop_s: before its end a job has so long to leave its checkpoints. setup: lines of shell at the beginning of a job,
+    e.g. module load cuda. options: further ones of sbatch, e.g. --exclusive. python: the command on the nodes (empty:
+    the one that submits). stage_to: a directory of each node to copy the data to first, e.g. $TMPDIR. wait: whether the
+    command stays until all jobs have ended.
+    """
+
+    partition: str | None = field(default=None, metadata=LOGISTICS)
+    account: str | None = field(default=None, metadata=LOGISTICS)
+    qos: str | None = field(default=None, metadata=LOGISTICS)
+    constraint: str | None = field(default=None, metadata=LOGISTICS)
+    time_min: int = field(default=240, metadata=LOGISTICS)
+    ranks_per_node: int = field(default=1, metadata=LOGISTICS)
+    cpus_per_rank: int = field(default=1, metadata=LOGISTICS)
+    gpus_per_rank: int = field(default=0, metadata=LOGISTICS)
+    mem_gb_per_rank: float = field(default=0.0, metadata=LOGISTICS)
+    jobs: int = field(default=16, metadata=LOGISTICS)
+    stop_s: int = field(default=120, metadata=LOGISTICS)
+    setup: list[str] = field(default_factory=list, metadata=LOGISTICS)
+    options: list[str] = field(default_factory=list, metadata=LOGISTICS)
+    python: str = field(default="", metadata=LOGISTICS)
+    stage_to: str = field(default="", metadata=LOGISTICS)
+    wait: bool = field(default=False, metadata=LOGISTICS)
 
     def __post_init__(self) -> None:
-        _require(self.ranks >= 1, "launcher.ranks", self.ranks, ">= 1")
+        _require(self.time_min >= 1, "launcher.slurm.time_min", self.time_min, ">= 1 minute")
+        for key in ("ranks_per_node", "cpus_per_rank"):
+            _require(getattr(self, key) >= 1, f"launcher.slurm.{key}", getattr(self, key), ">= 1")
+        for key in ("gpus_per_rank", "mem_gb_per_rank", "jobs"):
+            _require(getattr(self, key) >= 0, f"launcher.slurm.{key}", getattr(self, key), ">= 0")
+        limit = 60 * self.time_min
+        _require(0 < self.stop_s < limit, "launcher.slurm.stop_s", self.stop_s, f"in (0, {limit}), the time limit in s")
+        bad = [line for line in self.options if not line.startswith("-")]
+        _require(not bad, "launcher.slurm.options", bad, "options of sbatch, e.g. --exclusive")
+
+
+@dataclass(frozen=True)
+class LauncherConfig:
+    """Where runs are computed: on this machine (kind local) or by jobs of a cluster (slurm).
+
+    ranks: processes of a run; 0: as few as the network fits on (`experiments.plan`). workers: runs side by side on this
+    machine, or in one job (0: as many as fit; in a job on CPUs 1).
+    """
+
+    kind: str = field(default="local", metadata=LOGISTICS)
+    ranks: int = field(default=1, metadata=LOGISTICS)
+    workers: int = field(default=0, metadata=LOGISTICS)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+
+    def __post_init__(self) -> None:
+        _require(self.kind in LAUNCHERS, "launcher.kind", self.kind, f"one of {', '.join(LAUNCHERS)}")
+        least = 0 if self.kind == "slurm" else 1
+        _require(
+            self.ranks >= least, "launcher.ranks", self.ranks, ">= 1, or with launcher=slurm 0: as few as it fits on"
+        )
         _require(self.workers >= 0, "launcher.workers", self.workers, ">= 0 (0: as many as the cores allow)")
+        per_node = self.slurm.ranks_per_node
+        is_even = self.kind != "slurm" or self.ranks <= per_node or self.ranks % per_node == 0
+        allowed = f"at most launcher.slurm.ranks_per_node={per_node}, or a multiple of it"
+        _require(is_even, "launcher.ranks", self.ranks, allowed)
+
+    @property
+    def nodes(self) -> int:
+        """Over how many a run's ranks are spread."""
+        return max(1, self.ranks // self.slurm.ranks_per_node) if self.kind == "slurm" else 1
 
 
 @dataclass(frozen=True)

@@ -23,3 +23,9 @@ class RunError(ScalingError):
     """A run or study cannot go on; the message names it and says what to do."""
 
     exit_code = 4
+
+
+class Interrupted(ScalingError):
+    """A run was asked to stop and has left a checkpoint; the same command goes on from there."""
+
+    exit_code = 75  # EX_TEMPFAIL

@@ -1,4 +1,4 @@
-"""Staged runs on this machine: side by side, each in a process of its own, claimed, watched, and never left behind.
+"""Staged runs on this machine: side by side, each in a process of its own, watched, and never left behind.
 
 Processes are forked from one server that has already imported torch and DeepSpeed, so that a run starts in milliseconds
 and still shares no state with the runs before it.
@@ -6,25 +6,19 @@ and still shares no state with the runs before it.
 
 import multiprocessing
 import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-from scaling.errors import ScalingError
-from scaling.runs.claim import TOKEN_VARIABLE, Claim, holder
+from scaling.attempt import DONE, FAILED, HELD, STOPPED, Outcome, attempt, settled
+from scaling.config import RunConfig
+from scaling.errors import ConfigError, ScalingError
+from scaling.failure import Failure
+from scaling.runs.claim import Claim, holder, last_beat
 from scaling.runs.store import RunDir
-from scaling.worker import die_with_parent, first_failure, let_children_die_with_me, reason, work
 
 POLL_S = 0.5
 
@@ -35,9 +29,6 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-
-#: A rank in torchrun's report of those that failed.
-RANK_ENDED = re.compile(r"rank +: (\d+) .*\n +exitcode +: (-?\d+) ")
 
 
 @dataclass(frozen=True)
@@ -54,22 +45,61 @@ class Event:
 
 @dataclass(frozen=True)
 class _Active:
-    """A run being computed. listener: where its process says how it ended."""
+    """A run being computed. listener: where its process says how it ended. log_bytes: of its log before."""
 
     run: RunDir
     slot: str
     process: BaseProcess
     listener: Connection
+    log_bytes: int
 
 
-def run_all(runs: Sequence[RunDir], *, slots: Sequence[str], threads: int) -> Iterator[Event]:
-    """Bring all runs to an end: done ones are left alone, others run in as many slots at a time, in the given order.
+def slots(config: RunConfig) -> list[str]:
+    """The devices of each run that fits side by side on this machine; "" for a run on CPU cores, or on many nodes.
 
-    A run that another process works on is waited for. A run that fails does not stop the others.
+    Raises:
+        ConfigError: if a run takes more GPUs than there are.
+    """
+    ranks = config.launcher.ranks
+    if config.launcher.nodes > 1:
+        return [""]
+    gpus: list[str] = []
+    if os.environ.get("DS_ACCELERATOR") != "cpu":
+        import torch  # takes seconds, which a command for the CPU need not wait
+
+        gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+    if gpus:
+        fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
+    else:
+        cores = _cores()
+        threads = config.train.num_threads or cores  # 0: torch takes them all
+        fitting = [""] * max(1, cores // (ranks * threads))
+    if not fitting:
+        raise ConfigError(f"launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here")
+    wanted = config.launcher.workers or len(fitting)
+    return (fitting * wanted)[:wanted]
+
+
+def _cores() -> int:
+    if "SLURM_CPUS_ON_NODE" in os.environ:  # not every cluster binds a job to its cores
+        return int(os.environ["SLURM_CPUS_ON_NODE"])
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(
+    runs: Sequence[RunDir], *, slots: Sequence[str], threads: int, waits_for_others: bool = True
+) -> Iterator[Event]:
+    """Bring all runs to an end: done and failed ones are left alone, the others run in as many slots at a time.
+
+    A run that fails does not stop the others. One that was killed goes on, unless it gets nowhere
+    (`attempt.MAX_FRUITLESS`). Closing the iterator asks all runs to stop and waits for their checkpoints.
 
     Args:
+        runs: in the order in which they begin.
         slots: for each run side by side the devices it may see, as in CUDA_VISIBLE_DEVICES; "" on a CPU.
         threads: of one rank.
+        waits_for_others: whether to wait for runs that other processes work on, or to leave them to those, once their
+            heartbeat has shown that they live.
     Yields:
         an event for each run that ends, and one every half second.
     """
@@ -80,29 +110,43 @@ def run_all(runs: Sequence[RunDir], *, slots: Sequence[str], threads: int) -> It
     context = multiprocessing.get_context("spawn" if any(slots) else "forkserver")
     if not any(slots):
         context.set_forkserver_preload(["scaling.training.loop"])
-    waiting, held, free_slots = deque(runs), list[RunDir](), list(slots)
+    waiting, free_slots = deque(runs), list(slots)
+    held: dict[RunDir, float] = {}  # by the heartbeat when they were found so
     active: dict[int, _Active] = {}
     try:
         while waiting or held or active:
             while waiting and free_slots:
-                run, slot = waiting.popleft(), free_slots.pop()
-                listener, teller = context.Pipe(duplex=False)
-                process = context.Process(target=_run_claimed, args=(run, slot, teller), name=run.run_id)
-                process.start()
-                teller.close()
-                active[process.sentinel] = _Active(run, slot, process, listener)
+                run = waiting.popleft()
+                state = run.status().state
+                if state in (DONE, FAILED):
+                    yield Event(run, state, run.status().failure)
+                elif holder(run.path) is not None:
+                    held[run] = last_beat(run.path)
+                else:
+                    slot, log = free_slots.pop(), run.path / "log.txt"
+                    log_bytes = log.stat().st_size if log.exists() else 0
+                    listener, teller = context.Pipe(duplex=False)
+                    process = context.Process(target=attempt, args=(run, slot, teller), name=run.run_id)
+                    process.start()
+                    teller.close()
+                    active[process.sentinel] = _Active(run, slot, process, listener, log_bytes)
             for sentinel in wait(list(active), timeout=POLL_S) if active else _pause():
                 ended = active.pop(sentinel)  # type: ignore[arg-type]
                 ended.process.join()
                 free_slots.append(ended.slot)
-                event = _outcome(ended)
-                if event is None:
-                    held.append(ended.run)
+                outcome = _outcome(ended)
+                if outcome.state == HELD:
+                    held[ended.run] = last_beat(ended.run.path)
+                elif outcome.state == STOPPED:
+                    waiting.append(ended.run)
                 else:
-                    yield event
-            free = [run for run in held if holder(run.path) is None]
-            held = [run for run in held if run not in free]
-            waiting.extend(free)
+                    yield Event(ended.run, outcome.state, outcome.failure.message if outcome.failure else "")
+            for run, beat in list(held.items()):
+                if holder(run.path) is None:
+                    waiting.append(run)
+                    del held[run]
+                elif not waits_for_others and last_beat(run.path) > beat:
+                    del held[run]
             yield Event(None)
     finally:
         for running in active.values():
@@ -116,142 +160,30 @@ def _pause() -> list[int]:
     return []
 
 
-def _outcome(ended: _Active) -> Event | None:
-    """How a run ended, in the words of its process if it left any; None if another process holds the run."""
+def _outcome(ended: _Active) -> Outcome:
+    """How a run ended, in the words of its process if it left any."""
     try:
         with ended.listener as listener:
             if not listener.poll():
                 raise EOFError
-            failure = listener.recv()
+            outcome: Outcome = listener.recv()
     except (EOFError, OSError):
-        failure = _settle(ended)
-    if failure == "":
+        outcome = _settle(ended)
+    if outcome.state == DONE:
         ended.run.tidy()
-        return Event(ended.run, "done")
-    return None if failure is None else Event(ended.run, "failed", failure)
+    return outcome
 
 
-def _settle(ended: _Active) -> str | None:
-    """Write down that a process died without a word; returns as `_attempt` does."""
-    run, exitcode = ended.run, ended.process.exitcode or 0
-    hint = "; out of memory?" if exitcode == -signal.SIGKILL else ""
-    failure = f"the process ended early ({_how(exitcode)}{hint}); see {run.path / 'log.txt'}"
+def _settle(ended: _Active) -> Outcome:
+    """Write down that a process died without a word."""
+    run = ended.run
+    failure = Failure.of_exit("the process", ended.process.exitcode or 0, run.path / "log.txt", begin=ended.log_bytes)
     try:
         claim = Claim.take(run.path)
         if claim is None:
-            return None
+            return Outcome(HELD)
         with claim:
-            if run.status().state == "done":
-                return ""
-            _record(run, failure)
+            return Outcome(DONE) if run.status().state == DONE else settled(run, failure)
     except (OSError, ScalingError) as error:
-        return f"{failure}; {reason(error, run)}"
-    return failure
-
-
-def _how(exitcode: int) -> str:
-    return f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
-
-
-def _run_claimed(run: RunDir, devices: str, teller: Connection) -> None:
-    """The body of a run's process."""
-    if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    let_children_die_with_me()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    try:
-        teller.send(_attempt(run))
-    except Exception as error:
-        teller.send(reason(error, run))
-
-
-def _attempt(run: RunDir) -> str | None:
-    """Compute a run; returns why it failed, "" if it is done, None if another process holds it."""
-    claim = Claim.take(run.path)
-    if claim is None:
-        return None
-    with claim:
-        os.environ[TOKEN_VARIABLE] = claim.token
-        if run.status().state == "done":
-            return ""
-        failure = _compute(run)
-        if failure and claim.is_mine() and run.status().state == "done":
-            return ""  # a rank stumbled on its way out
-        if not failure and not run.result_path.exists():
-            failure = f"ended without a result; see {run.path / 'log.txt'}"
-        if failure and not claim.is_mine():
-            return None
-        if failure:
-            with suppress(OSError):  # a full disk: the parent is told all the same
-                print(failure, file=sys.stderr, flush=True)
-                _record(run, failure)
-        return failure
-
-
-def _begin(run: RunDir) -> None:
-    for left_over in run.path.glob("failure-rank*.json"):
-        left_over.unlink()
-    before = run.status()
-    run.write_status("running", step=before.step, num_steps=before.num_steps, attempts=before.attempts + 1)
-    with (run.path / "log.txt").open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-
-def _record(run: RunDir, failure: str) -> None:
-    before = run.status()
-    run.write_status("failed", step=before.step, num_steps=before.num_steps, attempts=before.attempts, failure=failure)
-
-
-def _compute(run: RunDir) -> str:
-    """Run all ranks; returns why they failed, or "" if they did not."""
-    try:
-        _begin(run)
-        ranks = run.config().launcher.ranks
-        if ranks > 1:
-            return _compute_by_torchrun(run, ranks)
-        work(run)
-    except Exception as error:
-        if not isinstance(error, ScalingError):
-            with suppress(OSError):
-                traceback.print_exc()
-        return reason(error, run)
-    return ""
-
-
-def _compute_by_torchrun(run: RunDir, ranks: int) -> str:
-    log = run.path / "log.txt"
-    begin = log.stat().st_size
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    ended = subprocess.run(
-        [*command, "-m", "scaling.worker", str(run.path)],
-        check=False,
-        preexec_fn=lambda: die_with_parent(signal.SIGTERM),
-        start_new_session=True,  # Ctrl-C is not for it
-    )
-    if ended.returncode == 0:
-        return ""
-    return (
-        _killed_rank(log, begin) or first_failure(run) or f"torchrun ended early ({_how(ended.returncode)}); see {log}"
-    )
-
-
-def _killed_rank(log: Path, begin: int) -> str:
-    """Which rank was killed, if torchrun says so in the log from there on; the others then fail too, for want of it."""
-    with log.open("rb") as file:
-        file.seek(begin)
-        report = file.read().decode(errors="replace")
-    for rank, exitcode in RANK_ENDED.findall(report):
-        # A rank that misses another one may abort, and torchrun terminates those that are left.
-        if int(exitcode) < 0 and -int(exitcode) not in (signal.SIGABRT, signal.SIGTERM):
-            hint = "; out of memory?" if int(exitcode) == -signal.SIGKILL else ""
-            return f"rank {rank} ended early ({_how(int(exitcode))}{hint}); see {log}"
-    return ""
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
+        also = Failure.of(error, run).message
+        return Outcome(FAILED, replace(failure, message=f"{failure.message}; {also}"))

@@ -5,46 +5,22 @@ torchrun --nproc-per-node 2 -m scaling.worker RUN_DIR               (more)
 """
 
 import ctypes
-import json
 import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from scaling.errors import ScalingError
-from scaling.runs.files import write_json
+from scaling import stopping
+from scaling.errors import Interrupted, ScalingError
+from scaling.failure import Failure, leave
 from scaling.runs.store import RunDir
 
-#: Of a failure's text; what is longer stands in the log.
-LONGEST = 2000
+#: A copy of the data on this node, read in place of data.path.
+DATA_VARIABLE = "GNN_SCALING_DATA"
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-def failure_path(run: RunDir, rank: int) -> Path:
-    """Where a rank leaves the reason of its failure."""
-    return run.path / f"failure-rank{rank}.json"
-
-
-def first_failure(run: RunDir) -> str:
-    """The reason of the rank that failed first, or "" if none left one."""
-    reasons = sorted(run.path.glob("failure-rank*.json"), key=lambda path: path.stat().st_mtime_ns)
-    if not reasons:
-        return ""
-    said = json.loads(reasons[0].read_text())
-    return str(said["message"])
-
-
-def reason(error: Exception, run: RunDir) -> str:
-    """Why a run failed, in one line; of what nobody foresaw the log holds the traceback."""
-    if isinstance(error, ScalingError):
-        text, where = str(error), ""
-    elif isinstance(error, OSError) and error.strerror:
-        text, where = f"{error.filename or run.path}: {error.strerror}", ""
-    else:
-        text, where = f"{type(error).__name__}: {error}", f"; see {run.path / 'log.txt'}"
-    return " ".join(text.split())[:LONGEST] + where
 
 
 def work(run: RunDir) -> None:
@@ -52,12 +28,16 @@ def work(run: RunDir) -> None:
 
     Raises:
         ScalingError: for what a user can mend.
+        Interrupted: if it was asked to stop.
     """
     from scaling.training.engine import World
     from scaling.training.loop import train
 
+    config = run.config()
+    if DATA_VARIABLE in os.environ:
+        config = replace(config, data=replace(config.data, path=os.environ[DATA_VARIABLE]))
     world = World.join()
-    train(run.config(), run, world)
+    train(config, run, world)
     world.leave()
 
 
@@ -73,15 +53,16 @@ def let_children_die_with_me() -> None:
     os.register_at_fork(after_in_child=lambda: die_with_parent(signal.SIGKILL))
 
 
-def end_at_once() -> None:
+def end_at_once(code: int = 0) -> None:
     """End a rank that has done its work without the interpreter's farewell: communication threads may abort in it."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def main() -> None:
-    """Command line of one rank; the reason of a failure is also written to `failure_path`."""
+    """Command line of one rank; the reason of a failure is also left in a file."""
+    stopping.listen()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(signal.SIGKILL)
     let_children_die_with_me()
@@ -89,10 +70,12 @@ def main() -> None:
     try:
         work(run)
         end_at_once()
+    except Interrupted as stopped:
+        print(stopped)
+        end_at_once(stopped.exit_code)
     except Exception as error:
-        said = {"type": type(error).__name__, "message": reason(error, run)}
         with suppress(OSError):  # a full disk: the exit code tells of the failure too
-            write_json(failure_path(run, int(os.environ.get("RANK", 0))), said)
+            leave(Failure.of(error, run), run, int(os.environ.get("RANK", 0)))
         if isinstance(error, ScalingError):
             sys.exit(f"error: {error}")
         raise

@@ -55,7 +55,7 @@ class Claim:
         draft = run_dir / f".claim.{token}"
         try:
             write_new(draft, json.dumps(owner))
-            with _alone(run_dir):
+            with alone(run_dir):
                 if holder(run_dir) is not None:
                     return None
                 path.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ class Claim:
     ) -> None:
         self._ended.set()
         self._heart.join()
-        with suppress(OSError), _alone(self.path.parent):  # what cannot be removed dies with this process
+        with suppress(OSError), alone(self.path.parent):  # what cannot be removed dies with this process
             if self.is_mine():
                 self.path.unlink(missing_ok=True)
 
@@ -105,9 +105,9 @@ def holder(run_dir: Path) -> dict[str, Any] | None:
 
 
 def still_mine(run_dir: Path) -> bool:
-    """Whether the claim handed down to this process still stands; also true if none was."""
+    """Whether the claim handed down to this process still stands, and its holder lives; also true if none was."""
     token = os.environ.get(TOKEN_VARIABLE)
-    return token is None or _token(run_dir / CLAIM) == token
+    return token is None or (_token(run_dir / CLAIM) == token and holder(run_dir) is not None)
 
 
 @contextmanager
@@ -120,14 +120,15 @@ def as_holder(run_dir: Path) -> Iterator[None]:
     if TOKEN_VARIABLE not in os.environ:
         yield
         return
-    with _alone(run_dir):
+    with alone(run_dir):
         if not still_mine(run_dir):
             raise RunError(f"{run_dir} was taken over by another process while this one stood still")
         yield
 
 
 @contextmanager
-def _alone(run_dir: Path) -> Iterator[None]:
+def alone(run_dir: Path) -> Iterator[None]:
+    """Act on a directory while no other process does, on any machine that shares a file system with locks."""
     with (run_dir / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -151,6 +152,12 @@ def _read(path: Path) -> tuple[dict[str, Any], float] | None:
         owner = None
     is_whole = isinstance(owner, dict) and {"host", "pid", "born", "token"} <= owner.keys()
     return (owner if is_whole else {}), beaten
+
+
+def last_beat(run_dir: Path) -> float:
+    """Time of the last heartbeat of a run's claim by the file system's clock, 0 if there is none."""
+    seen = _read(run_dir / CLAIM)
+    return seen[1] if seen else 0.0
 
 
 def _token(path: Path) -> str | None:

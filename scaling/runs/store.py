@@ -3,7 +3,7 @@
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,12 @@ LAST_WEIGHTS = "last.safetensors"
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands. failure: why it failed, in one line. attempts: how often it was started."""
+    """Where a run stands.
+
+    failure: why it failed, in one line; cause: the kind of it; traceback: of the rank that failed first. attempts: how
+    often it was started; fruitless: how many of the last ones ended without a checkpoint newer than `reached`, the one
+    they began with. job: SLURM's id of the job that last worked on it.
+    """
 
     state: str = "waiting"
     step: int = 0
@@ -31,6 +36,11 @@ class Status:
     failure: str = ""
     attempts: int = 0
     updated: float = 0.0
+    cause: str = ""
+    traceback: str = ""
+    fruitless: int = 0
+    reached: int = 0
+    job: str = ""
 
 
 class RunDir:
@@ -70,19 +80,33 @@ class RunDir:
         if status.state == "done":
             return Status("waiting", failure="its result.json was removed", attempts=status.attempts)
         if status.state == "running" and holder(self.path) is None:
-            return Status("waiting", status.step, status.num_steps, "broken off", status.attempts, status.updated)
+            return replace(status, state="waiting", failure="broken off")
         return status
 
-    def write_status(self, state: str, *, step: int = 0, num_steps: int = 0, failure: str = "", attempts: int) -> None:
-        """Replace the status.
+    def write_status(self, state: str, **changes: Any) -> None:
+        """Replace the status: what is not given stays, but for the reason of a failure.
 
         Raises:
             RunError: if this process held a claim, and lost it.
         """
         assert state in STATES, state
-        status = Status(state, step, num_steps, failure, attempts, time.time())
+        try:
+            before = self._written()
+        except RunError:  # damaged
+            before = Status()
+        reason = {"failure": "", "cause": "", "traceback": ""}
+        status = replace(before, state=state, updated=time.time(), **{**reason, **changes})
         with as_holder(self.path):
             write_json(self.path / "status.json", asdict(status))
+
+    def try_again(self) -> None:
+        """Give a run that has failed new attempts, unless another process holds it."""
+        if self.status().state != "done" and holder(self.path) is None and self.path.is_dir():
+            self.write_status("waiting", fruitless=0)
+
+    def newest_checkpoint(self) -> int:
+        """The step of the newest checkpoint, 0 if there is none."""
+        return max((int(path.name.removeprefix("step-")) for path in self.checkpoints.glob("step-*")), default=0)
 
     def result(self) -> RunResult:
         """The result of a run that is done.
@@ -116,7 +140,7 @@ class RunDir:
                 steps = self.result().steps
                 for path in left_over:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-                self.write_status("done", step=steps, num_steps=steps, attempts=self._written().attempts)
+                self.write_status("done", step=steps, num_steps=steps)
 
     def _written(self) -> Status:
         try:

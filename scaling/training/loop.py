@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
+from scaling import stopping
 from scaling.config import RunConfig
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
-from scaling.errors import RunError
+from scaling.errors import Interrupted, RunError
 from scaling.models import Graphs, build
 from scaling.models.counting import count_parameters, egnn_training_flops
 from scaling.runs.claim import still_mine
@@ -38,6 +39,7 @@ def train(config: RunConfig, run: RunDir, world: World) -> None:
 
     Raises:
         ScalingError: for what a user can mend; RunError if the loss diverges, naming step and structures.
+        Interrupted: if it was asked to stop (scaling/stopping.py), after a checkpoint.
     """
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
@@ -50,7 +52,7 @@ class Trainer:
     def __init__(self, config: RunConfig, run: RunDir, world: World) -> None:
         self.config, self.run_dir, self.world = config, run, world
         self.is_first = world.rank == 0
-        self.attempts = run.status().attempts
+        self.is_asked_to_stop = False
         self.task = task = Task.of(config)
         expected = run_id(config, task.shards.manifest.digest)
         if expected != run.run_id:
@@ -114,8 +116,10 @@ class Trainer:
                 self._write_status(done)
             if done % every.validate_every == 0 or at_end:
                 self._validate(done)
-            if done % every.checkpoint_every == 0 and not at_end:
+            if (done % every.checkpoint_every == 0 or self.is_asked_to_stop) and not at_end:
                 self._checkpoint(done, loss_sum)
+                if self.is_asked_to_stop:
+                    self._stop(done)
         self._finish()
 
     def _training_batches(self) -> Iterator[Data]:
@@ -155,7 +159,9 @@ class Trainer:
         )
         grad_norm = self.engine.step(lr)
         check_gradient(grad_norm, step=step, structures=self._structures(step))
-        return float(self.world.sum(torch.tensor(loss_sum, dtype=torch.float64))), grad_norm, lr
+        total, asked = self.world.sum(torch.tensor([loss_sum, stopping.is_asked()], dtype=torch.float64)).tolist()
+        self.is_asked_to_stop = asked > 0  # by all ranks at the same step
+        return total, grad_norm, lr
 
     def _structures(self, step: int) -> list[int]:
         """All that a step learns from, over all ranks."""
@@ -224,6 +230,13 @@ class Trainer:
         self.checkpoints.save(self.progress)
         self.started = time.monotonic()
 
+    def _stop(self, step: int) -> None:
+        said = f"stopped at step {step} of {self.steps}, to go on from there"
+        if self.is_first:
+            self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=said, fruitless=0)
+        self.world.barrier()
+        raise Interrupted(said)
+
     def _finish(self) -> None:
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
@@ -258,7 +271,7 @@ class Trainer:
 
     def _write_status(self, step: int, state: str = "running") -> None:
         if self.is_first:
-            self.run_dir.write_status(state, step=step, num_steps=self.steps, attempts=self.attempts)
+            self.run_dir.write_status(state, step=step, num_steps=self.steps)
 
 
 def _predict_nothing(graphs: Graphs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,141 @@
+"""Runs -> jobs of a SLURM cluster: one array for each shape of job, and only for what no job is on the way to."""
+
+import hashlib
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from scaling import slurm
+from scaling.config import LauncherConfig
+from scaling.errors import ConfigError
+from scaling.runs.claim import alone, holder
+from scaling.runs.files import read_json, write_atomic, write_json
+from scaling.runs.store import RunDir
+
+#: Below a study's directory: a folder for each array, with its list of runs, its batch script and its logs.
+JOBS = "slurm"
+
+
+def job_name(study_dir: Path) -> str:
+    """The name of a study's jobs: readable, and that of no other study."""
+    path = str(study_dir.resolve())
+    return f"{study_dir.resolve().name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+
+
+def live(study_dir: Path) -> dict[str, list[slurm.Job]]:
+    """The study's jobs that wait or run, by the run that they are for.
+
+    Raises:
+        RunError: if SLURM does not answer.
+    """
+    found: dict[str, list[slurm.Job]] = defaultdict(list)
+    by_folder = defaultdict(list)
+    for job in slurm.live_jobs(job_name(study_dir)):
+        by_folder[job.comment].append(job)
+    for name, jobs in by_folder.items():
+        with suppress(FileNotFoundError):  # somebody has removed the folder
+            for run in read_json(study_dir / JOBS / name / "job.json", lambda it: list(it["runs"]), remedy="remove it"):
+                found[run] += jobs
+    return dict(found)
+
+
+def submit(runs: Sequence[RunDir]) -> list[str]:
+    """Submit jobs for the runs that are not done and that no job is on the way to; returns the ids of the arrays.
+
+    Runs that have failed are tried again. SLURM checks every batch script before the first one is submitted.
+
+    Raises:
+        ConfigError: if SLURM refuses, in its words.
+        RunError: if SLURM does not answer.
+    """
+    if not slurm.is_here():
+        raise ConfigError(
+            "launcher.kind=slurm must be given where jobs are submitted: there is no sbatch on this machine; go to a "
+            "login node, or use launcher=local"
+        )
+    study_dir = runs[0].path.parent
+    jobs_dir = study_dir / JOBS
+    jobs_dir.mkdir(exist_ok=True)
+    with alone(jobs_dir):  # two people may submit at once
+        covered = live(study_dir)
+        shapes: dict[tuple[int, int], list[RunDir]] = defaultdict(list)
+        for run in runs:
+            if _is_missing(run, covered):
+                launcher = run.config().launcher
+                shapes[launcher.nodes, launcher.ranks].append(run)
+        folders = {}
+        try:
+            for shape, members in sorted(shapes.items()):
+                folders[shape] = _write(jobs_dir, members, shape)
+                slurm.check(folders[shape] / "job.sbatch")
+        except BaseException:
+            for folder in folders.values():
+                shutil.rmtree(folder)
+            raise
+        arrays: list[str] = []
+        for shape, folder in folders.items():
+            for run in shapes[shape]:
+                run.try_again()
+            wanted = shapes[shape][0].config().launcher.slurm.jobs or len(shapes[shape])
+            count = min(wanted, len(shapes[shape]))
+            name = job_name(study_dir)
+            arrays += slurm.submit(folder / "job.sbatch", count, name=name, comment=folder.name)
+        return arrays
+
+
+def _is_missing(run: RunDir, covered: dict[str, list[slurm.Job]]) -> bool:
+    state = run.status().state
+    if state == "done" or holder(run.path) is not None:
+        return False
+    return state == "failed" or run.run_id not in covered  # jobs do not try again what has failed
+
+
+def _write(jobs_dir: Path, runs: Sequence[RunDir], shape: tuple[int, int]) -> Path:
+    """A folder with all that an array of jobs needs."""
+    nodes, ranks = shape
+    begun = time.strftime("%Y%m%d-%H%M%S")
+    ids = [run.run_id for run in runs]
+    mark = hashlib.sha256(json.dumps([begun, ids]).encode()).hexdigest()[:4]
+    folder = jobs_dir / f"{begun}-{nodes}x{ranks // nodes}-{mark}"
+    folder.mkdir()
+    write_json(folder / "job.json", {"runs": ids, "nodes": nodes, "ranks": ranks})
+    script = batch_script(runs[0].config().launcher, folder, name=job_name(jobs_dir.parent))
+    write_atomic(folder / "job.sbatch", script)
+    return folder
+
+
+def batch_script(launcher: LauncherConfig, folder: Path, *, name: str) -> str:
+    """What `sbatch` is given: what one run asks of a node, on CPUs as often as runs are side by side."""
+    site, ranks = launcher.slurm, launcher.ranks // launcher.nodes
+    on_cpus = ranks * (1 if site.gpus_per_rank else max(1, launcher.workers))
+    memory = f"{round(1024 * site.mem_gb_per_rank * on_cpus)}M" if site.mem_gb_per_rank else None
+    asked = {
+        "job-name": name,
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "constraint": site.constraint,
+        "time": site.time_min,
+        "nodes": launcher.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": site.cpus_per_rank * on_cpus,
+        "gpus-per-node": site.gpus_per_rank * ranks or None,
+        "mem": memory,
+        "signal": f"B:USR1@{site.stop_s}",
+        "output": folder.absolute() / "%A_%a.txt",
+        "open-mode": "append",
+    }
+    python = site.python or shlex.quote(sys.executable)
+    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
+    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in site.options), "", *site.setup]
+    lines += [
+        f"cd {shlex.quote(str(Path.cwd()))}",
+        f"exec {python} -m scaling.job {shlex.quote(str(folder.absolute()))}",
+    ]
+    return "\n".join(["#!/usr/bin/env bash", *lines, ""])

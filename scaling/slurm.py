@@ -1,0 +1,188 @@
+"""SLURM's own commands: what a cluster is asked, and what it says of jobs."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling.errors import ConfigError, RunError
+
+#: A controller that is restarted, or busy, is asked again for so long.
+PATIENCE_S = 120.0
+#: What SLURM's commands say while the controller cannot be reached.
+AWAY = re.compile(r"Unable to contact|[Cc]onnection (refused|reset|timed out)|timed out|try again|not respond|DBD conn")
+#: A cause of a failure for each of SLURM's end states that are none of the run's own.
+ENDS = {
+    "OUT_OF_MEMORY": "out of memory",
+    "TIMEOUT": "time limit",
+    "DEADLINE": "time limit",
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+    "FAILED": "killed",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that SLURM has not yet forgotten. id: as in 12_3. state: PENDING, RUNNING, ... comment: its folder's name.
+    reason: why it waits."""
+
+    id: str
+    state: str
+    comment: str
+    reason: str
+
+
+def own_job() -> str:
+    """The job that this process is part of, as in 12 or 12_3; "" outside SLURM."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def first_node() -> str:
+    """The node on which a job's batch script runs."""
+    return os.environ["SLURMD_NODENAME"]
+
+
+def on_each_node(nodes: int, command: Sequence[str], *, shared: bool = False) -> list[str]:
+    """Run a command once on each of the job's nodes; $VARIABLES in it are those of the node.
+
+    If it fails on one, it is ended on all. `shared`: beside what else the job runs.
+    """
+    cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun no longer takes it from its job
+    srun = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}"]
+    srun += ["--kill-on-bad-exit=1", "--cpu-bind=none", *(["--overlap"] if shared else [])]
+    words = " ".join(f'"{word}"' for word in command)
+    return [*srun, "bash", "-c", f"exec {words}"]
+
+
+def live_jobs(name: str) -> list[Job]:
+    """Jobs of this name that wait or run.
+
+    Raises:
+        RunError: if SLURM does not answer.
+    """
+    said = ask("squeue", "--noheader", "--array", f"--name={name}", "--format=%i|%T|%k|%r")
+    return [Job(*line.strip().split("|", 3)) for line in said.splitlines() if line.count("|") >= 3]
+
+
+def accounted(jobs: Sequence[str]) -> dict[str, str]:
+    """SLURM's state of each job, as in its accounting; nothing where a cluster keeps none."""
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    try:
+        said = ask("sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={','.join(jobs)}", "-oJobID,State")
+    except RunError:
+        return {}
+    return {job: state.split()[0] for job, state in (line.split("|") for line in said.splitlines()) if state}
+
+
+def end_of(job: str) -> str:
+    """Why a job ended for the last time, in the words of ENDS; "" if it did not, or nobody knows."""
+    if shutil.which("sacct") is None:
+        return ""
+    try:
+        said = ask("sacct", "-D", "--allocations", "--noheader", "--parsable2", f"--jobs={job}", "-oState")
+    except RunError:
+        return ""
+    ended = [ENDS[word.split()[0]] for word in said.splitlines() if word and word.split()[0] in ENDS]
+    return ended[-1] if ended else ""
+
+
+def check(script: Path) -> None:
+    """Have SLURM look at a batch script without submitting it.
+
+    Raises:
+        ConfigError: with what it says of it.
+    """
+    _sbatch("--test-only", str(script))
+
+
+def submit(script: Path, num_tasks: int, *, name: str, comment: str) -> list[str]:
+    """Submit an array; more tasks than an array may have become several. Returns the arrays' ids.
+
+    Raises:
+        ConfigError: with what SLURM says against it.
+    """
+    most = max_array_size()
+    sizes = [min(most, num_tasks - first) for first in range(0, num_tasks, most)]
+    before = {job.id.partition("_")[0] for job in live_jobs(name)}
+    return [_submit_array(script, size, name=name, comment=comment, before=before) for size in sizes]
+
+
+def _submit_array(script: Path, size: int, *, name: str, comment: str, before: set[str]) -> str:
+    try:
+        said = _sbatch("--parsable", f"--array=0-{size - 1}", f"--comment={comment}", str(script))
+        array = said.strip().splitlines()[-1].partition(";")[0]
+    except RunError:  # no answer: it may have been taken in all the same
+        new = {job.id.partition("_")[0] for job in live_jobs(name) if job.comment == comment} - before
+        if not new:
+            raise
+        array = new.pop()
+    before.add(array)
+    return array
+
+
+def max_array_size() -> int:
+    """How many tasks one array may have."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
+    return int(found[1]) - 1 if found else 1000
+
+
+def requeue(job: str) -> None:
+    """Put this process's own job back into the queue, which ends it.
+
+    Raises:
+        RunError: if SLURM refuses.
+    """
+    ask("scontrol", "requeue", job)
+
+
+def is_here() -> bool:
+    """Whether jobs can be submitted from this machine."""
+    return shutil.which("sbatch") is not None
+
+
+def _sbatch(*arguments: str) -> str:
+    try:
+        return ask("sbatch", *arguments)
+    except RunError as error:
+        if AWAY.search(str(error)):
+            raise
+        partitions = ask("sinfo", "--noheader", "--format=%R").split()
+        raise ConfigError(f"{error}; partitions here: {', '.join(sorted(set(partitions)))}") from error
+
+
+def ask(*command: str) -> str:
+    """What one of SLURM's commands prints; asked again while the controller is away.
+
+    Raises:
+        RunError: with its own words, if it fails.
+    """
+    deadline, pause = time.monotonic() + PATIENCE_S, 1.0
+    while True:
+        try:
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        except FileNotFoundError as error:
+            raise RunError(
+                f"there is no {command[0]} on this machine; go to one from which jobs are submitted"
+            ) from error
+        except subprocess.TimeoutExpired as error:
+            raise RunError(f"SLURM does not answer: {command[0]} timed out after {PATIENCE_S:.0f} s") from error
+        if ended.returncode == 0:
+            return ended.stdout
+        said = " ".join(ended.stderr.split()) or f"exit code {ended.returncode}"
+        # A submission without an answer may have been taken in: its caller looks.
+        if command[0] == "sbatch" and "--parsable" in command and AWAY.search(said) and "timed out" in said:
+            raise RunError(f"SLURM does not answer: {said}")
+        if not AWAY.search(said) or time.monotonic() > deadline:
+            raise RunError(f"{command[0]}: {said}")
+        time.sleep(pause)
+        pause = min(2 * pause, 15.0)
