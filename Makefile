@@ -26,12 +26,15 @@ test: setup ## the whole test suite but the long tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --config setup.cfg
-	$(PY) -m pytest -m 'not long' -n 2 --dist worksteal
+	$(PY) -m pytest -m 'not long and not slurm' -n 2 --dist worksteal
 
 test-long: setup ## the long tests too
-	$(PY) -m pytest
+	$(PY) -m pytest -m 'not slurm'
+
+test-slurm: setup ## tests on a real SLURM of four virtual nodes, started on this machine (root, Debian)
+	$(PY) -m pytest tests/slurm
 
 clean: ## remove caches (never studies/ or data/)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
-.PHONY: help setup study test test-long clean
+.PHONY: help setup study test test-long test-slurm clean

@@ -4,6 +4,7 @@ Hydra composes, and no more: every run of the grid is validated, named and writt
 Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
 """
 
+import signal
 import sys
 import time
 from collections import Counter
@@ -71,6 +72,8 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
 
 def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
     """Compute what is not done, showing progress; returns how many runs failed."""
+    # SIGTERM interrupts it as Ctrl-C does: runs stop behind a checkpoint.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     todo = []
     for run in runs:
         if run.status().state == "done":

@@ -13,6 +13,8 @@ from scaling.errors import ConfigError, RunError
 
 #: A controller that is restarted, or busy, is asked again for so long.
 PATIENCE_S = 120.0
+#: A command that prints nothing for so long is given up.
+ANSWER_S = 60.0
 #: What SLURM's commands say while the controller cannot be reached.
 AWAY = re.compile(r"Unable to contact|[Cc]onnection (refused|reset|timed out)|timed out|try again|not respond|DBD conn")
 #: A cause of a failure for each of SLURM's end states that are none of the run's own.
@@ -169,13 +171,13 @@ def ask(*command: str) -> str:
     deadline, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:
-            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S)
         except FileNotFoundError as error:
             raise RunError(
                 f"there is no {command[0]} on this machine; go to one from which jobs are submitted"
             ) from error
         except subprocess.TimeoutExpired as error:
-            raise RunError(f"SLURM does not answer: {command[0]} timed out after {PATIENCE_S:.0f} s") from error
+            raise RunError(f"SLURM does not answer: {command[0]} timed out after {ANSWER_S:.0f} s") from error
         if ended.returncode == 0:
             return ended.stdout
         said = " ".join(ended.stderr.split()) or f"exit code {ended.returncode}"

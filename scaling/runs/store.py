@@ -73,7 +73,8 @@ class RunDir:
         try:
             if self.result_path.exists():
                 steps = int(self.result().steps)
-                return Status("done", steps, steps)
+                written = self._written_or_none()
+                return replace(written, state="done", step=steps, num_steps=steps, failure="", cause="", traceback="")
             status = self._written()
         except RunError as error:
             return Status("failed", failure=str(error))
@@ -90,10 +91,7 @@ class RunDir:
             RunError: if this process held a claim, and lost it.
         """
         assert state in STATES, state
-        try:
-            before = self._written()
-        except RunError:  # damaged
-            before = Status()
+        before = self._written_or_none()
         reason = {"failure": "", "cause": "", "traceback": ""}
         status = replace(before, state=state, updated=time.time(), **{**reason, **changes})
         with as_holder(self.path):
@@ -150,6 +148,12 @@ class RunDir:
                 remedy="remove it: the run goes on all the same",
             )
         except FileNotFoundError:
+            return Status()
+
+    def _written_or_none(self) -> Status:
+        try:
+            return self._written()
+        except RunError:  # damaged
             return Status()
 
     def row(self) -> dict[str, Any]:

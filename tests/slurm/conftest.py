@@ -1,0 +1,80 @@
+"""A real SLURM of four virtual nodes on this machine: started for the tests, stopped behind them."""
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_command
+
+HERE = Path(__file__).parent
+#: Of a whole test: an overloaded machine is slow, a lost job never ends.
+PATIENCE_S = 240
+
+
+class Cluster:
+    """The running cluster and what tests do to it."""
+
+    def __init__(self, state: Path) -> None:
+        self.environment = {**os.environ, "SLURM_CI_DIR": str(state), "SLURM_CONF": str(state / "slurm.conf")}
+        os.environ.update(SLURM_CONF=str(state / "slurm.conf"))
+        self.state = state
+
+    def up(self) -> None:
+        """Start what is not running, and give back nodes that were down."""
+        done = subprocess.run([HERE / "slurm_up.sh"], env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2000:])
+
+    def crash(self, node: str) -> None:
+        """The node dies, as if by a power cut."""
+        subprocess.run([HERE / "slurm_crash_node.sh", node], env=self.environment, check=True)
+
+    def kill_controller(self) -> None:
+        """kill -9 of slurmctld."""
+        pid = int((self.state / "run" / "slurmctld.pid").read_text())
+        os.kill(pid, 9)
+
+    def jobs(self, study: str) -> list[str]:
+        """Jobs of a study that wait or run."""
+        said = subprocess.run(["squeue", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True, check=True).stdout
+        return [line.split()[0] for line in said.splitlines() if line.split()[1].startswith(f"{study}-")]
+
+    def drain(self, study: str) -> None:
+        """Wait until no job of the study is left."""
+        wait_until(lambda: not self.jobs(study), f"jobs of {study} to end")
+
+
+def wait_until(is_so, what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """The cluster; where it cannot be had, its tests are skipped with the reason."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("a SLURM of virtual nodes needs root on Debian")
+    state = Path(os.environ.get("SLURM_CI_DIR", "/tmp/gnn-scaling-slurm"))
+    running = Cluster(state)
+    try:
+        running.up()
+    except RuntimeError as error:
+        if not shutil.which("slurmctld"):
+            pytest.skip(f"SLURM cannot be installed here: {str(error).strip().splitlines()[-1]}")
+        raise
+    yield running
+    subprocess.run([HERE / "slurm_down.sh"], env=running.environment, check=False)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("slurm") / "emt"
+    done = run_command("experiments.prepare", "source=emt", "source.num_structures=320", f"out={out}")
+    assert done.returncode == 0, done.stderr
+    return out

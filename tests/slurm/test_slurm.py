@@ -1,0 +1,303 @@
+"""Studies on a real SLURM: the same numbers as on this machine, whatever happens to ranks, jobs, nodes and people."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from scaling.runs.store import RunDir, run_dirs
+from tests.conftest import ROOT, run_command
+from tests.slurm.conftest import wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+#: What differs between two computations of the same run.
+NOT_A_RESULT = ["study", "wall_s", "device_hours", "peak_memory_bytes"]
+GRID = [
+    *["-m", "model.width=4,6", "train.budget.amount=1000", "train.batch_size=4", "train.validate_every=250"],
+    "train.checkpoint_every=20",
+]
+SITE = [
+    *["launcher=slurm_cpu", "launcher.slurm.cpus_per_rank=1", "launcher.slurm.mem_gb_per_rank=1"],
+    *["launcher.slurm.ranks_per_node=1", "launcher.slurm.jobs=0"],
+]
+
+
+def where(data: Path, root: Path, name: str) -> list[str]:
+    return [f"data.path={data}", f"study.root={root}", f"study.name={name}"]
+
+
+def losses(study_dir: Path) -> dict[str, float]:
+    return {run.run_id: run.result().test_loss for run in run_dirs(study_dir)}
+
+
+def statuses(study_dir: Path) -> dict[str, dict]:
+    said = run_command("experiments.status", str(study_dir), "--json")
+    return json.loads(said.stdout)["runs"]
+
+
+@pytest.fixture(scope="module")
+def local(data, tmp_path_factory):
+    """Test losses of the grid, computed on this machine by so many ranks."""
+    found: dict[int, dict[str, float]] = {}
+
+    def compute(ranks: int) -> dict[str, float]:
+        if ranks not in found:
+            root = tmp_path_factory.mktemp("local")
+            done = run_command("experiments.train", *GRID, f"launcher.ranks={ranks}", *where(data, root, "local"))
+            assert done.returncode == 0, done.stderr
+            found[ranks] = losses(root / "local")
+        return found[ranks]
+
+    return compute
+
+
+class Study:
+    """The grid as a study on the cluster."""
+
+    def __init__(self, cluster, data: Path, root: Path, name: str, *overrides: str) -> None:
+        self.cluster, self.name, self.path = cluster, name, root / name
+        self.arguments = [*GRID, *SITE, *where(data, root, name), *overrides]
+
+    def submit(self) -> subprocess.CompletedProcess:
+        done = run_command("experiments.train", *self.arguments)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def runs(self) -> list[RunDir]:
+        return run_dirs(self.path)
+
+    def wait_for_checkpoints(self) -> None:
+        """Until every run has one."""
+        wait_until(lambda: all(run.newest_checkpoint() > 0 for run in self.runs()), "checkpoints")
+
+    def finish(self) -> dict[str, float]:
+        self.cluster.drain(self.name)
+        assert {run.status().state for run in self.runs()} == {"done"}, statuses(self.path)
+        return losses(self.path)
+
+
+@pytest.fixture
+def study(cluster, data, tmp_path, request):
+    """Makes studies; their jobs do not outlive the test."""
+    made = []
+
+    def make(*overrides: str) -> Study:
+        name = request.node.name.removeprefix("test_")[:24]
+        made.append(Study(cluster, data, tmp_path, name, *overrides))
+        return made[-1]
+
+    yield make
+    for each in made:
+        jobs = cluster.jobs(each.name)
+        if jobs:
+            subprocess.run(["scancel", *jobs], check=False)
+            cluster.drain(each.name)
+
+
+def rank_processes(rank: int) -> list[int]:
+    """Ranks of jobs, by what stands in their environment; loaders have none here."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (proc / "environ").read_bytes().split(b"\0")
+            command = (proc / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"scaling.worker" in command and f"RANK={rank}".encode() in words and b"-u" in command:
+            found.append(int(proc.name))
+    return found
+
+
+def test_study_of_one_and_two_node_jobs_gives_the_table_of_the_local_one(cluster, data, tmp_path):
+    grid = ["-m", "data.fraction=0.25,0.5,1.0", "seed=0,1", "train.budget.amount=40", "train.batch_size=4"]
+    grid += ["train.validate_every=20"]
+    memory = "plan.device_memory_gib=0.025"  # too little for the wide network on one rank
+    for ranks, width in ((1, 4), (2, 256)):  # as the plan below spreads them
+        given = [
+            f"model.width={width}",
+            f"launcher.ranks={ranks}",
+            "zero=auto",
+            memory,
+            *where(data, tmp_path, "local"),
+        ]
+        done = run_command("experiments.train", *grid, *given)
+        assert done.returncode == 0, done.stdout + done.stderr
+    planned = ["model.width=4,256", "launcher.ranks=0", memory, "launcher.slurm.wait=true", "launcher.slurm.jobs=2"]
+    done = run_command("experiments.train", *grid, *SITE, *planned, *where(data, tmp_path, "far"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    tables = []
+    for name in ("local", "far"):
+        assert run_command("experiments.collect", str(tmp_path / name)).returncode == 0
+        tables.append(pd.read_parquet(tmp_path / name / "runs.parquet").set_index("run_id").drop(columns=NOT_A_RESULT))
+    assert len(tables[0]) == 12
+    assert sorted(tables[0]["world_size"].unique()) == [1, 2]
+    shapes = {json.loads(path.read_text())["nodes"] for path in (tmp_path / "far" / "slurm").glob("*/job.json")}
+    assert shapes == {1, 2}
+    pd.testing.assert_frame_equal(tables[0].sort_index(), tables[1].sort_index(), check_exact=True)
+
+
+def test_killed_rank(study, local):
+    one = study("launcher.ranks=2")
+    one.submit()
+    one.wait_for_checkpoints()
+    os.kill(rank_processes(1)[0], signal.SIGKILL)
+    assert one.finish() == local(2)
+    assert sorted(run.status().attempts for run in one.runs()) == [1, 2]
+
+
+def test_cancelled_job(study, local):
+    one = study()
+    one.submit()
+    one.wait_for_checkpoints()
+    job = one.runs()[0].status().job
+    subprocess.run(["scancel", job], check=True)
+    one.cluster.drain(one.name)
+    (left,) = [status for status in statuses(one.path).values() if status["state"] != "done"]
+    assert left["job_state"] == "CANCELLED"
+    again = one.submit()
+    assert "1 done already" in again.stdout
+    assert one.finish() == local(1)
+
+
+def test_crashed_node(study, local, cluster):
+    one = study("launcher.ranks=2")
+    one.submit()
+    one.wait_for_checkpoints()
+    try:
+        cluster.crash("n1")
+        wait_until(lambda: not rank_processes(0) or len(rank_processes(0)) < 2, "the ranks of a node to die")
+    finally:
+        cluster.up()
+    assert one.finish() == local(2)
+    assert max(run.status().attempts for run in one.runs()) >= 2
+
+
+def test_preempted_job(study, local):
+    one = study("launcher.slurm.stop_s=30")
+    one.submit()
+    one.wait_for_checkpoints()
+    node = subprocess.run(
+        ["squeue", "-h", "-j", one.runs()[0].status().job, "-o", "%N"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    dear = ["sbatch", "-p", "hi", "--exclusive", "-w", node, "-o", "/dev/null", "--wrap", "sleep 3"]
+    subprocess.run(dear, check=True, capture_output=True)
+    assert one.finish() == local(1)
+    assert max(run.status().attempts for run in one.runs()) >= 2
+    assert "stopped" not in {status["state"] for status in statuses(one.path).values()}
+
+
+def test_time_limit_reached_twice(study, local):
+    """SLURM gives the signal tens of seconds before the limit, and a minute is the shortest one."""
+    one = study("launcher.slurm.time_min=1", "launcher.slurm.stop_s=25", "train.num_threads=1")
+    one.submit()
+    assert one.finish() == local(1)
+    assert max(run.status().attempts for run in one.runs()) >= 3
+
+
+def test_restarted_controller(study, local, cluster):
+    one = study()
+    one.submit()
+    one.wait_for_checkpoints()
+    cluster.kill_controller()
+    time.sleep(2)
+    cluster.up()
+    assert one.finish() == local(1)
+
+
+def test_killed_submitter(study, local, cluster):
+    one = study("launcher.slurm.wait=true")
+    command = [sys.executable, "-m", "experiments.train", *one.arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: cluster.jobs(one.name), "the submission")
+        process.kill()
+    assert one.finish() == local(1)
+    assert {run.status().attempts for run in one.runs()} == {1}
+
+
+def test_two_people_at_once(study, local):
+    one = study()
+    command = [sys.executable, "-m", "experiments.train", *one.arguments]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert sum("submitted: nothing" in text for text in said) == 1
+    assert one.finish() == local(1)
+    assert {run.status().attempts for run in one.runs()} == {1}
+
+
+POISON = """
+import importlib.abc, importlib.util, os, sys
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "scaling.training.loop":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            run = module.Trainer.run
+            def poisoned(self):
+                if self.config.model.width == 6:
+                    POISONED
+                return run(self)
+            module.Trainer.run = poisoned
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def poison(folder: Path, deed: str) -> str:
+    """An override with which the run of width 6 does this deed on the nodes, before it trains."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(POISON.replace("POISONED", deed))
+    return f"launcher.slurm.setup=['export PYTHONPATH={folder}:$PYTHONPATH']"
+
+
+def test_exception_in_rank_1_alone(study, local, tmp_path):
+    one = study("launcher.ranks=2", poison(tmp_path / "p", "assert os.environ.get('RANK') != '1', 'poisonous'"))
+    began = time.monotonic()
+    one.submit()
+    one.cluster.drain(one.name)
+    found = {"-w6-" in run_id: status for run_id, status in statuses(one.path).items()}
+    assert (found[True]["state"], found[True]["cause"], found[True]["attempts"]) == ("failed", "exception", 1)
+    assert "AssertionError: poisonous" in found[True]["failure"]
+    assert "Trainer" in found[True]["traceback"] or "poisoned" in found[True]["traceback"]
+    assert found[False]["state"] == "done"
+    assert set(losses_of_done(one).items()) <= set(local(2).items())
+    assert time.monotonic() - began < 200, "rank 0 waited for rank 1"
+
+
+def losses_of_done(study: Study) -> dict[str, float]:
+    return {run.run_id: run.result().test_loss for run in study.runs() if run.result_path.exists()}
+
+
+def test_run_that_exceeds_its_memory(study, local, tmp_path):
+    taker = poison(tmp_path / "p", "import torch; kept = [torch.ones(2**28) for _ in range(100)]")
+    limit = taker.replace("']", "','ulimit -v 12000000']")
+    one = study(limit)
+    one.submit()
+    one.cluster.drain(one.name)
+    found = {"-w6-" in run_id: status for run_id, status in statuses(one.path).items()}
+    assert (found[True]["state"], found[True]["cause"], found[True]["attempts"]) == ("failed", "out of memory", 1)
+    assert set(losses_of_done(one).items()) <= set(local(1).items())
+    assert found[False]["state"] == "done"
+
+
+def test_bad_partition_is_refused_before_anything_is_submitted(study):
+    one = study("launcher.slurm.partition=nonesuch")
+    done = run_command("experiments.train", *one.arguments)
+    assert done.returncode == 2
+    assert "nonesuch" in done.stderr or "partition" in done.stderr
+    assert "ci" in done.stderr
+    assert not one.cluster.jobs(one.name)
+    assert not list((one.path / "slurm").glob("*/"))
