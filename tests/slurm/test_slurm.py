@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 #: What differs between two computations of the same run.
 NOT_A_RESULT = ["study", "wall_s", "device_hours", "peak_memory_bytes"]
 GRID = [
-    *["-m", "model.width=4,6", "train.budget.amount=1000", "train.batch_size=4", "train.validate_every=250"],
+    *["-m", "model.width=4,6", "train.budget.amount=400", "train.batch_size=4", "train.validate_every=100"],
     "train.checkpoint_every=20",
 ]
 SITE = [
@@ -50,7 +50,9 @@ def local(data, tmp_path_factory):
     def compute(ranks: int) -> dict[str, float]:
         if ranks not in found:
             root = tmp_path_factory.mktemp("local")
-            done = run_command("experiments.train", *GRID, f"launcher.ranks={ranks}", *where(data, root, "local"))
+            done = run_command(
+                "experiments.train", *GRID, f"launcher.ranks={ranks}", *where(data, root, "local"), timeout=600
+            )
             assert done.returncode == 0, done.stderr
             found[ranks] = losses(root / "local")
         return found[ranks]
@@ -153,16 +155,16 @@ def test_killed_rank(study, local):
 
 
 def test_cancelled_job(study, local):
+    """Its run is taken over by another job, or, if there is none, by the next submission."""
     one = study()
     one.submit()
     one.wait_for_checkpoints()
-    job = one.runs()[0].status().job
-    subprocess.run(["scancel", job], check=True)
+    subprocess.run(["scancel", *one.cluster.jobs(one.name)], check=True)
     one.cluster.drain(one.name)
-    (left,) = [status for status in statuses(one.path).values() if status["state"] != "done"]
-    assert left["job_state"] == "CANCELLED"
-    again = one.submit()
-    assert "1 done already" in again.stdout
+    for status in statuses(one.path).values():
+        assert (status["state"], status["job_state"]) == ("waiting", "CANCELLED")
+        assert "to go on from there" in status["failure"]
+    one.submit()
     assert one.finish() == local(1)
 
 
@@ -190,15 +192,6 @@ def test_preempted_job(study, local):
     subprocess.run(dear, check=True, capture_output=True)
     assert one.finish() == local(1)
     assert max(run.status().attempts for run in one.runs()) >= 2
-    assert "stopped" not in {status["state"] for status in statuses(one.path).values()}
-
-
-def test_time_limit_reached_twice(study, local):
-    """SLURM gives the signal tens of seconds before the limit, and a minute is the shortest one."""
-    one = study("launcher.slurm.time_min=1", "launcher.slurm.stop_s=25", "train.num_threads=1")
-    one.submit()
-    assert one.finish() == local(1)
-    assert max(run.status().attempts for run in one.runs()) >= 3
 
 
 def test_restarted_controller(study, local, cluster):
@@ -263,6 +256,15 @@ def poison(folder: Path, deed: str) -> str:
     return f"launcher.slurm.setup=['export PYTHONPATH={folder}:$PYTHONPATH']"
 
 
+def test_time_limit_reached_twice(study, local, tmp_path):
+    """A minute is the shortest limit, and SLURM gives its signal tens of seconds before it."""
+    slowly = "import time; step = self._step; self._step = lambda *given: (time.sleep(0.04), step(*given))[1]"
+    one = study("launcher.slurm.time_min=1", "launcher.slurm.stop_s=25", poison(tmp_path / "p", slowly))
+    one.submit()
+    assert one.finish() == local(1)
+    assert max(run.status().attempts for run in one.runs()) >= 3
+
+
 def test_exception_in_rank_1_alone(study, local, tmp_path):
     one = study("launcher.ranks=2", poison(tmp_path / "p", "assert os.environ.get('RANK') != '1', 'poisonous'"))
     began = time.monotonic()
@@ -271,7 +273,7 @@ def test_exception_in_rank_1_alone(study, local, tmp_path):
     found = {"-w6-" in run_id: status for run_id, status in statuses(one.path).items()}
     assert (found[True]["state"], found[True]["cause"], found[True]["attempts"]) == ("failed", "exception", 1)
     assert "AssertionError: poisonous" in found[True]["failure"]
-    assert "Trainer" in found[True]["traceback"] or "poisoned" in found[True]["traceback"]
+    assert "in poisoned" in found[True]["traceback"]
     assert found[False]["state"] == "done"
     assert set(losses_of_done(one).items()) <= set(local(2).items())
     assert time.monotonic() - began < 200, "rank 0 waited for rank 1"
@@ -297,7 +299,6 @@ def test_bad_partition_is_refused_before_anything_is_submitted(study):
     one = study("launcher.slurm.partition=nonesuch")
     done = run_command("experiments.train", *one.arguments)
     assert done.returncode == 2
-    assert "nonesuch" in done.stderr or "partition" in done.stderr
-    assert "ci" in done.stderr
+    assert "invalid partition specified: nonesuch; partitions here: ci, hi" in done.stderr
     assert not one.cluster.jobs(one.name)
     assert not list((one.path / "slurm").glob("*/"))
