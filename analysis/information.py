@@ -134,8 +134,7 @@ def state_of(law: Law, target: Target, sizes: dict[str, FloatArray]) -> State:
 def correlation_of_same_size(law: Law) -> float:
     """Share of the residuals' variance that runs of the same sizes have in common, from the table's repeated runs.
 
-    Analysis of variance with one random factor, the size; 0 where fewer than MIN_REPEATS runs repeat
-    a size.
+    Analysis of variance with one random factor, the size; 0 where fewer than MIN_REPEATS runs repeat a size.
     """
     group, counts = _configurations(law)
     repeats = int((counts - 1).sum())
