@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.allocate import Derived
-from analysis.cost import Cost
 from analysis.fit import Law
+from analysis.flops import FlopsRule
 from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop, isoflop
 from analysis.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
@@ -105,7 +105,7 @@ def _number(found: Derived | None) -> dict[str, Any] | None:
     return {"value": found.value.tolist(), "ci95": None if found.ci95 is None else found.ci95.tolist()}
 
 
-def _cost_document(cost: Cost) -> dict[str, Any]:
+def _cost_document(cost: FlopsRule) -> dict[str, Any]:
     return {
         "statement": cost.statement,
         "flops_per_nd": cost.flops_per_nd,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
@@ -37,7 +37,7 @@ class Frontier:
     """
 
     law: Law
-    cost: Cost
+    cost: FlopsRule
     budgets: FloatArray
     num_params: Derived
     data_size: Derived
@@ -60,7 +60,7 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
 
     Args:
         budgets: (Q,) FLOPs; by default powers of ten around the largest run's.
-        flops_per_nd: C / (N D); by default as `measure_cost` finds it.
+        flops_per_nd: C / (N D); by default as `measure_flops` finds it.
     Raises:
         ConfigError: if the law has no axes N and D, or a budget is not positive or absurdly far from the runs.
     """
@@ -69,7 +69,7 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
             f"form {law.form.name} has the axes {', '.join(law.form.axes)}; a frontier divides compute between N and "
             "D: use chinchilla, or another form with both"
         )
-    cost = measure_cost(law.table, flops_per_nd)
+    cost = measure_flops(law.table, flops_per_nd)
     budget = default_budgets(cost.flops(law.table)) if budgets is None else _checked(budgets)
     fixed = {axis: cost.epochs for axis in law.form.axes if axis not in WEIGHTS}
     theta, count = all_theta(law), len(budget)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.frontier import WEIGHTS
 from analysis.tables import RunTable, distinct_sizes
 from analysis.terms import FloatArray
@@ -68,7 +68,7 @@ class IsoFlop:
     """
 
     law: Law
-    cost: Cost
+    cost: FlopsRule
     parabolas: tuple[Parabola, ...]
     left_out: tuple[LeftOut, ...]
     exponent: Derived | None
@@ -90,7 +90,7 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
         ConfigError: if flops_per_nd is not positive.
     """
     table, generator = law.table, np.random.default_rng(seed)
-    cost = measure_cost(table, flops_per_nd)
+    cost = measure_flops(table, flops_per_nd)
     flops = cost.flops(table)
     parabolas, left_out, scatters = [], [], []
     for rows in group_budgets(flops):
@@ -217,7 +217,7 @@ def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
     return slopes
 
 
-def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola]) -> tuple[FloatArray, FloatArray]:
+def _on_surface(law: Law, cost: FlopsRule, parabolas: list[Parabola]) -> tuple[FloatArray, FloatArray]:
     """log N* (R, G) by the recipe on noiseless losses of each refit, and the refit's own."""
     theta, fixed = all_theta(law), {a: cost.epochs for a in law.form.axes if a not in WEIGHTS}
     recipe = []

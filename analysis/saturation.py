@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.allocate import REACH, Derived, all_theta, predict_each, slope_along
-from analysis.cost import numbers
 from analysis.fit import Law
 from analysis.frontier import beyond_range, unusable
-from analysis.tables import RunTable
+from analysis.tables import RunTable, numbers
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 

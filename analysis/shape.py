@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.frontier import beyond_range, default_budgets, unusable
 from analysis.tables import RunTable
 from analysis.terms import FloatArray
@@ -54,7 +54,7 @@ class BestShape:
 
     law: Law
     rule: ShapeRule
-    cost: Cost | None
+    cost: FlopsRule | None
     of: str
     budgets: FloatArray
     width: Derived
@@ -106,7 +106,7 @@ def best_shape(
     rule, theta, table = measure_shape(law.table), all_theta(law), law.table
     problems = [*unusable(law), *([rule.problem] if rule.problem else [])]
     if budgets is not None:
-        cost = measure_cost(table)
+        cost = measure_flops(table)
         asked = np.atleast_1d(np.asarray(budgets, dtype=float))
         total = np.log(asked / (cost.flops_per_nd * rule.params_per_unit))
         logs = allocate(law, theta, {**SHAPE_WEIGHTS, "D": 1.0}, total, {})
@@ -140,7 +140,7 @@ def best_shape(
 
 def shape_budgets(law: Law) -> FloatArray:
     """(Q,) default budgets of FLOPs."""
-    return default_budgets(measure_cost(law.table).flops(law.table))
+    return default_budgets(measure_flops(law.table).flops(law.table))
 
 
 def require_shape(law: Law) -> None:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
 from analysis.allocate import Derived
-from analysis.cost import measure_cost
 from analysis.fit import Law
+from analysis.flops import measure_flops
 from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop
 from analysis.plots.law import AXIS_NAMES, FEWEST_LEVELS
@@ -174,7 +174,7 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         ConfigError: if the law is not one of width, depth and D, or its exponents are not identified.
     """
     require_shape(law)
-    table, rule, cost = law.table, measure_shape(law.table), measure_cost(law.table)
+    table, rule, cost = law.table, measure_shape(law.table), measure_flops(law.table)
     fixed = float(table.data_size.max()) if data_size is None else data_size
     flops = float(f"{np.median(cost.flops(table)):.0e}") if budget is None else budget
     widths, depths = (widened(table.axis(a).min() / 1.5, table.axis(a).max() * 1.5, 0) for a in ("width", "depth"))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from analysis.allocate import all_theta, closed_form, search
-from analysis.cost import measure_cost
 from analysis.decisions import decide, decisions_document, decisions_text
 from analysis.document import strict
 from analysis.fit import fit
+from analysis.flops import measure_flops
 from analysis.frontier import WEIGHTS, frontier
 from analysis.saturation import marginal_values, saturation
 from analysis.tables import load_runs
@@ -81,26 +81,26 @@ def test_intervals_widen_beyond_the_runs(make_study):
 
 
 def test_cost_is_measured_with_its_spread(make_study):
-    cost = measure_cost(load_runs(fixed_epochs(make_study())))
+    cost = measure_flops(load_runs(fixed_epochs(make_study())))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), EPOCHS)
     assert cost.spread == pytest.approx((400, 400))
     assert cost.powers == pytest.approx((1, 1))
     assert cost.problem is None
     assert "90 edges a structure that is 4.4 FLOPs per parameter and edge" in cost.statement
-    sloped = measure_cost(load_runs(fixed_epochs(make_study(), power=0.9)))
+    sloped = measure_flops(load_runs(fixed_epochs(make_study(), power=0.9)))
     assert sloped.powers == pytest.approx((0.9, 1))
     assert sloped.spread[1] > 1.3 * sloped.spread[0]
 
 
 def test_samples_seen_as_data_are_not_repeated_again(make_study):
     frame = fixed_epochs(make_study())
-    cost = measure_cost(load_runs(frame, data_size="samples_seen"))
+    cost = measure_flops(load_runs(frame, data_size="samples_seen"))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), 1)
 
 
 def test_equal_steps_say_that_data_cost_no_compute(make_study):
     table = load_runs(make_study())
-    cost = measure_cost(table)
+    cost = measure_flops(table)
     assert cost.powers == pytest.approx((1, 0), abs=1e-6)
     assert "all of them saw the same 128k samples" in cost.problem
     decisions = decide(fit(table, replicates=100))
