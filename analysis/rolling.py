@@ -128,8 +128,9 @@ class Trial:
     def coverage(self, origins: Sequence[Origin], objective: Objective, replicates: int, seed: int) -> list[float]:
         """At each origin the share of the held-out runs inside their 95 % interval.
 
-        The interval is that of `Law.band(of_runs=True)`: refits of resampled runs, each with a residual added that is
-        drawn from the fit's, widened for the degrees of freedom.
+        The interval is of percentiles: refits of resampled runs, each with a residual added that is drawn from the
+        fit's, widened for the degrees of freedom. A profile, as of `Law.band`, would take a search for every held-out
+        run, origin and form.
         """
         generator = np.random.default_rng(seed)
         shares = []

@@ -39,12 +39,14 @@ GRID = 120
 RUN: Any = {"ls": "", "marker": "o", "ms": 5, "mec": "white", "mew": 0.7}
 FARTHER = 10.0
 """How far beyond the largest run's compute the curves go on."""
+UNSEEN = 1e6
+"""A band without an end is drawn to this factor beyond what is shown."""
 
 
 def plot_frontier(found: Frontier) -> Figure:
     """Lines of equal loss in the plane of N and D, the runs, and the sizes of least loss for each budget.
 
-    The frontier is dashed beyond the compute of the runs; its band holds 95 % of the refits' N* at equal compute.
+    The frontier is dashed beyond the compute of the runs; its band is the 95 % interval of N* at equal compute.
 
     Raises:
         ConfigError: if the frontier has problems: it must not be drawn as if it were known.
@@ -70,7 +72,7 @@ def plot_frontier(found: Frontier) -> Figure:
         axes.clabel(contours, fmt=number_text, fontsize=8.5, inline_spacing=3)
         axes.plot(table.num_params, table.data_size, color=MUTED, alpha=0.75, label="runs", **RUN)
         if path.num_params.ci95 is not None:
-            low, high = path.num_params.ci95
+            low, high = np.clip(path.num_params.ci95, n_ends[0] / UNSEEN, n_ends[1] * UNSEEN)
             ends = np.concatenate([low, high[::-1]])
             budgets = np.concatenate([path.budgets, path.budgets[::-1]])
             axes.fill(ends, budgets / (k * ends), color=ORANGE, alpha=0.25, lw=0)
@@ -148,7 +150,7 @@ def plot_compute(found: Frontier) -> Figure:
             _band(axes, path.budgets, quantity)
             axes.plot(path.budgets[: last + 1], quantity.value[: last + 1], color=BLUE)
             axes.plot(path.budgets[last:], quantity.value[last:], color=BLUE, ls=(0, (3, 1.5)))
-            ends = quantity.value if quantity.ci95 is None else quantity.ci95
+            ends = _finite_ends(quantity)
             _power_axis(axes, *widened(path.budgets[0], path.budgets[-1], 0.02))
             log_axis(axes, "y", *widened(float(ends.min()), float(ends.max())), size_text)
             axes.set_title(name)
@@ -201,7 +203,8 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
             axes.plot(table.axis("width"), table.axis("depth"), color=MUTED, **RUN)
             axes.set_xlabel("width")
         if ridge.aspect.ci95 is not None:
-            sides = [_shape_side(ridge.budgets, aspect, rule.params_per_unit) for aspect in ridge.aspect.ci95]
+            ends = np.clip(ridge.aspect.ci95, ridge.aspect.value.min() / UNSEEN, ridge.aspect.value.max() * UNSEEN)
+            sides = [_shape_side(ridge.budgets, aspect, rule.params_per_unit) for aspect in ends]
             outline = np.concatenate([sides[0], sides[1][::-1]])
             left.fill(outline[:, 0], outline[:, 1], color=ORANGE, alpha=0.25, lw=0)
         left.plot(ridge.width.value, ridge.depth.value, color=ORANGE, lw=2.2, label="best shape at equal N")
@@ -239,7 +242,7 @@ def plot_saturation(law: Law, axis: str = "N", *, share: float = DEFAULT_SHARE) 
         _band(axes, given, found.size)
         axes.plot(given, found.size.value, color=BLUE, label=f"{100 * share:g} % of the loss left to gain from {axis}")
         axes.plot(sampled, own, color=MUTED, alpha=0.75, label="runs", **RUN)
-        ends = found.size.value if found.size.ci95 is None else found.size.ci95
+        ends = _finite_ends(found.size)
         log_axis(axes, "x", float(given[0]), float(given[-1]), size_text)
         log_axis(axes, "y", *widened(min(own.min(), ends.min()), max(own.max(), ends.max())), size_text)
         axes.set_xlabel(_name(law, other))
@@ -319,7 +322,14 @@ def _power_axis(axes: Axes, low: float, high: float) -> None:
 
 def _band(axes: Axes, x: FloatArray, quantity: Derived) -> None:
     if quantity.ci95 is not None:
-        axes.fill_between(x, *quantity.ci95, color=BLUE, alpha=0.2, lw=0)
+        ends = np.clip(quantity.ci95, quantity.value.min() / UNSEEN, quantity.value.max() * UNSEEN)
+        axes.fill_between(x, *ends, color=BLUE, alpha=0.2, lw=0)
+
+
+def _finite_ends(quantity: Derived) -> FloatArray:
+    """The numbers and the ends of their intervals, but those that the runs do not bound."""
+    ends = quantity.value if quantity.ci95 is None else np.append(quantity.value, quantity.ci95)
+    return np.asarray(ends[np.isfinite(ends) & (ends > 0)])
 
 
 def _shape_side(num_params: FloatArray, aspect: FloatArray, params_per_unit: float) -> FloatArray:

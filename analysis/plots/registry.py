@@ -282,7 +282,7 @@ FIGURES: dict[str, Kind] = {
     "frontier": Kind(
         DECISIONS,
         "Lines of equal loss, the runs, and the compute-optimal sizes, dashed beyond the compute of the runs; the band "
-        "holds 95 % of the refits. Dotted: equal FLOPs.",
+        "is the 95 % interval of N*. Dotted: equal FLOPs.",
         lambda results: plot_frontier(_frontier(results)),
         (along("N", "D"), lambda results: "; ".join(_frontier(results).problems) or None),
     ),

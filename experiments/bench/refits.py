@@ -9,8 +9,8 @@ tables, in turn on one thread, each from the optimum of the whole table; `from p
 farther off, at a candidate drawn at random from the 60 best of the start grid. The ratio is one of processor seconds,
 which a busy machine disturbs less than the clock. Run it with OMP_NUM_THREADS=1.
 
-The second table draws other replicates, as `fit` does: how far a standard error of 4000 refits depends on the seed, with
-Huber's function and with least absolute deviations, of which the published fit is the limit.
+The second table draws other replicates, as `fit` does: how far a standard error of 4000 refits depends on the seed,
+with Huber's function and with least absolute deviations, the published fit.
 """
 
 import sys

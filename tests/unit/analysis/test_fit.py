@@ -69,8 +69,8 @@ def test_five_highest_losses_move_beta(chinchilla_csv):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_published_standard_errors_are_found(chinchilla_csv, seed):
-    """B's bootstrap distribution has a long tail: over 200 seeds its standard error is 1.045 +- .047 times the published
-    one, within 10 % of it for 178 of them. The others' spread is 1 %.
+    """B's bootstrap distribution has a long tail: over 200 seeds its standard error is 1.044 +- .047 times the
+    published one, within 10 % of it for 178 of them. That of the others' is 1 %.
     """
     law = fit(chinchilla_table(chinchilla_csv), replicates=4000, seed=seed)
     for name, error in BOOTSTRAP_SE.items():
