@@ -14,7 +14,7 @@ from analysis.fit import Law
 from analysis.flops import measure_flops
 from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop
-from analysis.plots.law import AXIS_NAMES, FEWEST_LEVELS
+from analysis.plots.law import AXIS_NAMES, loss_levels
 from analysis.saturation import DEFAULT_SHARE, saturation
 from analysis.shape import best_shape, measure_shape, require_shape
 from analysis.style import (
@@ -25,7 +25,6 @@ from analysis.style import (
     WIDTH_IN,
     house_style,
     log_axis,
-    nearest_round,
     number_text,
     shades,
     size_text,
@@ -66,7 +65,7 @@ def plot_frontier(found: Frontier) -> Figure:
         figure = Figure(figsize=(WIDTH_IN, 5.0))
         axes = figure.add_subplot()
         axes.grid(False)
-        contours = axes.contour(n_grid, d_grid, loss, levels=_levels(loss), colors=MUTED, linewidths=0.8)
+        contours = axes.contour(n_grid, d_grid, loss, levels=loss_levels(loss), colors=MUTED, linewidths=0.8)
         log_axis(axes, "x", *n_ends, size_text)
         log_axis(axes, "y", *d_ends, size_text)
         axes.clabel(contours, fmt=number_text, fontsize=8.5, inline_spacing=3)
@@ -194,7 +193,7 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, loss in ((left, at_data), (right, at_flops)):
             axes.grid(False)
-            levels = _levels(loss)
+            levels = loss_levels(loss)
             axes.pcolormesh(width, depth, np.log(loss), cmap=_pale(), shading="gouraud", rasterized=True)
             contours = axes.contour(width, depth, loss, levels=levels, colors=INK, linewidths=0.8)
             log_axis(axes, "x", *widths, size_text, most=6)
@@ -267,13 +266,6 @@ def _path(found: Frontier) -> Frontier:
     budgets = np.unique(np.append(budgets, largest))
     stated = found.cost.flops_per_nd if found.cost.spread is None else None
     return frontier(found.law, budgets, flops_per_nd=stated)
-
-
-def _levels(loss: FloatArray) -> FloatArray:
-    """Round losses, even in the loss's quantiles, so that their lines fill the plane."""
-    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
-    levels = nearest_round(even)
-    return levels if len(levels) >= FEWEST_LEVELS else np.unique([float(f"{level:.2g}") for level in even])
 
 
 def _decades(budgets: FloatArray) -> FloatArray:

@@ -210,8 +210,9 @@ FIGURES: dict[str, Kind] = {
     "loss_vs_epochs": _curve("epochs", "epochs", "data size"),
     "surface": Kind(
         LAW,
-        "Lines of equal predicted loss; orange points are the runs. Where lines run upright more data does not help, "
-        "where they lie flat a larger model does not.",
+        "Lines of equal predicted loss, to ten times the largest sizes; orange points are the runs. Where lines run "
+        "upright more data does not help, where they lie flat a larger model does not. Shades: how well the law is "
+        "known there, if its form holds.",
         lambda results: plot_surface(results.law),
         (along("N", "D"),),
     ),
