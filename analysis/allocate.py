@@ -3,7 +3,7 @@
 Legend of shapes: R thetas, P parameters, J axes that share the budget, A axes of the form, Q budgets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,11 +92,16 @@ def predict_each(law: Law, theta: FloatArray, logs: Mapping[str, FloatArray]) ->
     return loss * law.optimum.scale
 
 
-def slope_along(law: Law, theta: FloatArray, axis: str, logs: Mapping[str, FloatArray]) -> FloatArray:
-    """d log L / d log axis (R, Q) at log sizes as `predict_each` takes them, by a central difference."""
-    up, down = ({**logs, axis: logs[axis] + sign * SLOPE_STEP} for sign in (1, -1))
-    slope: FloatArray = np.log(predict_each(law, theta, up) / predict_each(law, theta, down)) / (2 * SLOPE_STEP)
-    return slope
+def slopes_along(
+    law: Law, theta: FloatArray, axes: Sequence[str], logs: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    """d log L / d log axis (R, Q) for each axis, at log sizes as `predict_each` takes them, by central differences."""
+    places = dict(zip(logs, np.broadcast_arrays(*[np.atleast_2d(values) for values in logs.values()]), strict=True))
+    moves = [{axis: sign * SLOPE_STEP} for axis in axes for sign in (1, -1)]
+    moved = {name: np.hstack([values + move.get(name, 0.0) for move in moves]) for name, values in places.items()}
+    log_loss = np.split(np.log(predict_each(law, theta, moved)), len(moves), axis=1)
+    differences = zip(axes, log_loss[::2], log_loss[1::2], strict=True)
+    return {axis: np.asarray((up - down) / (2 * SLOPE_STEP)) for axis, up, down in differences}
 
 
 def falling_root(function: Callable[[FloatArray], FloatArray], low: FloatArray, high: FloatArray) -> FloatArray:
@@ -177,8 +182,9 @@ def search(
         return {first: place, second: (log_budget - weights[first] * place) / weights[second]}
 
     def odds(place: FloatArray) -> FloatArray:
-        gains = [-slope_along(law, theta, axis, {**along(place), **others}) / weights[axis] for axis in weights]
-        return np.asarray(np.log(np.maximum(gains[0], TINY)) - np.log(np.maximum(gains[1], TINY)))
+        slopes = slopes_along(law, theta, (first, second), {**along(place), **others})
+        gains = [np.log(np.maximum(-slopes[axis] / weights[axis], TINY)) for axis in (first, second)]
+        return np.asarray(gains[0] - gains[1])
 
     low, high = (np.broadcast_to(end, shape) for end in _line(law, weights, log_budget))
     return along(falling_root(odds, low, high))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.allocate import REACH, TINY, Derived, falling_root, predict_each, slope_along
+from analysis.allocate import REACH, TINY, Derived, falling_root, predict_each, slopes_along
 from analysis.fit import Law
 from analysis.frontier import beyond_range, unusable
 from analysis.tables import RunTable, numbers
@@ -116,8 +116,13 @@ def marginal_values(law: Law, **sizes: float) -> tuple[Marginal, ...]:
     def values(theta: FloatArray) -> FloatArray:
         """(R, 2 A) the elasticities, then what is left to gain."""
         loss = predict_each(law, theta, logs)
-        slopes = [-slope_along(law, theta, axis, logs) for axis in law.form.axes]
-        return np.hstack([*slopes, *[1 - _at_infinity(law, theta, axis, logs) / loss for axis in law.form.axes]])
+        slopes = slopes_along(law, theta, law.form.axes, logs)
+        return np.hstack(
+            [
+                *[-slope for slope in slopes.values()],
+                *[1 - _at_infinity(law, theta, axis, logs) / loss for axis in law.form.axes],
+            ]
+        )
 
     each = Derived.of(law, lambda theta, which: values(theta)[np.arange(len(theta)), which], 2 * len(at))
     found = []

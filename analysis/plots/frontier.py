@@ -33,7 +33,7 @@ from analysis.style import (
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
-POINTS = 40
+POINTS = 20  # each has an interval of its own
 GRID = 120
 RUN: Any = {"ls": "", "marker": "o", "ms": 5, "mec": "white", "mew": 0.7}
 FARTHER = 10.0
