@@ -65,6 +65,7 @@ class Derived:
             return Derived(np.asarray(function(self.value)), ends)
 
     def times(self, factor: float) -> "Derived":
+        """In another unit."""
         return self.map(lambda value: factor * value)
 
     def at(self, i: int) -> "Derived":

@@ -129,6 +129,9 @@ def best_shape(
         return Derived.of(law, each, len(asked)).map(np.exp)
 
     def size(axis: str) -> Derived:
+        if axis in fixed:
+            given = np.full(len(asked), fixed[axis])
+            return Derived(given, None if law.samples is None else np.stack([given, given]))
         return derive(lambda _, logs: logs[axis])
 
     sizes = {axis: size(axis) for axis in ("width", "depth", "D")}
