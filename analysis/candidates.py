@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.cost import numbers
 from analysis.costs import HOURS_COLUMN, CostModel
-from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.tables import RunTable, distinct_sizes, numbers, same_size
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError, DataError
 

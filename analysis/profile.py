@@ -288,13 +288,17 @@ def predictions(optimum: Optimum, logs: FloatArray) -> Quantities:
 
 def numerical(function: Callable[[FloatArray], FloatArray]) -> Quantities:
     """Quantities (R, K) given as a function of theta (R, P), with derivatives by central differences."""
+    return numerical_each(lambda theta, which: function(theta)[np.arange(len(theta)), which])
+
+
+def numerical_each(function: Callable[[FloatArray, NDArray[np.intp]], FloatArray]) -> Quantities:
+    """The same for a function that computes of each row the quantity of that number alone: (R,) of (R, P) and (R,)."""
 
     def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        rows, num_parameters = np.arange(len(theta)), theta.shape[1]
-        value, slope = function(theta)[rows, which], np.empty_like(theta)
-        for p in range(num_parameters):
-            shift = STEP * np.eye(num_parameters)[p]
-            slope[:, p] = (function(theta + shift)[rows, which] - function(theta - shift)[rows, which]) / (2 * STEP)
-        return value, slope
+        shifts = STEP * np.concatenate([np.zeros((1, theta.shape[1])), np.eye(theta.shape[1]), -np.eye(theta.shape[1])])
+        shifted = (theta[None] + shifts[:, None]).reshape(-1, theta.shape[1])
+        values = function(shifted, np.tile(which, len(shifts))).reshape(len(shifts), len(theta))
+        up, down = np.split(values[1:], 2)
+        return values[0], np.asarray((up - down).T / (2 * STEP))
 
     return quantities
