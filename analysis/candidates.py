@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.cost import numbers
 from analysis.costs import HOURS_COLUMN, CostModel
-from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.tables import RunTable, distinct_sizes, numbers, same_size
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError, DataError
 
@@ -21,6 +20,8 @@ CLOSEST_LEVELS = 1.4
 """Sampled sizes nearer than this ratio give one candidate (published tables hold hundreds of sizes)."""
 MOST_LEVELS = {1: 60, 2: 24, 3: 12}
 FACTOR_BOUNDS = (1.4, 10.0)
+STEP = 2.0**0.5
+"""Sizes beyond the grid go by the part of its own step that is nearest to this: fine enough to meet a budget."""
 WHOLE = ("width", "depth")
 
 
@@ -82,7 +83,7 @@ def own_grid(
             continue
         end = min(largest[axis], (largest_data(table) if axis == "D" else None) or np.inf)
         step, reached = factor_of(table, axis), [float(levels[axis][-1])]
-        factor = step ** (1 / max(round(np.log2(step)), 1))  # steps of about two, so that budgets can be met
+        factor = step ** (1 / max(round(np.log(step) / np.log(STEP)), 1))
         while reached[-1] * CLOSEST_LEVELS <= end:
             size = min(reached[-1] * factor, end)
             size = float(round(size)) if axis in WHOLE else size

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.cost import numbers
-from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable
+from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, numbers
 from analysis.terms import FloatArray
 
 HOURS_COLUMN = "device_hours"

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis.allocate import Derived
-from analysis.cost import Cost
 from analysis.fit import Law
+from analysis.flops import FlopsRule
 from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop, isoflop
 from analysis.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
@@ -105,7 +105,7 @@ def _number(found: Derived | None) -> dict[str, Any] | None:
     return {"value": found.value.tolist(), "ci95": None if found.ci95 is None else found.ci95.tolist()}
 
 
-def _cost_document(cost: Cost) -> dict[str, Any]:
+def _cost_document(cost: FlopsRule) -> dict[str, Any]:
     return {
         "statement": cost.statement,
         "flops_per_nd": cost.flops_per_nd,
@@ -234,8 +234,8 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
     rows = [
         [
             f"{budget:.3g}",
-            *[_text(Derived(*_at(column, i))) for column in columns.values()],
-            _text(Derived(*_at(found.loss, i)), ".4g"),
+            *[_text(column.at(i)) for column in columns.values()],
+            _text(found.loss.at(i), ".4g"),
             f"{100 * found.gain.value[i]:.1f} %",
             ", ".join(f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1) or "-",
         ]
@@ -283,8 +283,8 @@ def _shape_lines(found: BestShape) -> list[str | TextTable]:
     rows = [
         [
             size_text(float(budget)) if of_n else f"{budget:.3g}",
-            *[_text(Derived(*_at(column, i))) for column in columns.values()],
-            _text(Derived(*_at(found.loss, i)), ".4g"),
+            *[_text(column.at(i)) for column in columns.values()],
+            _text(found.loss.at(i), ".4g"),
             ", ".join(
                 f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1 and axis in columns
             )
@@ -308,7 +308,7 @@ def _saturation_lines(found: Saturation) -> list[str]:
         factor = found.beyond[i]
         beyond = f", {factor:.3g}x beyond the runs" if factor > 1 else ""
         lines.append(
-            f"{start} at {_text(Derived(*_at(found.size, i)))}{beyond}: an unlimited {found.axis} would lower the loss "
+            f"{start} at {_text(found.size.at(i))}{beyond}: an unlimited {found.axis} would lower the loss "
             f"by {100 * found.share:g} % more"
         )
     return lines
@@ -318,7 +318,7 @@ def _marginal_line(found: Marginal) -> str:
     at = ", ".join(f"{axis} = {size_text(size)}" for axis, size in found.at.items())
     if found.problems:
         return f"the value of more {found.axis} cannot be told: {'; '.join(found.problems)}"
-    percent = Derived(100 * found.left.value, None if found.left.ci95 is None else 100 * found.left.ci95)
+    percent = found.left.times(100)
     line = (
         f"1 % more {found.axis} at {at} lowers the loss by {_text(found.elasticity, '.2g')} %; an unlimited "
         f"{found.axis} by {_text(percent, '.2g')} %"
@@ -329,10 +329,6 @@ def _marginal_line(found: Marginal) -> str:
     if found.per_hours is None:
         return f"{line}; {cost}, so more of it costs next to no time"
     return f"{line}; {cost}, so 1 % more hours spent on it buy {_text(found.per_hours, '.2g')} %"
-
-
-def _at(found: Derived, i: int) -> tuple[Any, Any]:
-    return found.value[i], None if found.ci95 is None else found.ci95[:, i]
 
 
 def _text(found: Derived, digits: str | None = None) -> str:

@@ -168,9 +168,14 @@ def next_runs(
     state = state_of(law, aim, every)
     shown = slice(0, len(found))
     gain = log_width(state.variance) - log_width(state.after_each())[shown]
-    free = replace(state, candidates=state.candidates[:, shown], shared=state.shared[:, shown], own=state.own[:, shown])
+    free = replace(
+        state,
+        candidates=state.candidates[:, shown],
+        shared=state.shared[:, shown],
+        own=state.own[:, shown],
+        runs=state.runs[shown],
+    )
     starts = [rows for plan in others.values() if len(plan) <= count and (rows := _rows_of(plan, found)) is not None]
-    free = replace(free, runs=state.runs[shown])
     picked = choose(free, found.costs, budget, count, starts)
     estimate, ci95, bounded = interval_now(law, aim, state)
     all_costs = np.concatenate([found.costs, cost({axis: values[len(found) :] for axis, values in every.items()})])

@@ -84,7 +84,7 @@ def interval_sentence(law: Law) -> str:
     known = law.uncertainty
     how = {
         "profile": "95 % profile likelihood intervals, by the F distribution with 1 and "
-        f"{known.noise.freedom} degrees of freedom for {known.num_units} {known.unit}s; "
+        f"{known.noise.freedom:.3g} degrees of freedom for {known.num_units} {known.unit}s; "
         "null is an end that the runs do not bound.",
         "bootstrap": f"95 % percentile intervals of the bootstrap over {known.num_units} {known.unit}s.",
     }[known.method]

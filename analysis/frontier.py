@@ -1,19 +1,21 @@
 """Compute-optimal model and data sizes: what a budget of FLOPs is best spent on.
 
-Legend of shapes: R refits (the best fit first), Q budgets.
+Legend of shapes: R thetas, P parameters, Q budgets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
+from analysis.allocate import Derived, allocate, predict_each
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
+
+IntArray = NDArray[np.intp]
 
 DECADES = (-2, -1, 0, 1, 2)
 """Default budgets: this many powers of ten from the largest run's."""
@@ -37,7 +39,7 @@ class Frontier:
     """
 
     law: Law
-    cost: Cost
+    cost: FlopsRule
     budgets: FloatArray
     num_params: Derived
     data_size: Derived
@@ -53,14 +55,14 @@ class Frontier:
 
 
 def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float | None = None) -> Frontier:
-    """Minimise the law over N and D at each budget C = k N D, for the best fit and for every bootstrap refit.
+    """Minimise the law over N and D at each budget C = k N D.
 
     Closed form where N and D have a power term each (Hoffmann et al. 2022, arXiv:2203.15556, eq. 4), a search on the
     line of equal compute otherwise. The intervals are the law's; k is taken as it is stated in `cost`.
 
     Args:
         budgets: (Q,) FLOPs; by default powers of ten around the largest run's.
-        flops_per_nd: C / (N D); by default as `measure_cost` finds it.
+        flops_per_nd: C / (N D); by default as `measure_flops` finds it.
     Raises:
         ConfigError: if the law has no axes N and D, or a budget is not positive or absurdly far from the runs.
     """
@@ -69,23 +71,33 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
             f"form {law.form.name} has the axes {', '.join(law.form.axes)}; a frontier divides compute between N and "
             "D: use chinchilla, or another form with both"
         )
-    cost = measure_cost(law.table, flops_per_nd)
+    cost = measure_flops(law.table, flops_per_nd)
     budget = default_budgets(cost.flops(law.table)) if budgets is None else _checked(budgets)
     fixed = {axis: cost.epochs for axis in law.form.axes if axis not in WEIGHTS}
-    theta, count = all_theta(law), len(budget)
-    middle = float(np.exp(np.log(budget).mean()))
-    asked = np.log(np.concatenate([budget, 2 * budget, [middle / 2, middle * 2]]) / cost.flops_per_nd)
-    logs = allocate(law, theta, WEIGHTS, asked, fixed)
-    log_n, log_d = logs["N"], logs["D"]
-    loss = predict_each(law, theta, {**logs, **{axis: np.log([[size]]) for axis, size in fixed.items()}})
-    slope = (log_n[:, -1] - log_n[:, -2]) / np.log(4.0)
+    log_nd, count = np.log(budget / cost.flops_per_nd), len(budget)
+
+    def optimum(theta: FloatArray, log_budget: FloatArray) -> dict[str, FloatArray]:
+        return allocate(law, theta, WEIGHTS, log_budget[:, None], fixed)
+
+    def log_n(theta: FloatArray, which: IntArray) -> FloatArray:
+        return optimum(theta, log_nd[which])["N"][:, 0]
+
+    def log_loss(theta: FloatArray, log_budget: FloatArray) -> FloatArray:
+        logs = {**optimum(theta, log_budget), **{axis: np.log([[size]]) for axis, size in fixed.items()}}
+        return np.asarray(np.log(predict_each(law, theta, logs)[:, 0]))
+
+    log_size = Derived.of(law, log_n, count)
+    sizes = {"N": log_size.map(np.exp), "D": log_size.map(lambda log_n: np.exp(log_nd - log_n))}
+    loss = Derived.of(law, lambda theta, which: log_loss(theta, log_nd[which]), count)
+    fall = Derived.of(
+        law, lambda theta, which: log_loss(theta, log_nd[which]) - log_loss(theta, log_nd[which] + np.log(2)), count
+    )
+    slope = _slope(law, WEIGHTS, float(log_nd.mean()), fixed)
     own = None
     if cost.powers is not None and cost.problem is None and not cost.cautions:
         weights = dict(zip(WEIGHTS, cost.powers, strict=True))
         centre = sum(power * np.log(law.table.axis(axis)).mean() for axis, power in weights.items())
-        pair = allocate(law, theta, weights, centre + np.log([0.5, 2.0]), fixed)["N"]
-        own = Derived.of((pair[:, 1] - pair[:, 0]) / np.log(4.0))
-    sizes = {axis: Derived.of(np.exp(values[:, :count])) for axis, values in logs.items()}
+        own = _slope(law, weights, float(centre), fixed)
     beyond = {
         axis: beyond_range(values, sampled)
         for axis, values, sampled in (
@@ -100,16 +112,27 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
         budget,
         sizes["N"],
         sizes["D"],
-        Derived.of(np.exp((log_d - log_n)[:, :count])),
-        Derived.of(loss[:, :count]),
-        Derived.of(1 - loss[:, count : 2 * count] / loss[:, :count]),
-        Derived.of(slope),
-        Derived.of(1 - slope),
+        log_size.map(lambda log_n: np.exp(log_nd - 2 * log_n)),
+        loss.map(np.exp),
+        fall.map(lambda fall: -np.expm1(-fall)),
+        slope,
+        slope.map(lambda a: 1 - a),
         own,
         beyond,
         (*unusable(law), *((cost.problem,) if cost.problem else ())),
         cost.cautions,
     )
+
+
+def _slope(law: Law, weights: Mapping[str, float], log_budget: float, fixed: Mapping[str, float]) -> Derived:
+    """d log N* / d log budget around a budget, over a factor four."""
+    ends = log_budget + np.log([0.5, 2.0])
+
+    def slope(theta: FloatArray, which: IntArray) -> FloatArray:
+        log_n = allocate(law, theta, weights, ends, fixed)["N"]
+        return np.asarray((log_n[:, 1] - log_n[:, 0]) / np.log(4.0))
+
+    return Derived.of(law, slope, 1).at(0)
 
 
 def unusable(law: Law, exponents: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -19,9 +19,8 @@ MAX_DRAWS = 60
 PRIOR_SD = {"floor": 0.5, "coefficient": 3.0, "exponent": 1.0, "shape": 5.0}
 """Wide normal priors in centred, scaled units (loss over its geometric mean, coefficients as logarithms): they keep the
 information regular where a term has vanished, and are not felt elsewhere."""
-ASSUMED_CORRELATION = 0.5
-"""Of the errors of runs of the same sizes (they share the law's misfit there), where the table has too few repeats."""
-MIN_REPEATS = 3
+MIN_REPEATS = 8
+"""Runs that repeat a size, from which on the table tells how much runs of the same sizes err alike."""
 SAME_LOG_SIZE = 1e-3
 
 
@@ -135,13 +134,12 @@ def state_of(law: Law, target: Target, sizes: dict[str, FloatArray]) -> State:
 def correlation_of_same_size(law: Law) -> float:
     """Share of the residuals' variance that runs of the same sizes have in common, from the table's repeated runs.
 
-    Analysis of variance with one random factor, the size; ASSUMED_CORRELATION where fewer than MIN_REPEATS runs repeat
-    a size.
+    Analysis of variance with one random factor, the size; 0 where fewer than MIN_REPEATS runs repeat a size.
     """
     group, counts = _configurations(law)
     repeats = int((counts - 1).sum())
     if repeats < MIN_REPEATS:
-        return ASSUMED_CORRELATION
+        return 0.0
     means = np.bincount(group, law.residuals) / counts
     within = float(((law.residuals - means[group]) ** 2).sum()) / repeats
     return float(np.clip(1.0 - within / max(law.scatter**2, 1e-300), 0.0, 1.0))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from analysis.optimum import Optimum
-from analysis.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, predictions
+from analysis.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, numerical_each, predictions
 from analysis.tables import RunTable
 from analysis.terms import FloatArray, Parameter
 from analysis.uncertainty import Bootstrap, interval, resampling_unit
@@ -111,6 +111,16 @@ class Uncertainty:
             return _percentiles(function(self.samples.theta), level)
         count = function(self.optimum.theta[None]).shape[1]
         return tuple(_closed(one, -np.inf) for one in self.profile.intervals(numerical(function), count, level))
+
+    def of_each(
+        self, function: Callable[[FloatArray, NDArray[np.intp]], FloatArray], count: int, level: float = 0.95
+    ) -> tuple[Interval, ...]:
+        """As `of`, for a function that computes of each theta (R, P) one quantity alone, that of number (R,)."""
+        check_level(level)
+        if self.method == "bootstrap" and self.samples is not None:
+            theta = self.samples.theta
+            return _percentiles(np.stack([function(theta, np.full(len(theta), k)) for k in range(count)], 1), level)
+        return tuple(_closed(one, -np.inf) for one in self.profile.intervals(numerical_each(function), count, level))
 
 
 def _spans_decades(parameter: Parameter) -> bool:

@@ -1,15 +1,15 @@
 """IsoFLOP analysis: a parabola through the runs of each budget, and how far this grid of runs misleads it.
 
-Legend of shapes: R refits (the best fit first), G budgets, m runs of one budget.
+Legend of shapes: R thetas, P parameters, G budgets, m runs of one budget.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
+from analysis.allocate import Derived, allocate, predict_each
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.frontier import WEIGHTS
 from analysis.tables import RunTable, distinct_sizes
 from analysis.terms import FloatArray
@@ -68,7 +68,7 @@ class IsoFlop:
     """
 
     law: Law
-    cost: Cost
+    cost: FlopsRule
     parabolas: tuple[Parabola, ...]
     left_out: tuple[LeftOut, ...]
     exponent: Derived | None
@@ -82,15 +82,15 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
     """Group the runs by budget, find each budget's best N by a parabola, and join them by a power law.
 
     The intervals of the minima and of the exponent are those of the parabolas' least-squares coefficients under
-    normal scatter (Student's t; for the exponent with the freedom of all budgets); those of the bias come from the
-    law's refits.
+    normal scatter (Student's t; for the exponent with the freedom of all budgets); those of the bias are the
+    law's.
     Source: Hoffmann et al. 2022, arXiv:2203.15556, sec. 3.2; its bias: arXiv:2603.22339.
 
     Raises:
         ConfigError: if flops_per_nd is not positive.
     """
     table, generator = law.table, np.random.default_rng(seed)
-    cost = measure_cost(table, flops_per_nd)
+    cost = measure_flops(table, flops_per_nd)
     flops = cost.flops(table)
     parabolas, left_out, scatters = [], [], []
     for rows in group_budgets(flops):
@@ -106,7 +106,9 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
         scatter = _Scatter(coefficients, covariance, len(rows) - 3, log_n - log_n.mean())
         minimum = _draw_minima(scatter, scatter.freedom, generator) + log_n.mean()
         lowest = float(coefficients[0] - coefficients[1] ** 2 / (4 * coefficients[2]))
-        parabolas.append(Parabola(budget, rows, coefficients, float(log_n.mean()), Derived.of(np.exp(minimum)), lowest))
+        parabolas.append(
+            Parabola(budget, rows, coefficients, float(log_n.mean()), Derived.of_draws(np.exp(minimum)), lowest)
+        )
         scatters.append(scatter)
     if len(parabolas) < MIN_BUDGETS or cost.problem:
         return IsoFlop(law, cost, tuple(parabolas), tuple(left_out), None, None, None, None, None)
@@ -115,19 +117,25 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
     freedom = sum(scatter.freedom for scatter in scatters)
     draws = [_draw_minima(scatter, freedom, generator) for scatter in scatters]
     centres = np.array([parabola.centre for parabola in parabolas])
-    exponent = Derived.of(_slope(log_budgets, np.stack(draws, 1) + centres))
-    recipe, true = _on_surface(law, cost, parabolas)
-    on_surface, surface = _slope(log_budgets, recipe), _slope(log_budgets, true)
+    exponent = Derived.of_draws(_slope(log_budgets, np.stack(draws, 1) + centres))
+
+    def beside(theta: FloatArray) -> FloatArray:
+        """(R, 4) the recipe's exponent, the surface's own, the difference, that of log N* at the largest budget."""
+        recipe, true = _on_surface(law, cost, parabolas, theta)
+        a, own = _slope(log_budgets, recipe), _slope(log_budgets, true)
+        return np.stack([a, own, a - own, recipe[:, -1] - true[:, -1]], 1)
+
+    found = Derived.of(law, lambda theta, which: beside(theta)[np.arange(len(theta)), which], 4)
     return IsoFlop(
         law,
         cost,
         tuple(parabolas),
         tuple(left_out),
         exponent,
-        Derived.of(on_surface),
-        Derived.of(surface),
-        Derived.of(on_surface - surface),
-        Derived.of(np.exp(recipe[:, -1] - true[:, -1])),
+        found.at(0),
+        found.at(1),
+        found.at(2),
+        found.at(3).map(np.exp),
     )
 
 
@@ -217,9 +225,11 @@ def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
     return slopes
 
 
-def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola]) -> tuple[FloatArray, FloatArray]:
-    """log N* (R, G) by the recipe on noiseless losses of each refit, and the refit's own."""
-    theta, fixed = all_theta(law), {a: cost.epochs for a in law.form.axes if a not in WEIGHTS}
+def _on_surface(
+    law: Law, cost: FlopsRule, parabolas: list[Parabola], theta: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """log N* (R, G) by the recipe on noiseless losses of theta (R, P), and theta's own."""
+    fixed = {a: cost.epochs for a in law.form.axes if a not in WEIGHTS}
     recipe = []
     for parabola in parabolas:
         sizes = {axis: np.log(law.table.axis(axis)[parabola.rows])[None] for axis in law.form.axes}

@@ -51,12 +51,12 @@ class Noise:
     Attributes:
         objective_per_f: rise of the sum for which F = 1.
         slope: mean of psi', the objective's curvature over that of least squares.
-        freedom: degrees of freedom: groups of runs minus parameters.
+        freedom: degrees of freedom: groups of runs minus parameters, where the groups are of one size.
     """
 
     objective_per_f: float
     slope: float
-    freedom: int
+    freedom: float
 
     def rise(self, level: float) -> float:
         """The rise of the objective at the ends of an interval of this level."""
@@ -66,22 +66,28 @@ class Noise:
 def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:
     """The scale of the objective's rise, from the residuals.
 
-    2 (rho(theta) - rho(theta_hat)) mean(psi') / s^2 is close to F with 1 and G - P degrees of freedom, where psi is
-    rho' and s^2 = sum(psi^2) / (G - P) for G runs. Runs of one group (the seeds of one configuration) share the misfit
-    of their sizes: their psi is summed first, so that n / G runs that err alike count as one. It takes all groups to
-    scatter alike.
+    2 (rho(theta) - rho(theta_hat)) mean(psi') / s^2 is close to F with 1 and M - P degrees of freedom, where psi is
+    rho' and s^2 = sum(psi^2) / (M - P). Runs of one group (the seeds of one configuration) share the misfit of their
+    sizes: their psi is summed first, z = S psi, so that runs that err alike count as one. Of errors that are
+    independent, the residuals have the covariance I - H (H projects on the P columns of J) and z has A = S (I - H) S^T;
+    so s^2 = z^T z / tr(A) has their variance as its mean, and it has tr(A)^2 / tr(A^2) degrees of freedom
+    (Satterthwaite's). For G groups of one size that is G - P. It takes all groups to scatter alike.
 
     Source: Huber and Ronchetti 2009, Robust Statistics, ch. 7 (tests with M-estimates); groups as in the cluster-robust
-    covariance of Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
+    covariance of Liang and Zeger 1986, doi:10.1093/biomet/73.1.13, its bias and degrees of freedom as in Bell and
+    McCaffrey 2002, Survey Methodology 28, 169.
     """
-    residual = optimum.problem.residuals(optimum.theta[None])[0][0]
-    objective, num_parameters, num_runs = optimum.objective, len(optimum.theta), len(residual)
-    num_groups = int(group.max()) + 1
+    residuals, jacobian = optimum.problem.residuals(optimum.theta[None])
+    residual, objective = residuals[0], optimum.objective
     psi, slope = objective.psi(residual), _slope(optimum, residual)
-    freedom = max(num_groups - num_parameters, 1)
+    size = np.bincount(group).astype(float)
+    basis = np.linalg.qr(jacobian[0].T)[0]
+    fitted = np.stack([np.bincount(group, weights=column) for column in basis.T], axis=1)  # (G, P) S Q, where H = Q Q^T
     summed = np.bincount(group, weights=psi)
-    variance = float(summed @ summed) / num_runs * num_groups / freedom
-    return Noise(0.5 * variance / slope, slope, freedom)
+    trace = max(float(size.sum() - (fitted**2).sum()), 1.0)
+    square = float((size**2).sum() - 2 * size @ (fitted**2).sum(1) + ((fitted.T @ fitted) ** 2).sum())
+    freedom = max(trace**2 / max(square, 1.0), 1.0)
+    return Noise(0.5 * float(summed @ summed) / trace / slope, slope, freedom)
 
 
 def _slope(optimum: Optimum, residual: FloatArray) -> float:
@@ -282,13 +288,17 @@ def predictions(optimum: Optimum, logs: FloatArray) -> Quantities:
 
 def numerical(function: Callable[[FloatArray], FloatArray]) -> Quantities:
     """Quantities (R, K) given as a function of theta (R, P), with derivatives by central differences."""
+    return numerical_each(lambda theta, which: function(theta)[np.arange(len(theta)), which])
+
+
+def numerical_each(function: Callable[[FloatArray, NDArray[np.intp]], FloatArray]) -> Quantities:
+    """The same for a function that computes of each row the quantity of that number alone: (R,) of (R, P) and (R,)."""
 
     def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        rows, num_parameters = np.arange(len(theta)), theta.shape[1]
-        value, slope = function(theta)[rows, which], np.empty_like(theta)
-        for p in range(num_parameters):
-            shift = STEP * np.eye(num_parameters)[p]
-            slope[:, p] = (function(theta + shift)[rows, which] - function(theta - shift)[rows, which]) / (2 * STEP)
-        return value, slope
+        shifts = STEP * np.concatenate([np.zeros((1, theta.shape[1])), np.eye(theta.shape[1]), -np.eye(theta.shape[1])])
+        shifted = (theta[None] + shifts[:, None]).reshape(-1, theta.shape[1])
+        values = function(shifted, np.tile(which, len(shifts))).reshape(len(shifts), len(theta))
+        up, down = np.split(values[1:], 2)
+        return values[0], np.asarray((up - down).T / (2 * STEP))
 
     return quantities

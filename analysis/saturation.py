@@ -1,22 +1,21 @@
 """What more of one axis still buys: marginal values, and the size from which it buys next to nothing.
 
-Legend of shapes: R refits (the best fit first), Q places.
+Legend of shapes: R thetas, P parameters, Q places.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from analysis.allocate import REACH, Derived, all_theta, predict_each, slope_along
-from analysis.cost import numbers
+from analysis.allocate import REACH, TINY, Derived, falling_root, predict_each, slopes_along
 from analysis.fit import Law
 from analysis.frontier import beyond_range, unusable
-from analysis.tables import RunTable
+from analysis.tables import RunTable, numbers
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
 DEFAULT_SHARE = 0.05
-POINTS = 400
 INFINITE_LOG = 1e4
 """log of a size taken as infinite: every power of it is below rounding."""
 LARGEST_UNCENTRED = 600.0
@@ -86,17 +85,22 @@ def saturation(
         raise ConfigError(f"share={share} must be between 0 and 1, e.g. {DEFAULT_SHARE}")
     other = next((name for name in law.form.axes if name in ("N", "D") and name != axis), None)
     places = np.array([np.nan]) if other is None else np.atleast_1d(_or_largest(law.table, other, given))
-    theta, own = all_theta(law), law.table.axis(axis)
-    grid = np.linspace(np.log(own.min() / REACH), np.log(own.max() * REACH), POINTS)
-    found = []
-    for place in places:
-        fixed = _fixed(law, axis) | ({other: np.log([[place]])} if other else {})
-        loss = predict_each(law, theta, {**fixed, axis: grid[None]})
-        left = 1 - _at_infinity(law, theta, axis, fixed) / loss
-        # The odds of a power term against the rest are a straight line in log size, so interpolation is exact there.
-        odds = np.log(np.maximum(left, 1e-300)) - np.log(np.maximum(1 - left, 1e-300))
-        found.append([np.interp(-np.log(share / (1 - share)), -row, grid) for row in odds])
-    size = Derived.of(np.exp(np.array(found).T))
+    own = law.table.axis(axis)
+    ends = np.log(own.min() / REACH), np.log(own.max() * REACH)
+
+    def log_size(theta: FloatArray, which: NDArray[np.intp]) -> FloatArray:
+        fixed = _fixed(law, axis) | ({other: np.log(places[which, None])} if other else {})
+        least = _at_infinity(law, theta, axis, fixed)
+
+        def odds(place: FloatArray) -> FloatArray:
+            """Of a power term against the rest: a straight line in log size."""
+            above = predict_each(law, theta, {**fixed, axis: place}) - least
+            return np.asarray(np.log(np.maximum(above, TINY)) - np.log(np.maximum(least * share / (1 - share), TINY)))
+
+        low, high = (np.full((len(theta), 1), end) for end in ends)
+        return falling_root(odds, low, high)[:, 0]
+
+    size = Derived.of(law, log_size, len(places)).map(np.exp)
     problems = unusable(law, _exponents(law, axis))
     return Saturation(law, axis, share, other, places, size, beyond_range(size.value, own), problems)
 
@@ -107,19 +111,31 @@ def marginal_values(law: Law, **sizes: float) -> tuple[Marginal, ...]:
     Device-hours, where the table has them, are taken as a power of each axis, fitted over the runs.
     """
     at = {axis: float(_or_largest(law.table, axis, sizes.get(axis))) for axis in law.form.axes}
-    theta, logs = all_theta(law), {axis: np.log([[size]]) for axis, size in at.items()}
-    loss, hours = predict_each(law, theta, logs)[:, 0], _hours(law)
+    logs, hours = {axis: np.log([[size]]) for axis, size in at.items()}, _hours(law)
+
+    def values(theta: FloatArray) -> FloatArray:
+        """(R, 2 A) the elasticities, then what is left to gain."""
+        loss = predict_each(law, theta, logs)
+        slopes = slopes_along(law, theta, law.form.axes, logs)
+        return np.hstack(
+            [
+                *[-slope for slope in slopes.values()],
+                *[1 - _at_infinity(law, theta, axis, logs) / loss for axis in law.form.axes],
+            ]
+        )
+
+    each = Derived.of(law, lambda theta, which: values(theta)[np.arange(len(theta)), which], 2 * len(at))
     found = []
-    for axis in law.form.axes:
-        elasticity = -slope_along(law, theta, axis, logs)[:, 0]
-        left = 1 - _at_infinity(law, theta, axis, logs)[:, 0] / loss
+    for i, axis in enumerate(law.form.axes):
+        elasticity, left = each.at(i), each.at(len(at) + i)
         power = None if hours is None else hours[axis]
         per_hours = per_hour = None
         if hours is not None and power is not None and power > FREE:
             there = float(np.exp(hours["1"] + sum(hours[name] * np.log(size) for name, size in at.items())))
-            per_hours, per_hour = Derived.of(elasticity / power), Derived.of(elasticity / power / there)
+            per_hours = elasticity.times(1 / power)
+            per_hour = per_hours.times(1 / there)
         problems = unusable(law, _exponents(law, axis))
-        found.append(Marginal(axis, at, Derived.of(elasticity), Derived.of(left), power, per_hours, per_hour, problems))
+        found.append(Marginal(axis, at, elasticity, left, power, per_hours, per_hour, problems))
     return tuple(found)
 
 

@@ -1,17 +1,17 @@
 """Width and depth: the best shape of a model of given size, and at a given budget of FLOPs.
 
-Legend of shapes: R refits (the best fit first), Q sizes or budgets.
+Legend of shapes: R thetas, P parameters, Q sizes or budgets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from analysis.allocate import Derived, all_theta, allocate, predict_each
-from analysis.cost import Cost, measure_cost
+from analysis.allocate import Derived, allocate, predict_each
 from analysis.fit import Law
+from analysis.flops import FlopsRule, measure_flops
 from analysis.frontier import beyond_range, default_budgets, unusable
 from analysis.tables import RunTable
 from analysis.terms import FloatArray
@@ -54,7 +54,7 @@ class BestShape:
 
     law: Law
     rule: ShapeRule
-    cost: Cost | None
+    cost: FlopsRule | None
     of: str
     budgets: FloatArray
     width: Derived
@@ -103,25 +103,38 @@ def best_shape(
     require_shape(law)
     if num_params is not None and budgets is not None:
         raise ConfigError("give num_params (at fixed data) or budgets (FLOPs, data free), not both")
-    rule, theta, table = measure_shape(law.table), all_theta(law), law.table
+    rule, table = measure_shape(law.table), law.table
     problems = [*unusable(law), *([rule.problem] if rule.problem else [])]
+    weights, fixed, cost = SHAPE_WEIGHTS, {}, None
     if budgets is not None:
-        cost = measure_cost(table)
+        cost = measure_flops(table)
         asked = np.atleast_1d(np.asarray(budgets, dtype=float))
+        weights = {**SHAPE_WEIGHTS, "D": 1.0}
         total = np.log(asked / (cost.flops_per_nd * rule.params_per_unit))
-        logs = allocate(law, theta, {**SHAPE_WEIGHTS, "D": 1.0}, total, {})
         problems += [cost.problem] if cost.problem else []
     else:
-        cost = None
         largest = float(table.num_params.max())
         asked = np.array(
             [factor * largest for factor in SIZE_FACTORS] if num_params is None else np.atleast_1d(num_params), float
         )
-        fixed = float(table.data_size.max()) if data_size is None else data_size
-        logs = allocate(law, theta, SHAPE_WEIGHTS, np.log(asked / rule.params_per_unit), {"D": fixed})
-        logs["D"] = np.full((1, len(asked)), np.log(fixed))
-    loss = predict_each(law, theta, logs)
-    sizes = {axis: Derived.of(np.exp(np.broadcast_to(logs[axis], loss.shape))) for axis in ("width", "depth", "D")}
+        fixed = {"D": float(table.data_size.max()) if data_size is None else data_size}
+        total = np.log(asked / rule.params_per_unit)
+
+    def derive(quantity: Callable[[FloatArray, dict[str, FloatArray]], FloatArray]) -> Derived:
+        def each(theta: FloatArray, which: NDArray[np.intp]) -> FloatArray:
+            logs = allocate(law, theta, weights, total[which, None], fixed)
+            logs |= {axis: np.full((len(theta), 1), np.log(size)) for axis, size in fixed.items()}
+            return quantity(theta, logs)[:, 0]
+
+        return Derived.of(law, each, len(asked)).map(np.exp)
+
+    def size(axis: str) -> Derived:
+        if axis in fixed:
+            given = np.full(len(asked), fixed[axis])
+            return Derived(given, None if law.samples is None else np.stack([given, given]))
+        return derive(lambda _, logs: logs[axis])
+
+    sizes = {axis: size(axis) for axis in ("width", "depth", "D")}
     return BestShape(
         law,
         rule,
@@ -130,9 +143,9 @@ def best_shape(
         asked,
         sizes["width"],
         sizes["depth"],
-        Derived.of(np.exp(logs["depth"] - logs["width"])),
+        derive(lambda _, logs: logs["depth"] - logs["width"]),
         sizes["D"],
-        Derived.of(loss),
+        derive(lambda theta, logs: np.log(predict_each(law, theta, logs))),
         {axis: beyond_range(sizes[axis].value, table.axis(axis)) for axis in sizes},
         tuple(problems),
     )
@@ -140,7 +153,7 @@ def best_shape(
 
 def shape_budgets(law: Law) -> FloatArray:
     """(Q,) default budgets of FLOPs."""
-    return default_budgets(measure_cost(law.table).flops(law.table))
+    return default_budgets(measure_flops(law.table).flops(law.table))
 
 
 def require_shape(law: Law) -> None:

@@ -127,6 +127,14 @@ class RunTable:
         return RunTable(**{**vars(kept), "excluded": (*self.excluded, *dropped)})
 
 
+def numbers(table: RunTable, column: str) -> FloatArray:
+    """(M,) a column of the source, NaN where it holds no number or is not there."""
+    if column not in table.frame:
+        return np.full(len(table), np.nan)
+    values: FloatArray = pd.to_numeric(table.frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    return values
+
+
 def load_runs(
     source: str | Path | pd.DataFrame,
     *,

@@ -9,7 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.allocate import allocate
 from analysis.fit import Law
+from analysis.frontier import WEIGHTS
 from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
@@ -47,7 +49,7 @@ class Target:
         if self.kind == "loss":
             values: FloatArray = np.log(law.form.evaluate(theta, law.logs(**self.sizes))[0][:, 0] * law.optimum.scale)
             return values
-        return np.array([self._log_optimum(law, row) for row in theta])
+        return self._log_optimum(law, theta)
 
     def gradients(self, law: Law, theta: FloatArray) -> FloatArray:
         """(R, P) derivatives of the values by theta."""
@@ -69,19 +71,17 @@ class Target:
         value, gradient = law.form.evaluate(theta[None], law.logs(N=np.exp(log_n), D=np.exp(log_d)))
         return value[0], gradient[0]
 
-    def _log_optimum(self, law: Law, theta: FloatArray) -> float:
-        """log N of the lowest loss with C = 6 N D, for 1 <= N, 1 <= D; by zooming in on a grid."""
-        low, high = 0.0, np.log((self.compute or 1.0) / FLOPS_PER_PARAMETER_AND_SAMPLE)
-        for _ in range(5):
-            grid = np.linspace(low, high, 61)
-            best = int(self._along(law, theta, grid)[0].argmin())
-            low, high = grid[max(best - 1, 0)], grid[min(best + 1, 60)]
-        return float(grid[best])
+    def _log_optimum(self, law: Law, theta: FloatArray) -> FloatArray:
+        """log N (R,) of the lowest loss with C = 6 N D."""
+        log_nd = np.log([(self.compute or 1.0) / FLOPS_PER_PARAMETER_AND_SAMPLE])
+        return allocate(law, theta, WEIGHTS, log_nd, {})["N"][:, 0]
 
     def _optimum_gradient(self, law: Law, theta: FloatArray) -> FloatArray:
         """By the implicit function theorem: -d2L/(dlogN dtheta) / d2L/dlogN^2."""
         step = CURVATURE_STEP
-        value, gradient = self._along(law, theta, self._log_optimum(law, theta) + step * np.array([-1.0, 0.0, 1.0]))
+        value, gradient = self._along(
+            law, theta, self._log_optimum(law, theta[None]) + step * np.array([-1.0, 0.0, 1.0])
+        )
         curvature = (value[0] - 2 * value[1] + value[2]) / step**2
         mixed = (gradient[:, 2] - gradient[:, 0]) / (2 * step)
         return np.asarray(-mixed / max(curvature, 1e-12))

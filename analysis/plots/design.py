@@ -26,7 +26,7 @@ from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
 LINES = "#c0c0c0"
-DASHED: Any = {"ms": 6, "mec": "white", "lw": 1.3}
+DASHED: Any = {"ms": 6, "mec": "white", "lw": 1.3, "zorder": 1.9}
 
 
 def plot_next_map(result: NextRuns, *, per_cost: bool = False) -> Figure:
@@ -81,7 +81,8 @@ def plot_next_width(result: NextRuns) -> Figure:
         axes.plot(best[:, 0] * unit, best[:, 1], "o-", ms=6, lw=2.0, color=ORANGE, mec="white", label="best plan")
         for plan, color, marker in zip(result.alternatives, (BLUE, INK, MUTED), MARKERS[1:], strict=False):
             spent, width = _path(result, plan)
-            axes.plot(spent * unit, width, f"{marker}--", label=plan.name, color=color, zorder=1.9, **DASHED)
+            every = max(len(plan.runs) // 5, 1)  # a marker for each of sixty seeds would be a smear
+            axes.plot(spent * unit, width, f"{marker}--", markevery=every, label=plan.name, color=color, **DASHED)
         axes.set_ylim(0, 1.06 * result.width)
         axes.set_xlim(-1, 103)
         axes.set_xlabel(f"spent, % of the budget of {result.budget:.3g} {result.cost.unit}")

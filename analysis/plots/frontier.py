@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
 from analysis.allocate import Derived
-from analysis.cost import measure_cost
 from analysis.fit import Law
+from analysis.flops import measure_flops
 from analysis.frontier import Frontier, frontier
 from analysis.isoflop import IsoFlop
-from analysis.plots.law import AXIS_NAMES, FEWEST_LEVELS
+from analysis.plots.law import AXIS_NAMES, loss_levels
 from analysis.saturation import DEFAULT_SHARE, saturation
 from analysis.shape import best_shape, measure_shape, require_shape
 from analysis.style import (
@@ -25,7 +25,6 @@ from analysis.style import (
     WIDTH_IN,
     house_style,
     log_axis,
-    nearest_round,
     number_text,
     shades,
     size_text,
@@ -34,17 +33,19 @@ from analysis.style import (
 from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
-POINTS = 40
+POINTS = 20  # each has an interval of its own
 GRID = 120
 RUN: Any = {"ls": "", "marker": "o", "ms": 5, "mec": "white", "mew": 0.7}
 FARTHER = 10.0
 """How far beyond the largest run's compute the curves go on."""
+UNSEEN = 1e6
+"""A band without an end is drawn to this factor beyond what is shown."""
 
 
 def plot_frontier(found: Frontier) -> Figure:
     """Lines of equal loss in the plane of N and D, the runs, and the sizes of least loss for each budget.
 
-    The frontier is dashed beyond the compute of the runs; its band holds 95 % of the refits' N* at equal compute.
+    The frontier is dashed beyond the compute of the runs; its band is the 95 % interval of N* at equal compute.
 
     Raises:
         ConfigError: if the frontier has problems: it must not be drawn as if it were known.
@@ -64,13 +65,13 @@ def plot_frontier(found: Frontier) -> Figure:
         figure = Figure(figsize=(WIDTH_IN, 5.0))
         axes = figure.add_subplot()
         axes.grid(False)
-        contours = axes.contour(n_grid, d_grid, loss, levels=_levels(loss), colors=MUTED, linewidths=0.8)
+        contours = axes.contour(n_grid, d_grid, loss, levels=loss_levels(loss), colors=MUTED, linewidths=0.8)
         log_axis(axes, "x", *n_ends, size_text)
         log_axis(axes, "y", *d_ends, size_text)
         axes.clabel(contours, fmt=number_text, fontsize=8.5, inline_spacing=3)
         axes.plot(table.num_params, table.data_size, color=MUTED, alpha=0.75, label="runs", **RUN)
         if path.num_params.ci95 is not None:
-            low, high = path.num_params.ci95
+            low, high = np.clip(path.num_params.ci95, n_ends[0] / UNSEEN, n_ends[1] * UNSEEN)
             ends = np.concatenate([low, high[::-1]])
             budgets = np.concatenate([path.budgets, path.budgets[::-1]])
             axes.fill(ends, budgets / (k * ends), color=ORANGE, alpha=0.25, lw=0)
@@ -148,7 +149,7 @@ def plot_compute(found: Frontier) -> Figure:
             _band(axes, path.budgets, quantity)
             axes.plot(path.budgets[: last + 1], quantity.value[: last + 1], color=BLUE)
             axes.plot(path.budgets[last:], quantity.value[last:], color=BLUE, ls=(0, (3, 1.5)))
-            ends = quantity.value if quantity.ci95 is None else quantity.ci95
+            ends = _finite_ends(quantity)
             _power_axis(axes, *widened(path.budgets[0], path.budgets[-1], 0.02))
             log_axis(axes, "y", *widened(float(ends.min()), float(ends.max())), size_text)
             axes.set_title(name)
@@ -174,7 +175,7 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         ConfigError: if the law is not one of width, depth and D, or its exponents are not identified.
     """
     require_shape(law)
-    table, rule, cost = law.table, measure_shape(law.table), measure_cost(law.table)
+    table, rule, cost = law.table, measure_shape(law.table), measure_flops(law.table)
     fixed = float(table.data_size.max()) if data_size is None else data_size
     flops = float(f"{np.median(cost.flops(table)):.0e}") if budget is None else budget
     widths, depths = (widened(table.axis(a).min() / 1.5, table.axis(a).max() * 1.5, 0) for a in ("width", "depth"))
@@ -192,7 +193,7 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, loss in ((left, at_data), (right, at_flops)):
             axes.grid(False)
-            levels = _levels(loss)
+            levels = loss_levels(loss)
             axes.pcolormesh(width, depth, np.log(loss), cmap=_pale(), shading="gouraud", rasterized=True)
             contours = axes.contour(width, depth, loss, levels=levels, colors=INK, linewidths=0.8)
             log_axis(axes, "x", *widths, size_text, most=6)
@@ -201,7 +202,8 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
             axes.plot(table.axis("width"), table.axis("depth"), color=MUTED, **RUN)
             axes.set_xlabel("width")
         if ridge.aspect.ci95 is not None:
-            sides = [_shape_side(ridge.budgets, aspect, rule.params_per_unit) for aspect in ridge.aspect.ci95]
+            ends = np.clip(ridge.aspect.ci95, ridge.aspect.value.min() / UNSEEN, ridge.aspect.value.max() * UNSEEN)
+            sides = [_shape_side(ridge.budgets, aspect, rule.params_per_unit) for aspect in ends]
             outline = np.concatenate([sides[0], sides[1][::-1]])
             left.fill(outline[:, 0], outline[:, 1], color=ORANGE, alpha=0.25, lw=0)
         left.plot(ridge.width.value, ridge.depth.value, color=ORANGE, lw=2.2, label="best shape at equal N")
@@ -239,7 +241,7 @@ def plot_saturation(law: Law, axis: str = "N", *, share: float = DEFAULT_SHARE) 
         _band(axes, given, found.size)
         axes.plot(given, found.size.value, color=BLUE, label=f"{100 * share:g} % of the loss left to gain from {axis}")
         axes.plot(sampled, own, color=MUTED, alpha=0.75, label="runs", **RUN)
-        ends = found.size.value if found.size.ci95 is None else found.size.ci95
+        ends = _finite_ends(found.size)
         log_axis(axes, "x", float(given[0]), float(given[-1]), size_text)
         log_axis(axes, "y", *widened(min(own.min(), ends.min()), max(own.max(), ends.max())), size_text)
         axes.set_xlabel(_name(law, other))
@@ -264,13 +266,6 @@ def _path(found: Frontier) -> Frontier:
     budgets = np.unique(np.append(budgets, largest))
     stated = found.cost.flops_per_nd if found.cost.spread is None else None
     return frontier(found.law, budgets, flops_per_nd=stated)
-
-
-def _levels(loss: FloatArray) -> FloatArray:
-    """Round losses, even in the loss's quantiles, so that their lines fill the plane."""
-    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
-    levels = nearest_round(even)
-    return levels if len(levels) >= FEWEST_LEVELS else np.unique([float(f"{level:.2g}") for level in even])
 
 
 def _decades(budgets: FloatArray) -> FloatArray:
@@ -319,7 +314,14 @@ def _power_axis(axes: Axes, low: float, high: float) -> None:
 
 def _band(axes: Axes, x: FloatArray, quantity: Derived) -> None:
     if quantity.ci95 is not None:
-        axes.fill_between(x, *quantity.ci95, color=BLUE, alpha=0.2, lw=0)
+        ends = np.clip(quantity.ci95, quantity.value.min() / UNSEEN, quantity.value.max() * UNSEEN)
+        axes.fill_between(x, *ends, color=BLUE, alpha=0.2, lw=0)
+
+
+def _finite_ends(quantity: Derived) -> FloatArray:
+    """The numbers and the ends of their intervals, but those that the runs do not bound."""
+    ends = quantity.value if quantity.ci95 is None else np.append(quantity.value, quantity.ci95)
+    return np.asarray(ends[np.isfinite(ends) & (ends > 0)])
 
 
 def _shape_side(num_params: FloatArray, aspect: FloatArray, params_per_unit: float) -> FloatArray:

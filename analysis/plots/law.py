@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +42,9 @@ POINTS = 120
 LINE_AXES = ("D", "N", "width", "depth", "epochs", "C")  # which axis the lines stand for, first choice first
 BAND_POINTS = 20  # a band is smooth, and each of its points is a profile of its own
 FAR_OFF = 1e3  # times the law: where a band without an end is drawn to, outside any figure
+FARTHER = 10.0  # times the largest runs: as far as predictions are asked for
+ERRORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # per cent, at which shades change
+TINY = 1e-300
 DOT: Any = {"ms": 6.5, "mec": "white", "mew": 0.8}
 
 AXIS_NAMES = {
@@ -98,26 +102,34 @@ def plot_curves(law: Law, axis: str, baseline: Reference | None = None) -> Figur
 
 
 def plot_surface(law: Law) -> Figure:
-    """Lines of equal loss in the plane of N and D, with the runs; numbers on the lines are losses."""
+    """Lines of equal predicted loss in the plane of N and D, to FARTHER times the runs; shaded by how well it is known.
+
+    A shade is half of the 95 % interval of the law at that place, as a share of the loss.
+    """
     if set(law.form.axes) != {"N", "D"}:
         raise ConfigError(f"form {law.form.name} has the axes {', '.join(law.form.axes)}; the surface needs N and D")
-    n_low, n_high = widened(law.table.num_params.min(), law.table.num_params.max(), 0.1)
-    d_low, d_high = widened(law.table.data_size.min(), law.table.data_size.max(), 0.1)
-    n_grid, d_grid = np.meshgrid(np.geomspace(n_low, n_high, 90), np.geomspace(d_low, d_high, 90))
+    n_ends, d_ends = (
+        widened(sizes.min(), sizes.max() * FARTHER, 0.03) for sizes in (law.table.num_params, law.table.data_size)
+    )
+    n_grid, d_grid = np.meshgrid(np.geomspace(*n_ends, 90), np.geomspace(*d_ends, 90))
     loss = law.predict(N=n_grid.ravel(), D=d_grid.ravel()).reshape(n_grid.shape)
-    # Levels are even in the loss's quantiles over the plane, so that the lines fill it.
-    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
-    levels = nearest_round(even)
-    if len(levels) < FEWEST_LEVELS:
-        levels = np.unique([float(f"{level:.2g}") for level in even])
+    n_band, d_band = np.meshgrid(np.geomspace(*n_ends, BAND_POINTS), np.geomspace(*d_ends, BAND_POINTS))
+    low, high = np.log(np.maximum(law.band(N=n_band.ravel(), D=d_band.ravel()), TINY)).reshape(2, *n_band.shape)
+    half = 100 * np.expm1(np.clip((high - low) / 2, 0.0, 5.0))
+    shown = [share for share in ERRORS if half.min() < share < half.max()] or [float(half.max()) or ERRORS[0]]
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 4.8))
         axes = figure.add_subplot()
         axes.grid(False)
-        axes.contourf(n_grid, d_grid, np.log(loss), levels=24, cmap="viridis", alpha=0.35, antialiased=True)
-        log_axis(axes, "x", n_low, n_high, size_text)
-        log_axis(axes, "y", d_low, d_high, size_text)
-        contours = axes.contour(n_grid, d_grid, loss, levels=levels, colors=INK, linewidths=0.9)
+        limits = [0.0, *shown, max(float(half.max()), shown[-1]) + 1.0]
+        colors = [matplotlib.colormaps["viridis_r"](share) for share in np.linspace(0.0, 1.0, len(limits) - 1)]
+        known = axes.contourf(n_band, d_band, half, levels=limits, colors=colors, alpha=0.35, antialiased=True)
+        bar = figure.colorbar(known, ax=axes, pad=0.02, ticks=shown, spacing="uniform", drawedges=False)
+        bar.ax.set_yticklabels([f"{share:g}" for share in shown])
+        bar.set_label("95 % interval of the law (± %)")
+        log_axis(axes, "x", *n_ends, size_text)
+        log_axis(axes, "y", *d_ends, size_text)
+        contours = axes.contour(n_grid, d_grid, loss, levels=loss_levels(loss), colors=INK, linewidths=0.9)
         axes.clabel(contours, fmt=number_text, fontsize=9, inline_spacing=4)
         for mask, marker in depth_markers(law.table):
             axes.plot(
@@ -133,6 +145,13 @@ def plot_surface(law: Law) -> Figure:
         axes.set_ylabel(axis_name(law.table, "D"))
         _depth_legend(figure, law.table, ORANGE)
     return figure
+
+
+def loss_levels(loss: FloatArray) -> FloatArray:
+    """Round losses, even in the loss's quantiles over the plane, so that their lines fill it."""
+    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
+    levels = nearest_round(even)
+    return levels if len(levels) >= FEWEST_LEVELS else np.unique([float(f"{level:.2g}") for level in even])
 
 
 def plot_residuals(law: Law) -> Figure:

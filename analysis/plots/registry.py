@@ -210,8 +210,9 @@ FIGURES: dict[str, Kind] = {
     "loss_vs_epochs": _curve("epochs", "epochs", "data size"),
     "surface": Kind(
         LAW,
-        "Lines of equal predicted loss; orange points are the runs. Where lines run upright more data does not help, "
-        "where they lie flat a larger model does not.",
+        "Lines of equal predicted loss, to ten times the largest sizes; orange points are the runs. Where lines run "
+        "upright more data does not help, where they lie flat a larger model does not. Shades: how well the law is "
+        "known there, if its form holds.",
         lambda results: plot_surface(results.law),
         (along("N", "D"),),
     ),
@@ -282,7 +283,7 @@ FIGURES: dict[str, Kind] = {
     "frontier": Kind(
         DECISIONS,
         "Lines of equal loss, the runs, and the compute-optimal sizes, dashed beyond the compute of the runs; the band "
-        "holds 95 % of the refits. Dotted: equal FLOPs.",
+        "is the 95 % interval of N*. Dotted: equal FLOPs.",
         lambda results: plot_frontier(_frontier(results)),
         (along("N", "D"), lambda results: "; ".join(_frontier(results).problems) or None),
     ),

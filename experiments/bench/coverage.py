@@ -239,16 +239,11 @@ def over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main() -> None:
     """Simulate every kind of study."""
     parser = options(__doc__)
-    parser.add_argument(
-        "--studies", type=int, default=56, metavar="S", help="of each kind where the form is true, a third elsewhere"
-    )
+    parser.add_argument("--studies", type=int, default=60, metavar="S", help="of each kind (default 60)")
     parser.add_argument("--first", type=int, default=0, metavar="SEED", help="seed of the first study (default 0)")
     given = parser.parse_args()
     kinds = {"The form is true": TRUE, "The form is wrong": WRONG, "Further departures": FURTHER}
-    work = {
-        title: [(cell, given.studies if cells is TRUE else max(given.studies // 3, 1)) for cell in cells]
-        for title, cells in kinds.items()
-    }
+    work = {title: [(cell, given.studies) for cell in cells] for title, cells in kinds.items()}
     if given.quick:
         work = {title: [(cell, 2) for cell, _ in cells[:2]] for title, cells in work.items()}
     tables = {}

@@ -18,6 +18,7 @@ is that of the truths which the form can follow.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ TARGET = {"N": FAR * NUM_PARAMS[-1], "D": FAR * DATA[-1]}
 LARGEST = 6.0 * NUM_PARAMS[-1] * DATA[-1]
 ADDED = 5
 NOISES = (0.02, 0.08)
-BUDGETS = (80.0, 20.0)  # times the largest run of the start; the first pays for five of the next larger model
+BUDGETS = (20.0, 40.0)  # times the largest run of the start; the run that is wanted would cost 100
 REPLICATES = 100  # of the refits between two runs; the interval that is scored needs none
 
 Truth = Callable[[float, float], float]
@@ -93,9 +94,14 @@ def truths(count: int) -> Iterator[Truth]:
             b *= 0.25
         elif index % 4 == 3:
             gamma = generator.uniform(0.7, 1.4)
-        yield lambda n, d, p=(floor, a, alpha, b, beta, gamma): float(
-            p[0] + (p[1] * (n / CENTRE[0]) ** -p[2] + p[3] * (d / CENTRE[1]) ** -p[4]) ** p[5]
-        )
+        yield partial(_loss, floor, a, alpha, b, beta, gamma)
+
+
+def _loss(
+    floor: float, a: float, alpha: float, b: float, beta: float, gamma: float, num_params: float, data_size: float
+) -> float:
+    terms = a * (num_params / CENTRE[0]) ** -alpha + b * (data_size / CENTRE[1]) ** -beta
+    return float(floor + terms**gamma)
 
 
 def by_design(study: Study) -> None:

@@ -67,11 +67,14 @@ def test_five_highest_losses_move_beta(chinchilla_csv):
     assert fit(table, replicates=0)["beta"].value == pytest.approx(0.453, abs=0.002)
 
 
-def test_published_standard_errors_are_found(chinchilla_csv):
-    law = fit(chinchilla_table(chinchilla_csv), replicates=1000)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_published_standard_errors_are_found(chinchilla_csv, seed):
+    """B's bootstrap distribution has a long tail: over 200 seeds its standard error is 1.044 +- .047 times the
+    published one, within 10 % of it for 178 of them. That of the others' is 1 %.
+    """
+    law = fit(chinchilla_table(chinchilla_csv), replicates=4000, seed=seed)
     for name, error in BOOTSTRAP_SE.items():
-        # The error of a standard error from 1,000 draws is 2 to 5 % (more for B, whose tail is long).
-        assert law[name].se == pytest.approx(error, rel=0.25 if name == "B" else 0.12)
+        assert law[name].se == pytest.approx(error, rel=0.2 if name == "B" else 0.1)
 
 
 def test_every_start_ends_in_the_same_minimum(chinchilla_csv):

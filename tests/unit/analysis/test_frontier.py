@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from analysis.allocate import all_theta, closed_form, search
-from analysis.cost import measure_cost
+from analysis.allocate import closed_form, search
 from analysis.decisions import decide, decisions_document, decisions_text
 from analysis.document import strict
 from analysis.fit import fit
+from analysis.flops import measure_flops
 from analysis.frontier import WEIGHTS, frontier
 from analysis.saturation import marginal_values, saturation
 from analysis.tables import load_runs
+from analysis.targets import find_target
+from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}
@@ -57,10 +59,10 @@ def test_no_other_division_of_the_budget_gives_less_loss(make_study, form):
 
 def test_search_agrees_with_the_closed_form_for_every_refit(make_study):
     law = fit(load_runs(make_study(LAW)), replicates=100)
-    theta, nd = all_theta(law), np.log([1e5, 1e7, 1e10])
+    theta, nd = law.samples.theta, np.log([1e5, 1e7, 1e10])
     terms = dict(zip("ND", law.form.terms, strict=True))
     closed, searched = closed_form(law, theta, terms, WEIGHTS, nd), search(law, theta, WEIGHTS, nd, {})
-    np.testing.assert_allclose(searched["N"], closed["N"], atol=1e-5)
+    np.testing.assert_allclose(searched["N"], closed["N"], atol=1e-6)
     assert np.ptp(closed["N"], axis=0).min() > 1e-2, "the refits differ, so their agreement means something"
 
 
@@ -80,27 +82,55 @@ def test_intervals_widen_beyond_the_runs(make_study):
     assert high[1] / low[1] > 1.5 * high[0] / low[0]
 
 
+def test_intervals_of_few_runs_are_of_the_profile_as_all_others(make_study):
+    """They do not depend on the bootstrap's seed, and that of N* is the one `next` starts from."""
+    table = load_runs(fixed_epochs(make_study(LAW)))
+    one, other = (frontier(fit(table, replicates=100, seed=seed), [1e10], flops_per_nd=6.0) for seed in (0, 1))
+    for name in ("num_params", "loss", "gain", "exponent_n"):
+        np.testing.assert_array_equal(getattr(one, name).ci95, getattr(other, name).ci95)
+    assert one.law.uncertainty.method == "profile"
+    target = find_target(one.law, "N*", {}, 1e10)
+    (found,) = one.law.uncertainty.of(lambda theta: target.values(one.law, theta)[:, None])
+    np.testing.assert_allclose(np.log(one.num_params.ci95[:, 0]), [found.low, found.high], rtol=1e-3)
+
+
+def test_intervals_of_many_runs_are_percentiles_of_the_refits(make_study):
+    law = fit(load_runs(fixed_epochs(make_study(LAW, depths=(1, 2, 3, 4)))), replicates=100)
+    assert law.uncertainty.method == "bootstrap"
+    found = frontier(law, [1e10])
+    sizes = closed_form(law, law.samples.theta, dict(zip("ND", law.form.terms, strict=True)), WEIGHTS, np.log([1.25e6]))
+    np.testing.assert_allclose(found.num_params.ci95[:, 0], np.exp(interval(sizes["N"][:, 0])), rtol=1e-9)
+    np.testing.assert_allclose(found.data_size.ci95[:, 0], 1.25e6 / found.num_params.ci95[::-1, 0], rtol=1e-9)
+
+
+def test_end_that_the_runs_do_not_bound_is_infinite(make_study):
+    law = fit(load_runs(fixed_epochs(make_study({**LAW, "B": 0.0}))), replicates=100)
+    low, high = saturation(law, "D").size.ci95[:, 0]
+    assert low == 0 or high == np.inf
+    strict(decisions_document(decide(law)))
+
+
 def test_cost_is_measured_with_its_spread(make_study):
-    cost = measure_cost(load_runs(fixed_epochs(make_study())))
+    cost = measure_flops(load_runs(fixed_epochs(make_study())))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), EPOCHS)
     assert cost.spread == pytest.approx((400, 400))
     assert cost.powers == pytest.approx((1, 1))
     assert cost.problem is None
     assert "90 edges a structure that is 4.4 FLOPs per parameter and edge" in cost.statement
-    sloped = measure_cost(load_runs(fixed_epochs(make_study(), power=0.9)))
+    sloped = measure_flops(load_runs(fixed_epochs(make_study(), power=0.9)))
     assert sloped.powers == pytest.approx((0.9, 1))
     assert sloped.spread[1] > 1.3 * sloped.spread[0]
 
 
 def test_samples_seen_as_data_are_not_repeated_again(make_study):
     frame = fixed_epochs(make_study())
-    cost = measure_cost(load_runs(frame, data_size="samples_seen"))
+    cost = measure_flops(load_runs(frame, data_size="samples_seen"))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), 1)
 
 
 def test_equal_steps_say_that_data_cost_no_compute(make_study):
     table = load_runs(make_study())
-    cost = measure_cost(table)
+    cost = measure_flops(table)
     assert cost.powers == pytest.approx((1, 0), abs=1e-6)
     assert "all of them saw the same 128k samples" in cost.problem
     decisions = decide(fit(table, replicates=100))

@@ -71,6 +71,22 @@ def test_axis_that_does_not_matter_has_an_open_interval(make_study):
     assert not study_law(make_study).interval("beta").high_open
 
 
+def test_repeats_of_the_largest_size_do_not_make_the_scatter_look_smaller():
+    """The fit follows six seeds at the end of a line, so their residuals add up to little; that is allowed for."""
+    sizes = np.concatenate([4.0 ** np.arange(7), np.full(5, 4.0**6)])
+    seeds = np.concatenate([np.zeros(7), np.arange(1, 6)]).astype(int)
+    generator = np.random.default_rng(0)
+    ratios = []
+    for _ in range(200):
+        loss = sizes**-0.3 * np.exp(0.05 * generator.normal(size=len(sizes)))
+        frame = pd.DataFrame({"num_params": 1e4 * sizes, "train_structures": 1e5, "test_loss": loss, "seed": seeds})
+        law = fit(load_runs(frame), "power", objective="least_squares", replicates=0)
+        noise = law.uncertainty.noise
+        assert 4 < noise.freedom < 5  # 7 sizes, 2 parameters, one size that weighs more
+        ratios.append(2 * noise.objective_per_f / 0.05**2)
+    assert abs(np.mean(ratios) - 1) < 4 * np.std(ratios) / np.sqrt(len(ratios))  # over (M / G) (G - P): 0.68
+
+
 def test_repeating_runs_by_seed_does_not_make_their_shared_misfit_smaller(make_study):
     """Copies of one run under nine seeds tell no more than the run; without seeds they count as nine."""
     frame = make_study(LAW, scatter=0.05)

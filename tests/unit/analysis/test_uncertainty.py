@@ -6,8 +6,9 @@ import pytest
 from analysis.backtest import backtest
 from analysis.fit import fit
 from analysis.influence import leave_one_out
+from analysis.minimize import minimize
 from analysis.tables import load_runs
-from analysis.uncertainty import resampling_unit
+from analysis.uncertainty import balanced_counts, resampling_unit
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}
 
@@ -33,6 +34,27 @@ def test_runs_of_several_seeds_are_drawn_as_configurations(make_study):
     assert unit == "configuration"
     assert np.bincount(group).tolist() == [3] * 25
     assert resampling_unit(load_runs(make_study()))[0] == "run"
+
+
+def test_every_run_is_drawn_equally_often_over_all_replicates():
+    counts = balanced_counts(30, 200, np.random.default_rng(0))
+    assert (counts.sum(0) == 200).all()
+    assert (counts.sum(1) == 30).all()
+    # The variance of a count is that of draws with replacement, 1 - 1/30, less the balance's share of 1/200.
+    assert counts.var() == pytest.approx(1 - 1 / 30, rel=0.05)  # 6,000 counts: 2 %
+    assert (counts == balanced_counts(30, 200, np.random.default_rng(0))).all()
+    assert (counts != balanced_counts(30, 200, np.random.default_rng(1))).any()
+
+
+def test_seeds_of_one_configuration_are_drawn_together(make_study, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("analysis.uncertainty.minimize", lambda *a: drawn.append(a[2]) or minimize(*a))
+    fit(load_runs(make_study(LAW, scatter=0.05, seeds=(0, 1, 2))), replicates=100)
+    counts = drawn[0]
+    group = resampling_unit(load_runs(make_study(seeds=(0, 1, 2))))[1]
+    for number in range(25):
+        assert np.ptp(counts[:, group == number], axis=1).max() == 0
+    assert (counts.sum(0) == 100).all()
 
 
 def test_band_of_runs_holds_the_runs_and_contains_the_band_of_the_law(make_study):

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable
+from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, numbers
 from analysis.terms import FloatArray
 from analysis.texts import size_text
 from scaling.errors import ConfigError
@@ -19,7 +18,7 @@ NEGLIGIBLE = 0.05
 
 
 @dataclass(frozen=True)
-class Cost:
+class FlopsRule:
     """The FLOPs of a run, C = flops_per_nd * N * D with flops_per_nd = flops_per_param_sample * epochs.
 
     Attributes:
@@ -51,7 +50,7 @@ class Cost:
         return ruled if self.spread is None else np.where(np.isfinite(own) & (own > 0), own, ruled)
 
 
-def measure_cost(table: RunTable, flops_per_nd: float | None = None) -> Cost:
+def measure_flops(table: RunTable, flops_per_nd: float | None = None) -> FlopsRule:
     """C = k N D for the runs of a table with N and D: as stated, as D was derived from it, or measured.
 
     Measured: k = median over runs of C / (N * samples seen), samples seen = D * epochs.
@@ -68,18 +67,18 @@ def measure_cost(table: RunTable, flops_per_nd: float | None = None) -> Cost:
     constant = FLOPS_PER_PARAMETER_AND_SAMPLE
     if derived and flops_per_nd is None:
         statement = f"C = 6 N D, C is column {columns['C']}: D itself was derived so."
-        return Cost(constant, 1.0, None, None, statement, None, ())
+        return FlopsRule(constant, 1.0, None, None, statement, None, ())
     if not known.any() and flops_per_nd is None:
         statement = "C = 6 N D, assumed: the table names no FLOPs."
         caution = "6 is a dense transformer's; a graph network's differs with its edges. Name a column with --flops."
-        return Cost(constant, 1.0, None, None, statement, None, (caution,))
+        return FlopsRule(constant, 1.0, None, None, statement, None, (caution,))
     runs = table.keep(known)
     powers = None if derived or len(runs) < 2 else _powers(runs)
     drift = None if powers is None else _drift(runs, powers)
     if flops_per_nd is not None:
         statement = f"C = {flops_per_nd:.4g} N D, as stated by the user, not measured."
         cautions = () if drift is None else (f"The stated cost is not that of the runs: {drift}.",)
-        return Cost(flops_per_nd, 1.0, None, powers, statement, None, cautions)
+        return FlopsRule(flops_per_nd, 1.0, None, powers, statement, None, cautions)
     epochs, basis = _epochs(runs)
     each = runs.axis("C") / (runs.num_params * runs.data_size * epochs)
     k, repeats = float(np.median(each)), float(np.median(epochs))
@@ -89,15 +88,7 @@ def measure_cost(table: RunTable, flops_per_nd: float | None = None) -> Cost:
         f"C = {k:.4g} N x{seen} D: k is the median over {len(runs)} runs of {columns['C']} / (N x samples seen), "
         f"{low:.4g} to {high:.4g} in 90 % of them; {basis}.{_per_edge(runs, k)}"
     )
-    return Cost(k, repeats, (low, high), powers, statement, drift, ())
-
-
-def numbers(table: RunTable, column: str) -> FloatArray:
-    """(M,) the column of the source, NaN where it holds no number or is not there."""
-    if column not in table.frame:
-        return np.full(len(table), np.nan)
-    values: FloatArray = pd.to_numeric(table.frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    return values
+    return FlopsRule(k, repeats, (low, high), powers, statement, drift, ())
 
 
 def _epochs(table: RunTable) -> tuple[FloatArray, str]:
