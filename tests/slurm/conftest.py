@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -33,10 +34,13 @@ class Cluster:
         """The node dies, as if by a power cut."""
         subprocess.run([HERE / "slurm_crash_node.sh", node], env=self.environment, check=True)
 
-    def kill_controller(self) -> None:
-        """kill -9 of slurmctld."""
+    def restart_controller(self) -> None:
+        """End slurmctld, leave the cluster without one for some seconds, and start it again."""
         pid = int((self.state / "run" / "slurmctld.pid").read_text())
-        os.kill(pid, 9)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "slurmctld to end")
+        time.sleep(5)
+        self.up()
 
     def jobs(self, study: str) -> list[str]:
         """Jobs of a study that wait or run."""
@@ -46,6 +50,10 @@ class Cluster:
     def drain(self, study: str) -> None:
         """Wait until no job of the study is left."""
         wait_until(lambda: not self.jobs(study), f"jobs of {study} to end")
+
+
+def _is_zombie(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def wait_until(is_so, what: str) -> None:
