@@ -219,6 +219,7 @@ def fitted(config: RunConfig, *, begun_at: int | None, side_by_side: int) -> Run
     """
     if config.launcher.kind == "slurm":
         device, limit = planned_device(config)
+        limit /= side_by_side
     else:
         device = _device_here()
         limit = config.plan.device_memory_gib * GIB or _memory_here(device, config.launcher.ranks) / side_by_side

@@ -17,11 +17,11 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.command import command
-from experiments.submit import JOBS, live
+from experiments.submit import JOBS, job_name, live
 from scaling import slurm
 from scaling.runs.store import STATES, RunDir, Status, run_dirs
 
-WATCH_S = 5.0
+WATCH_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
     found = {run.run_id: Standing(run.status()) for run in runs}
     if not (study_dir / JOBS).is_dir() or not slurm.is_here():
         return found
-    coming = live(study_dir)
+    coming = {run_id: [each.job for each in jobs] for run_id, jobs in live(study_dir).items()}
     left = [standing.status.job for standing in found.values() if standing.status.state != "done"]
     ended = slurm.accounted(sorted({job for job in left if job}))
     for run_id, standing in found.items():
@@ -61,6 +61,9 @@ def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
         elif status.job:
             state = own.state if own else ended.get(status.job, "")
             found[run_id] = Standing(_explained(status, state), status.job, state)
+        elif status.state == "waiting":
+            said = "no job has begun it, and none is on the way"
+            found[run_id] = Standing(replace(status, failure=f"{said}; see {study_dir / JOBS}/*/*.txt"))
     return found
 
 
@@ -100,7 +103,7 @@ def wait(study_dir: Path, runs: Sequence[RunDir]) -> int:
     """Stay until no job is left, showing progress; returns how many runs are not done."""
     with tqdm(total=len(runs), unit="run", desc="jobs", dynamic_ncols=True) as bar:
         while True:
-            on_their_way = live(study_dir)
+            on_their_way = slurm.live_jobs(job_name(study_dir))
             states = [run.status().state for run in runs]
             bar.update(states.count("done") - bar.n)
             bar.set_postfix_str(", ".join(f"{count} {state}" for state, count in Counter(states).items()))
@@ -118,8 +121,8 @@ def _watch(study_dir: Path) -> None:
         if len(lines) >= size.lines:  # the counts stand last
             lines = [*lines[: size.lines - 3], "...", lines[-1]]
         print("\x1b[2J\x1b[H" + "\n".join(line[: size.columns] for line in lines), flush=True)
-        is_moving = any(s.status.state == "running" or s.job_state in ("RUNNING", "PENDING") for s in found.values())
-        if not is_moving and not any(s.job_state.startswith("PENDING") for s in found.values()):
+        has_jobs = (study_dir / JOBS).is_dir() and slurm.is_here() and bool(slurm.live_jobs(job_name(study_dir)))
+        if not has_jobs and not any(s.status.state == "running" for s in found.values()):
             return
         time.sleep(WATCH_S)
 

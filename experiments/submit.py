@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -9,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from scaling import slurm
@@ -25,23 +27,34 @@ JOBS = "slurm"
 def job_name(study_dir: Path) -> str:
     """The name of a study's jobs: readable, and that of no other study."""
     path = str(study_dir.resolve())
-    return f"{study_dir.resolve().name}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    return f"{re.sub('[^A-Za-z0-9._-]', '_', study_dir.resolve().name)}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
 
 
-def live(study_dir: Path) -> dict[str, list[slurm.Job]]:
+@dataclass(frozen=True)
+class Coming:
+    """A job on the way to a run, and the shape that it has."""
+
+    job: slurm.Job
+    nodes: int
+    ranks: int
+
+
+def live(study_dir: Path) -> dict[str, list[Coming]]:
     """The study's jobs that wait or run, by the run that they are for.
 
     Raises:
         RunError: if SLURM does not answer.
     """
-    found: dict[str, list[slurm.Job]] = defaultdict(list)
+    found: dict[str, list[Coming]] = defaultdict(list)
     by_folder = defaultdict(list)
     for job in slurm.live_jobs(job_name(study_dir)):
-        by_folder[job.comment].append(job)
+        if job.state != "COMPLETING":  # takes up no more runs
+            by_folder[job.comment].append(job)
     for name, jobs in by_folder.items():
         with suppress(FileNotFoundError):  # somebody has removed the folder
-            for run in read_json(study_dir / JOBS / name / "job.json", lambda it: list(it["runs"]), remedy="remove it"):
-                found[run] += jobs
+            told = read_json(study_dir / JOBS / name / "job.json", lambda it: dict(it), remedy="remove its folder")
+            for run in told["runs"]:
+                found[run] += [Coming(job, told["nodes"], told["ranks"]) for job in jobs]
     return dict(found)
 
 
@@ -89,11 +102,13 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
         return arrays
 
 
-def _is_missing(run: RunDir, covered: dict[str, list[slurm.Job]]) -> bool:
+def _is_missing(run: RunDir, covered: dict[str, list[Coming]]) -> bool:
     state = run.status().state
     if state == "done" or holder(run.path) is not None:
         return False
-    return state == "failed" or run.run_id not in covered  # jobs do not try again what has failed
+    launcher, coming = run.config().launcher, covered.get(run.run_id, [])
+    has_job = any((each.nodes, each.ranks) == (launcher.nodes, launcher.ranks) for each in coming)
+    return state == "failed" or not has_job  # jobs do not try again what has failed
 
 
 def _write(jobs_dir: Path, runs: Sequence[RunDir], shape: tuple[int, int]) -> Path:
@@ -111,9 +126,9 @@ def _write(jobs_dir: Path, runs: Sequence[RunDir], shape: tuple[int, int]) -> Pa
 
 
 def batch_script(launcher: LauncherConfig, folder: Path, *, name: str) -> str:
-    """What `sbatch` is given: what one run asks of a node, on CPUs as often as runs are side by side."""
+    """What `sbatch` is given: what one run asks of a node, as often as runs are side by side; they share its GPUs."""
     site, ranks = launcher.slurm, launcher.ranks // launcher.nodes
-    on_cpus = ranks * (1 if site.gpus_per_rank else max(1, launcher.workers))
+    on_cpus = ranks * max(1, launcher.workers)
     memory = f"{round(1024 * site.mem_gb_per_rank * on_cpus)}M" if site.mem_gb_per_rank else None
     asked = {
         "job-name": name,
@@ -128,12 +143,12 @@ def batch_script(launcher: LauncherConfig, folder: Path, *, name: str) -> str:
         "gpus-per-node": site.gpus_per_rank * ranks or None,
         "mem": memory,
         "signal": f"B:USR1@{site.stop_s}",
-        "output": folder.absolute() / "%A_%a.txt",
+        "output": str(folder.absolute()).replace("%", "%%") + "/%A_%a.txt",
         "open-mode": "append",
     }
     python = site.python or shlex.quote(sys.executable)
-    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
-    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in site.options), "", *site.setup]
+    lines = [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in asked.items() if value is not None]
+    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in site.options), "", "set -e", *site.setup]
     lines += [
         f"cd {shlex.quote(str(Path.cwd()))}",
         f"exec {python} -m scaling.job {shlex.quote(str(folder.absolute()))}",

@@ -66,7 +66,11 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
     from experiments.plan import fitted  # brings torch, which takes seconds
 
     begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
-    side_by_side = max(Counter(slots(config)).values()) if config.launcher.kind == "local" else 1
+    launcher = config.launcher
+    if launcher.kind == "slurm":
+        side_by_side = max(1, launcher.workers) if launcher.slurm.gpus_per_rank else 1  # they share its GPUs
+    else:
+        side_by_side = max(Counter(slots(config)).values())
     return fitted(config, begun_at=begun_at, side_by_side=side_by_side)
 
 

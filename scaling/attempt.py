@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,11 +23,14 @@ from scaling.runs.claim import TOKEN_VARIABLE, Claim
 from scaling.runs.store import RunDir
 from scaling.worker import die_with_parent, let_children_die_with_me, work
 
+PREEMPTED, NODE_FAILURE = slurm.ENDS["PREEMPTED"], slurm.ENDS["NODE_FAIL"]
 DONE, FAILED, STOPPED, HELD = "done", "failed", "stopped", "held"
 #: Attempts in a row that may be killed without a newer checkpoint before a run is given up.
 MAX_FRUITLESS = 3
-#: What ranks may take to leave a checkpoint when they are asked to stop.
+#: What ranks may take on this machine to leave a checkpoint when they are asked to stop.
 STOP_S = 300
+#: What a file of another node may take to be seen on this one.
+FILES_ARRIVE_S = 5.0
 
 #: A rank in torchrun's report of those that failed.
 RANK_ENDED = re.compile(r"rank +: (\d+) .*\n +exitcode +: (-?\d+) ")
@@ -34,7 +38,8 @@ RANK_ENDED = re.compile(r"rank +: (\d+) .*\n +exitcode +: (-?\d+) ")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: DONE, FAILED, STOPPED (asked to, or killed: it may go on), HELD by another process."""
+    """How an attempt ended: PREEMPTED, NODE_FAILURE = slurm.ENDS["PREEMPTED"], slurm.ENDS["NODE_FAIL"]
+    DONE, FAILED, STOPPED (asked to, or killed: it may go on), HELD by another process."""
 
     state: str
     failure: Failure | None = None
@@ -114,6 +119,8 @@ def _begin(run: RunDir) -> Failure | None:
         left_over.unlink()
     before, newest = run.status(), run.newest_checkpoint()
     fruitless = before.fruitless if newest <= before.reached else 0
+    if fruitless and before.job and slurm.end_of(before.job) in (PREEMPTED, NODE_FAILURE):
+        fruitless -= 1  # not the run's own doing
     if fruitless >= MAX_FRUITLESS:
         why = slurm.end_of(before.job) if before.job else ""
         said = before.failure if before.failure != "broken off" else ""
@@ -158,16 +165,25 @@ def _compute_by_torchrun(run: RunDir, launcher: LauncherConfig) -> Failure | Non
             process.wait(timeout=0.2)
     if process.returncode == 0:
         return None
-    if is_told or run.status().state == "waiting":
+    said = _first_failure(run, launcher)
+    if run.status().state == "waiting" or (is_told and said is None):
         raise Interrupted(f"{run.path} was asked to stop")
-    killed = _killed_rank(log, begin)
-    return killed or first_failure(run) or Failure.of_exit("torchrun", process.returncode, log, begin=begin)
+    if said is not None and said.cause != KILLED:
+        return said
+    return _killed_rank(log, begin) or said or Failure.of_exit("torchrun", process.returncode, log, begin=begin)
+
+
+def _first_failure(run: RunDir, launcher: LauncherConfig) -> Failure | None:
+    deadline = time.monotonic() + (FILES_ARRIVE_S if launcher.nodes > 1 else 0)
+    while (said := first_failure(run)) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return said
 
 
 def _torchrun(run: RunDir, launcher: LauncherConfig) -> list[str]:
     """The command that starts all ranks; over several nodes, one torchrun on each of the job's."""
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={launcher.ranks // launcher.nodes}"]
-    torchrun.append(f"--shutdown-timeout={STOP_S}")
+    torchrun.append(f"--shutdown-timeout={launcher.slurm.stop_s if launcher.kind == 'slurm' else STOP_S}")
     worker = ["-m", "scaling.worker", str(run.path)]
     if launcher.nodes == 1:
         return [sys.executable, *torchrun, "--standalone", *worker]
@@ -175,9 +191,9 @@ def _torchrun(run: RunDir, launcher: LauncherConfig) -> list[str]:
         free.bind(("", 0))
         port = free.getsockname()[1]
     meeting = [f"--nnodes={launcher.nodes}", f"--master-addr={slurm.first_node()}", f"--master-port={port}"]
-    return slurm.on_each_node(
-        launcher.nodes, [sys.executable, *torchrun, *meeting, "--node-rank=$SLURM_NODEID", *worker]
-    )
+    meeting.append(f"--node-rank={slurm.NODE_NUMBER}")
+    python = launcher.slurm.python or shlex.quote(sys.executable)
+    return slurm.on_each_node(launcher.nodes, python, [*torchrun, *meeting, *worker])
 
 
 def _killed_rank(log: Path, begin: int) -> Failure | None:

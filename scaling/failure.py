@@ -16,6 +16,8 @@ EXCEPTION, OUT_OF_MEMORY, KILLED = "exception", "out of memory", "killed"
 LONGEST = 2000
 #: Of the end of a log, looked through for the words of a process that was aborted.
 LOG_TAIL_BYTES = 20_000
+#: How they tell that another rank no longer answers.
+LOST_PEER_WORDS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "gloo", "DistBackendError")
 #: How libraries tell that memory has run out.
 OUT_OF_MEMORY_WORDS = (
     "CUDA out of memory",
@@ -28,7 +30,8 @@ OUT_OF_MEMORY_WORDS = (
 
 @dataclass(frozen=True)
 class Failure:
-    """message: in one line. cause: EXCEPTION, OUT_OF_MEMORY or KILLED. traceback: "" where none was raised."""
+    """message: in one line. cause: EXCEPTION, OUT_OF_MEMORY, or KILLED, by whatever has ended this rank or one that it
+    cannot do without. traceback: "" where none was raised."""
 
     message: str
     cause: str = EXCEPTION
@@ -47,17 +50,33 @@ class Failure:
             text, where = f"{error.filename or run.path}: {error.strerror}", ""
         else:
             text, where = f"{type(error).__name__}: {error}", f"; see {run.path / 'log.txt'}"
-        return cls(_line(text) + where, EXCEPTION, told)
+        is_lost = not isinstance(error, ScalingError) and any(word in str(error) for word in LOST_PEER_WORDS)
+        return cls(_line(text) + where, KILLED if is_lost else EXCEPTION, told)
 
     @classmethod
     def of_exit(cls, who: str, exitcode: int, log: Path, *, begin: int = 0) -> "Failure":
         """Why a process ended without a word: by its exit code and what its log holds from there on."""
         how = f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
+        if exitcode == -signal.SIGKILL and _oom_kills() > _OOM_KILLS_BEFORE:
+            return cls(f"{who} was killed for more memory than its job has; see {log}", OUT_OF_MEMORY)
         if any(word in log_tail(log, begin) for word in OUT_OF_MEMORY_WORDS):
             return cls(f"{who} ended early ({how}): out of memory; see {log}", OUT_OF_MEMORY)
         hint = "; out of memory?" if exitcode == -signal.SIGKILL else ""
         cause = KILLED if exitcode < 0 else EXCEPTION
         return cls(f"{who} ended early ({how}{hint}); see {log}", cause)
+
+
+def _oom_kills() -> int:
+    """How many processes of this control group (of a SLURM job, a container) the kernel has killed for memory."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().splitlines()[-1].rpartition(":")[2]
+        events = Path(f"/sys/fs/cgroup{group}/memory.events").read_text().split()
+        return int(events[events.index("oom_kill") + 1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+_OOM_KILLS_BEFORE = _oom_kills()
 
 
 def _line(text: str) -> str:
@@ -94,6 +113,7 @@ def leave(failure: Failure, run: RunDir, rank: int) -> None:
 
 
 def first_failure(run: RunDir) -> Failure | None:
-    """The failure of the rank that failed first, or None if none left a reason."""
+    """The failure of the rank that failed first, of its own if there is such a one; None if none left a reason."""
     left = sorted(run.path.glob("failure-rank*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return Failure(**json.loads(left[0].read_text())) if left else None
+    failures = [Failure(**json.loads(path.read_text())) for path in left]
+    return next((failure for failure in failures if failure.cause != KILLED), failures[0] if failures else None)

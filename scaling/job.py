@@ -7,10 +7,12 @@ it is preempted (SIGUSR1), a job has its runs leave a checkpoint, and puts itsel
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,12 +21,14 @@ from scaling import slurm
 from scaling.config import RunConfig
 from scaling.data.manifest import read_manifest
 from scaling.errors import RunError, ScalingError
-from scaling.launch import run_all, slots
+from scaling.launch import run_all
 from scaling.runs.files import read_json
 from scaling.runs.store import RunDir
 from scaling.worker import DATA_VARIABLE
 
 REQUEUE, STOP = signal.SIGUSR1, signal.SIGTERM
+#: So long before its end a job goes back into the queue, whether all runs have stopped or not.
+LAST_S = 20.0
 #: SLURM ends a job that it has put back into the queue.
 LAST_WAIT_S = 60
 
@@ -35,31 +39,41 @@ def main() -> int:
     for sign in (REQUEUE, STOP):
         signal.signal(sign, lambda signum, _frame: asked.append(signum))
     folder = Path(sys.argv[1])
-    names: list[str] = read_json(folder / "job.json", lambda found: list(found["runs"]), remedy="submit again")
-    runs = [RunDir(folder.parent.parent / name) for name in names]
-    runs = [run for run in runs if run.status().state not in ("done", "failed")]
-    print(
-        f"job {slurm.own_job()} on {os.environ.get('SLURM_JOB_NODELIST', 'this machine')}: {len(runs)} runs", flush=True
-    )
+    told = read_json(folder / "job.json", lambda found: dict(found), remedy="submit again")
+    shape = told["nodes"], told["ranks"]
+    left = [RunDir(folder.parent.parent / name) for name in told["runs"]]
+    configs = {run: run.config() for run in left if run.status().state not in ("done", "failed")}
+    # A later submission may have given a run another shape, and jobs of its own.
+    runs = [run for run, config in configs.items() if (config.launcher.nodes, config.launcher.ranks) == shape]
+    print(f"job {slurm.own_job()} on {os.environ.get('SLURM_JOB_NODELIST', '')}: {len(runs)} runs", flush=True)
     if not runs:
         return 0
-    config = runs[0].config()
+    config, launcher = configs[runs[0]], configs[runs[0]].launcher
     stage_data(config)
+    on_cpus = [""] * max(1, launcher.workers)  # as many as the job has asked for
+    side_by_side = slots(config) if launcher.slurm.gpus_per_rank else on_cpus
     failed = 0
-    with closing(
-        run_all(runs, slots=slots(config), threads=config.train.num_threads, waits_for_others=False)
-    ) as events:
+    with closing(run_all(runs, slots=side_by_side, threads=config.train.num_threads, waits_for_others=False)) as events:
         for event in events:
             if event.run is not None:
                 failed += event.state == "failed"
                 print(f"{event.state}  {event.run.run_id}  {event.failure}", flush=True)
             if asked:
+                # Not every run may stop in time: the job goes back into the queue all the same.
+                late = threading.Timer(max(1.0, launcher.slurm.stop_s - LAST_S), go_back, asked)
+                late.daemon = True
+                late.start()
                 break
-    if REQUEUE in asked and STOP not in asked:
+    go_back(*asked)
+    return 1 if failed or asked else 0
+
+
+def go_back(*asked: int) -> None:
+    """Put this job back into the queue, which ends it, if that is what it was asked for first."""
+    if asked and asked[0] == REQUEUE:
         print("back into the queue", flush=True)
         slurm.requeue(slurm.own_job())
         time.sleep(LAST_WAIT_S)
-    return 1 if failed or asked else 0
 
 
 def stage_data(config: RunConfig) -> None:
@@ -68,22 +82,29 @@ def stage_data(config: RunConfig) -> None:
     Raises:
         RunError: if it cannot be copied.
     """
-    at = os.path.expandvars(config.launcher.slurm.stage_to)
-    if not at:
+    site = config.launcher.slurm
+    if not site.stage_to:
         return
     data = Path(config.data.path).absolute()
-    here = Path(at) / f"gnn-scaling-{read_manifest(data).digest[:16]}"
-    command = [sys.executable, "-m", "scaling.job", "--copy", str(data), str(here)]
-    ended = subprocess.run(
-        slurm.on_each_node(config.launcher.nodes, command), check=False, capture_output=True, text=True
-    )
+    here = f"{site.stage_to}/gnn-scaling-{read_manifest(data).digest[:16]}"  # variables are those of each node
+    command = ["-m", "scaling.job", "--copy", str(data), here]
+    on_nodes = slurm.on_each_node(config.launcher.nodes, site.python or shlex.quote(sys.executable), command)
+    ended = subprocess.run(on_nodes, check=False, capture_output=True, text=True)
     if ended.returncode:
-        raise RunError(f"launcher.slurm.stage_to={config.launcher.slurm.stage_to}: {ended.stderr.strip()}")
-    os.environ[DATA_VARIABLE] = str(here)
+        raise RunError(f"launcher.slurm.stage_to={site.stage_to}: {ended.stderr.strip()}")
+    os.environ[DATA_VARIABLE] = here
 
 
-def copy(data: Path, here: Path) -> None:
-    """Copy a directory unless it is there; of several that do so at once, the first one counts."""
+def copy(data: Path, to: str) -> None:
+    """Copy a directory unless it is there; of several that do so at once, the first one counts.
+
+    Raises:
+        RunError: if the path has a variable that this node does not know.
+        OSError: if it cannot be written.
+    """
+    here = Path(os.path.expandvars(to))
+    if "$" in str(here):
+        raise RunError(f"{here}: there is no such variable on this node")
     if here.exists():
         return
     draft = here.with_name(f".{here.name}.{os.getpid()}")
@@ -100,7 +121,7 @@ def copy(data: Path, here: Path) -> None:
 if __name__ == "__main__":
     try:
         if sys.argv[1] == "--copy":
-            copy(Path(sys.argv[2]), Path(sys.argv[3]))
+            copy(Path(sys.argv[2]), sys.argv[3])
             sys.exit()
         sys.exit(main())
     except ScalingError as error:

@@ -67,7 +67,8 @@ def slots(config: RunConfig) -> list[str]:
     if os.environ.get("DS_ACCELERATOR") != "cpu":
         import torch  # takes seconds, which a command for the CPU need not wait
 
-        gpus = [str(gpu) for gpu in range(torch.cuda.device_count())]
+        here = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # a job's own, which need not begin with 0
+        gpus = [here[gpu] if here[0] else str(gpu) for gpu in range(torch.cuda.device_count())]
     if gpus:
         fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
     else:
@@ -109,9 +110,9 @@ def run_all(
     # A process that is forked after its server has seen a GPU cannot use it.
     context = multiprocessing.get_context("spawn" if any(slots) else "forkserver")
     if not any(slots):
-        context.set_forkserver_preload(["scaling.training.loop"])
+        context.set_forkserver_preload(["scaling.server", "scaling.training.loop"])
     waiting, free_slots = deque(runs), list(slots)
-    held: dict[RunDir, float] = {}  # by the heartbeat when they were found so
+    held: dict[RunDir, float] = {}  # by their last heartbeat before this process had nothing else to do
     active: dict[int, _Active] = {}
     try:
         while waiting or held or active:
@@ -141,11 +142,14 @@ def run_all(
                     waiting.append(ended.run)
                 else:
                     yield Event(ended.run, outcome.state, outcome.failure.message if outcome.failure else "")
+            is_idle = not waiting and not active
             for run, beat in list(held.items()):
                 if holder(run.path) is None:
                     waiting.append(run)
                     del held[run]
-                elif not waits_for_others and last_beat(run.path) > beat:
+                elif waits_for_others or not is_idle:
+                    held[run] = last_beat(run.path)
+                elif last_beat(run.path) > beat:  # its holder has shown that it lives
                     del held[run]
             yield Event(None)
     finally:

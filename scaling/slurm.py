@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -17,6 +18,7 @@ PATIENCE_S = 120.0
 ANSWER_S = 60.0
 #: What SLURM's commands say while the controller cannot be reached.
 AWAY = re.compile(r"Unable to contact|[Cc]onnection (refused|reset|timed out)|timed out|try again|not respond|DBD conn")
+NODE_NUMBER = "$SLURM_NODEID"
 #: A cause of a failure for each of SLURM's end states that are none of the run's own.
 ENDS = {
     "OUT_OF_MEMORY": "out of memory",
@@ -53,16 +55,17 @@ def first_node() -> str:
     return os.environ["SLURMD_NODENAME"]
 
 
-def on_each_node(nodes: int, command: Sequence[str], *, shared: bool = False) -> list[str]:
-    """Run a command once on each of the job's nodes; $VARIABLES in it are those of the node.
+def on_each_node(nodes: int, python: str, arguments: Sequence[str]) -> list[str]:
+    """Run Python once on each of the job's nodes; if it fails on one, it is ended on all.
 
-    If it fails on one, it is ended on all. `shared`: beside what else the job runs.
+    Args:
+        python: a command of the shell. arguments: words; NODE_NUMBER in one is replaced by the node's.
     """
     cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun no longer takes it from its job
     srun = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}"]
-    srun += ["--kill-on-bad-exit=1", "--cpu-bind=none", *(["--overlap"] if shared else [])]
-    words = " ".join(f'"{word}"' for word in command)
-    return [*srun, "bash", "-c", f"exec {words}"]
+    srun += ["--kill-on-bad-exit=1", "--cpu-bind=none"]
+    words = " ".join(word if NODE_NUMBER in word else shlex.quote(word) for word in arguments)
+    return [*srun, "bash", "-c", f"exec {python} {words}"]
 
 
 def live_jobs(name: str) -> list[Job]:
@@ -135,7 +138,7 @@ def _submit_array(script: Path, size: int, *, name: str, comment: str, before: s
 def max_array_size() -> int:
     """How many tasks one array may have."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"))
-    return int(found[1]) - 1 if found else 1000
+    return max(1, int(found[1]) - 1) if found else 1000
 
 
 def requeue(job: str) -> None:
@@ -176,11 +179,12 @@ def ask(*command: str) -> str:
             raise RunError(
                 f"there is no {command[0]} on this machine; go to one from which jobs are submitted"
             ) from error
-        except subprocess.TimeoutExpired as error:
-            raise RunError(f"SLURM does not answer: {command[0]} timed out after {ANSWER_S:.0f} s") from error
-        if ended.returncode == 0:
-            return ended.stdout
-        said = " ".join(ended.stderr.split()) or f"exit code {ended.returncode}"
+        except subprocess.TimeoutExpired:
+            said = f"timed out after {ANSWER_S:.0f} s"
+        else:
+            if ended.returncode == 0:
+                return ended.stdout
+            said = " ".join(ended.stderr.split()) or f"exit code {ended.returncode}"
         # A submission without an answer may have been taken in: its caller looks.
         if command[0] == "sbatch" and "--parsable" in command and AWAY.search(said) and "timed out" in said:
             raise RunError(f"SLURM does not answer: {said}")

@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from scaling.runs.store import RunDir
 
 #: A copy of the data on this node, read in place of data.path.
 DATA_VARIABLE = "GNN_SCALING_DATA"
+
+POLL_S = 2.0
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -35,7 +38,7 @@ def work(run: RunDir) -> None:
 
     config = run.config()
     if DATA_VARIABLE in os.environ:
-        config = replace(config, data=replace(config.data, path=os.environ[DATA_VARIABLE]))
+        config = replace(config, data=replace(config.data, path=os.path.expandvars(os.environ[DATA_VARIABLE])))
     world = World.join()
     train(config, run, world)
     world.leave()
@@ -60,6 +63,13 @@ def end_at_once(code: int = 0) -> None:
     os._exit(code)
 
 
+def _end_with_others(run: RunDir, is_failing: threading.Event) -> None:
+    """End this rank soon after another one has failed: it may wait for that one in a kernel, deaf to signals."""
+    while not is_failing.wait(POLL_S):
+        if any(run.path.glob("failure-rank*.json")) and not is_failing.wait(POLL_S):
+            os._exit(1)
+
+
 def main() -> None:
     """Command line of one rank; the reason of a failure is also left in a file."""
     stopping.listen()
@@ -67,6 +77,8 @@ def main() -> None:
         die_with_parent(signal.SIGKILL)
     let_children_die_with_me()
     run = RunDir(Path(sys.argv[1]))
+    is_failing = threading.Event()
+    threading.Thread(target=_end_with_others, args=(run, is_failing), daemon=True).start()
     try:
         work(run)
         end_at_once()
@@ -74,6 +86,7 @@ def main() -> None:
         print(stopped)
         end_at_once(stopped.exit_code)
     except Exception as error:
+        is_failing.set()
         with suppress(OSError):  # a full disk: the exit code tells of the failure too
             leave(Failure.of(error, run), run, int(os.environ.get("RANK", 0)))
         if isinstance(error, ScalingError):

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.bench.table import options, publish
-from experiments.submit import live
+from experiments.submit import job_name
 from scaling import slurm
 from scaling.runs.store import run_dirs
 
@@ -63,7 +63,7 @@ def sweep(folder: Path, runs: int, jobs: int) -> dict[str, Any]:
     before = controller()
     submitted_s = run("experiments.train", *grid, *where, *site, f"launcher.slurm.jobs={jobs}")
     begin, statuses = time.monotonic(), []
-    while live(study):
+    while slurm.live_jobs(job_name(study)):
         statuses.append(run("experiments.status", str(study), "--json"))
         time.sleep(POLL_S)
     finished_s = time.monotonic() - begin

@@ -1,6 +1,7 @@
 """Structures into batches of graphs: neighbour lists are built here, in the loader's workers, never stored."""
 
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -122,6 +123,11 @@ class GraphDataset(Dataset[Data]):
         return graph
 
 
+def _leave_sigterm_to_the_rank(_number: int) -> None:
+    """A rank that is asked to stop needs its loader for one more step; it ends with the rank."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
 class Loader:
     """Batches of a sampler, computed `num_workers` processes ahead of the training (0: in its own process)."""
 
@@ -140,5 +146,6 @@ class Loader:
                 prefetch_factor=4 if self.num_workers else None,
                 multiprocessing_context=_WORKER_START if self.num_workers else None,
                 pin_memory=torch.cuda.is_available(),
+                worker_init_fn=_leave_sigterm_to_the_rank,
             )
         )

@@ -233,6 +233,7 @@ class Trainer:
     def _stop(self, step: int) -> None:
         said = f"stopped at step {step} of {self.steps}, to go on from there"
         if self.is_first:
+            print(said, flush=True)
             self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=said, fruitless=0)
         self.world.barrier()
         raise Interrupted(said)

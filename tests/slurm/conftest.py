@@ -68,6 +68,9 @@ def cluster(tmp_path_factory):
     """The cluster; where it cannot be had, its tests are skipped with the reason."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("a SLURM of virtual nodes needs root on Debian")
+    installed = Path("/etc/slurm/slurm.conf")
+    if installed.exists() and "ClusterName=ci\n" not in installed.read_text():
+        pytest.skip(f"{installed} is of a cluster that is in use")
     state = Path(os.environ.get("SLURM_CI_DIR", "/tmp/gnn-scaling-slurm"))
     running = Cluster(state)
     try:

@@ -192,6 +192,7 @@ def test_preempted_job(study, local):
     subprocess.run(dear, check=True, capture_output=True)
     assert one.finish() == local(1)
     assert max(run.status().attempts for run in one.runs()) >= 2
+    assert any("stopped at step" in (run.path / "log.txt").read_text() for run in one.runs())
 
 
 def test_restarted_controller(study, local, cluster):
@@ -262,6 +263,7 @@ def test_time_limit_reached_twice(study, local, tmp_path):
     one.submit()
     assert one.finish() == local(1)
     assert max(run.status().attempts for run in one.runs()) >= 3
+    assert max((run.path / "log.txt").read_text().count("stopped at step") for run in one.runs()) >= 2
 
 
 def test_exception_in_rank_1_alone(study, local, tmp_path):

@@ -128,7 +128,7 @@ def test_batch_script_asks_for_what_the_runs_of_a_job_need(tmp_path):
     assert "account" not in one
     gpus = replace(site, gpus_per_rank=1)
     two = batch_script(LauncherConfig(kind="slurm", ranks=8, workers=3, slurm=gpus), tmp_path, name="n")
-    for words in ("--nodes=2", "--gpus-per-node=4", "--cpus-per-task=8"):
+    for words in ("--nodes=2", "--gpus-per-node=4", "--cpus-per-task=24"):
         assert f"#SBATCH {words}" in two
 
 
@@ -169,9 +169,11 @@ def test_data_are_copied_to_a_node_whole_and_once(tmp_path):
     here.parent.mkdir()
     data.mkdir()
     (data / "shard").write_text("content")
-    copy(data, here)
+    copy(data, str(here))
     assert (here / "shard").read_text() == "content"
     (data / "shard").write_text("later")
-    copy(data, here)
+    copy(data, str(here))
     assert (here / "shard").read_text() == "content"
     assert [path.name for path in here.parent.iterdir()] == ["copy"]
+    with pytest.raises(RunError, match="no such variable"):
+        copy(data, "$NO_SUCH_VARIABLE/copy")

@@ -1,0 +1,5 @@
+"""Imported by the server that runs are forked from: a signal to a whole job must not end it before they have stopped."""
+
+import signal
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
