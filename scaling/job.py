@@ -21,7 +21,7 @@ from scaling import slurm
 from scaling.config import RunConfig
 from scaling.data.manifest import read_manifest
 from scaling.errors import RunError, ScalingError
-from scaling.launch import run_all
+from scaling.launch import run_all, slots
 from scaling.runs.files import read_json
 from scaling.runs.store import RunDir
 from scaling.worker import DATA_VARIABLE

@@ -1,4 +1,4 @@
-"""Imported by the server that runs are forked from: a signal to a whole job must not end it before they have stopped."""
+"""Imported by the server that runs are forked from: a signal to a whole job must not end it before them."""
 
 import signal
 
