@@ -171,23 +171,28 @@ def test_run_that_is_killed_again_and_again_without_getting_further_is_given_up(
     assert (run.status().attempts, run.status().cause) == (MAX_FRUITLESS, "killed")
 
 
-def test_run_that_is_asked_to_stop_leaves_a_checkpoint_between_those_it_would_leave(tiny_data, tmp_path, study):
+@linux
+@pytest.mark.parametrize(("ranks", "loaders"), [(1, 0), (2, 1)])
+def test_run_that_is_asked_to_stop_goes_on_from_a_checkpoint_of_its_last_step(
+    tiny_data, tmp_path, study, ranks, loaders
+):
     config = RunConfig(
-        data=DataConfig(path=str(tiny_data)),
+        data=DataConfig(path=str(tiny_data), num_workers=loaders),
         model=ModelConfig(width=4),
         train=replace(FOREVER, checkpoint_every=1_000_000),
+        launcher=LauncherConfig(ranks=ranks),
         study=StudyConfig(root=str(tmp_path)),
     )
     (run,) = stage([config])
     study(run.path)
     wait_for_attempt(run, 1)
-    while run.status().step == 0:
+    deadline = time.monotonic() + 100
+    while run.status().step == 0 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(holder(run.path)["pid"], signal.SIGTERM)
-    deadline = time.monotonic() + 100
     while "resumed at step" not in (run.path / "log.txt").read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert run.newest_checkpoint() > 0
+    assert f"stopped at step {run.newest_checkpoint()} of" in (run.path / "log.txt").read_text()
     assert f"resumed at step {run.newest_checkpoint()}" in (run.path / "log.txt").read_text()
 
 
