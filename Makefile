@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 DATA ?= data/emt
+SLURM_TESTS ?= slurm
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +33,7 @@ test-long: setup ## the long tests too
 	$(PY) -m pytest -m 'not slurm'
 
 test-slurm: setup ## tests on a real SLURM of four virtual nodes, started on this machine (root, Debian)
-	$(PY) -m pytest tests/slurm
+	$(PY) -m pytest tests/slurm -m '$(SLURM_TESTS)'
 
 clean: ## remove caches (never studies/ or data/)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache

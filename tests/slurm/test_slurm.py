@@ -117,6 +117,7 @@ def rank_processes(rank: int) -> list[int]:
     return found
 
 
+@pytest.mark.long
 def test_study_of_one_and_two_node_jobs_gives_the_table_of_the_local_one(cluster, data, tmp_path):
     grid = ["-m", "data.fraction=0.25,0.5,1.0", "seed=0,1", "train.budget.amount=40", "train.batch_size=4"]
     grid += ["train.validate_every=20"]
@@ -145,6 +146,7 @@ def test_study_of_one_and_two_node_jobs_gives_the_table_of_the_local_one(cluster
     pd.testing.assert_frame_equal(tables[0].sort_index(), tables[1].sort_index(), check_exact=True)
 
 
+@pytest.mark.long
 def test_killed_rank(study, local):
     one = study("launcher.ranks=2")
     one.submit()
@@ -154,6 +156,7 @@ def test_killed_rank(study, local):
     assert sorted(run.status().attempts for run in one.runs()) == [1, 2]
 
 
+@pytest.mark.long
 def test_cancelled_job(study, local):
     """Its run is taken over by another job, or, if there is none, by the next submission."""
     one = study()
@@ -168,6 +171,7 @@ def test_cancelled_job(study, local):
     assert one.finish() == local(1)
 
 
+@pytest.mark.long
 def test_crashed_node(study, local, cluster):
     one = study("launcher.ranks=2")
     one.submit()
@@ -181,6 +185,7 @@ def test_crashed_node(study, local, cluster):
     assert max(run.status().attempts for run in one.runs()) >= 2
 
 
+@pytest.mark.long
 def test_preempted_job(study, local):
     one = study("launcher.slurm.stop_s=30")
     one.submit()
@@ -195,6 +200,7 @@ def test_preempted_job(study, local):
     assert any("stopped at step" in (run.path / "log.txt").read_text() for run in one.runs())
 
 
+@pytest.mark.long
 def test_restarted_controller(study, local, cluster):
     one = study()
     one.submit()
@@ -256,6 +262,7 @@ def poison(folder: Path, deed: str) -> str:
     return f"launcher.slurm.setup=['export PYTHONPATH={folder}:$PYTHONPATH']"
 
 
+@pytest.mark.long
 def test_time_limit_reached_twice(study, local, tmp_path):
     """A minute is the shortest limit, and SLURM gives its signal tens of seconds before it."""
     slowly = "import time; step = self._step; self._step = lambda *given: (time.sleep(0.04), step(*given))[1]"
@@ -284,6 +291,7 @@ def losses_of_done(study: Study) -> dict[str, float]:
     return {run.run_id: run.result().test_loss for run in study.runs() if run.result_path.exists()}
 
 
+@pytest.mark.long
 def test_run_that_exceeds_its_memory(study, local, tmp_path):
     taker = poison(tmp_path / "p", "import torch; kept = [torch.ones(2**28) for _ in range(100)]")
     limit = taker.replace("']", "','ulimit -v 12000000']")
