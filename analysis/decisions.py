@@ -67,6 +67,7 @@ def decisions_document(decisions: Decisions) -> dict[str, Any]:
         "form": law.form.name,
         "formula": law.form.formula,
         "n": len(law.table),
+        "cautions": list(law.cautions),
         "frontier": _frontier_document(decisions.frontier) if decisions.frontier else None,
         "isoflop": _isoflop_document(decisions.isoflop) if decisions.isoflop else None,
         "shapes": [_shape_document(shape) for shape in decisions.shapes],
@@ -122,6 +123,7 @@ def _frontier_document(found: Frontier) -> dict[str, Any]:
         "cost": _cost_document(found.cost),
         "usable": not found.problems,
         "problems": list(found.problems),
+        "cautions": list(found.cautions),
         "budgets": found.budgets.tolist(),
         "num_params": _number(found.num_params),
         "data_size": _number(found.data_size),
@@ -202,7 +204,9 @@ def decisions_lines(decisions: Decisions) -> list[str | TextTable]:
     ]
     if decisions.frontier:
         lines += _frontier_lines(decisions.frontier)
-    elif not decisions.shapes:
+    else:
+        lines += [f"Caution. {caution}" for caution in law.cautions]
+    if not decisions.frontier and not decisions.shapes:
         lines += ["", "No compute-optimal sizes: they need a form with N and D, e.g. --form chinchilla."]
     if decisions.isoflop:
         lines += _isoflop_lines(decisions.isoflop)
@@ -221,8 +225,9 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
         lines += ["  None can be told from these runs:", *[f"  - {problem}" for problem in found.problems]]
         if found.problems == (found.cost.problem,):
             lines.append("  --flops-per-nd K asks what the law implies for another cost, C = K N D.")
-        return lines
     lines += [f"  Caution. {caution}" for caution in found.cautions]
+    if found.problems:
+        return lines
     a, b, powers = found.exponent_n, found.exponent_d, found.cost.powers
     lines.append(f"  N* ~ C^a, D* ~ C^b with a = {_text(a, '.3f')}, b = {_text(b, '.3f')}")
     if found.exponent_own and powers and max(abs(power - 1) for power in powers) > NOTABLE_DRIFT:

@@ -317,6 +317,7 @@ def _warnings(law: Law, target: Target, bounded: bool, cost: CostModel, dearest:
     elif vague:
         reasons = "; ".join(verdict.sentence for verdict in vague)
         found.append(f"{reasons}. Until they do, spread the sizes: runs small and large along every axis")
+    found += [caution.removesuffix(".") for caution in law.cautions]
     if not bounded:
         found.append("the runs do not bound the target yet; its interval is that of first-order theory")
     for axis, size in target.sizes.items():

@@ -85,15 +85,12 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
                 "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
                 "the slope in D is one of training length as well as of data."
             )
-    found += mixtures(table)
+    found += mixtures(table) if law is None else law.cautions
     if find_learning_rates(table) is not None:
         found.append(
             "Sizes were run with several learning rates, and all of those runs were fitted: the law is that of the "
             "mean tuning, not of the best. Keep each size's best run for the law of well-tuned models."
         )
-    if law is not None and law.lack_of_fit.significant:
-        sentence = law.lack_of_fit.sentence
-        found.append(f"{sentence[0].upper()}{sentence[1:]}.")
     if law is not None and not too_many_runs(table):
         levers = [lever(law, p.name, LEVER_RUNS) for p in law.form.parameters if p.kind == "exponent"]
         strong = [one for one in levers if abs(one.standard_errors) > STRONG_LEVER]

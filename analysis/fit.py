@@ -14,7 +14,7 @@ from analysis.intervals import Uncertainty, uncertainty_of
 from analysis.lack_of_fit import LackOfFit, lack_of_fit
 from analysis.optimum import Optimum, find_optimum
 from analysis.profile import Interval
-from analysis.tables import RunTable, load_runs
+from analysis.tables import RunTable, load_runs, mixtures
 from analysis.terms import FloatArray
 from analysis.uncertainty import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from scaling.errors import ConfigError
@@ -87,6 +87,13 @@ class Law:
     def lack_of_fit(self) -> LackOfFit:
         """Whether the form itself is at fault."""
         return lack_of_fit(self.optimum, self.uncertainty.group)
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What limits every use of the law: runs of different kinds in its table, a form that does not fit them."""
+        sentence = self.lack_of_fit.sentence
+        misfit = (f"{sentence[0].upper()}{sentence[1:]}.",) if self.lack_of_fit.significant else ()
+        return (*mixtures(self.table), *misfit)
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""

@@ -40,12 +40,19 @@ AXES = {
 LOSS_COLUMN = "test_loss"
 MIXED_COLUMNS = {
     "study": "studies",
+    "experiment": "experiments",
     "model": "model families",
     "forces": "ways of making forces",
     "precision": "precisions",
     "data_digest": "data sets",
+    "dataset": "data sets",
+    "source": "sources",
+    "domain": "domains",
+    "task": "tasks",
+    "condition": "conditions",
 }
-"""Columns that must hold one value for one law to be meant."""
+"""Columns, however capitalised, that must hold one value for one law to be meant."""
+MOST_VALUES = 6  # of a mixed column that are written out
 MAX_RUNS = 20_000
 """A table of runs has a row a run. More rows are steps or checkpoints, which are no independent observations."""
 FLOPS_PER_PARAMETER_AND_SAMPLE = 6.0
@@ -212,12 +219,18 @@ def _raise_missing(frame: pd.DataFrame, name: str, key: str, column: str) -> NoR
 
 
 def mixtures(table: RunTable) -> list[str]:
-    """A sentence for each way in which runs of different kinds share the table."""
+    """A sentence for each way in which runs of different kinds share the table.
+
+    A column that differs from run to run names runs, not kinds.
+    """
     found = []
-    for column, what in MIXED_COLUMNS.items():
-        if column in table.frame and table.frame[column].nunique() > 1:
-            values = ", ".join(sorted(map(str, table.frame[column].unique())))
-            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    for name, what in MIXED_COLUMNS.items():
+        for column in [one for one in table.frame if str(one).lower() == name and one not in table.columns.values()]:
+            kinds = sorted(map(str, table.frame[column].dropna().unique()))
+            if 1 < len(kinds) < len(table):
+                more = [f"{len(kinds) - MOST_VALUES} more"] if len(kinds) > MOST_VALUES else []
+                values = ", ".join([*kinds[:MOST_VALUES], *more])
+                found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
     return found
 
 

@@ -211,6 +211,11 @@ def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
     assert json.loads(out.read_text()) == json.loads(capsys.readouterr().out)
 
 
+def test_fit_prints_the_verdict_on_the_form(study, capsys):
+    assert main(["fit", str(study), "--bootstrap", "0"]) == 0
+    assert "no lack of fit is seen" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.allocate import closed_form, search
 from analysis.decisions import decide, decisions_document, decisions_text
+from analysis.design import next_runs
 from analysis.document import strict
 from analysis.fit import fit
 from analysis.flops import measure_flops
@@ -183,6 +184,26 @@ def test_marginal_value_is_exponent_times_share(make_study):
     assert of_n.hours_exponent == pytest.approx(0.5)
     assert of_n.per_hours.value == pytest.approx(of_n.elasticity.value / 0.5)
     assert of_d.per_hour.value == pytest.approx(of_d.elasticity.value / (1e-6 * 1e2 * 1e3))
+
+
+def bent(frame):
+    """Losses with a product of the log sizes, which no sum of powers has."""
+    bend = np.log(frame["num_params"] / 4e3) * np.log(frame["train_structures"] / 1e3)
+    return frame.assign(test_loss=frame["test_loss"] * np.exp(0.03 * bend))
+
+
+def test_a_form_that_does_not_fit_and_mixed_runs_are_told_beside_every_answer(make_study):
+    frame = fixed_epochs(make_study(LAW, scatter=0.02)).assign(Task=["a"] * 10 + ["b"] * 15)
+    spoilt, clean = (fit(load_runs(one), replicates=100) for one in (bent(frame), frame))
+    for law, misfit in ((spoilt, True), (clean, False)):
+        decisions = decide(law)
+        said = (
+            decisions_text(decisions),
+            " ".join(decisions_document(decisions)["frontier"]["cautions"]),
+            " ".join(next_runs(law).warnings),
+        )
+        assert all("across different tasks (a, b)" in words for words in said)
+        assert all(("form does not fit" in words) == misfit for words in said)
 
 
 @pytest.mark.parametrize(
