@@ -9,7 +9,7 @@ import pytest
 
 from analysis.candidates import in_words, own_grid
 from analysis.costs import cost_model
-from analysis.design import MOST_SEEDS, choose, next_runs
+from analysis.design import choose, next_runs
 from analysis.fit import fit
 from analysis.information import log_width, state_of, worth
 from analysis.minimize import minimize
@@ -118,7 +118,7 @@ def test_every_plan_keeps_to_the_budget_and_the_advice_is_never_behind(law, budg
     result = next_runs(law, budget=budget * 6 * 6.4e6 * 6.4e7, count=4, **FAR)
     for plan in (result.recommended, *result.alternatives):
         assert plan.cost <= result.budget * (1 + 1e-6)
-        assert len(plan.runs) <= (MOST_SEEDS if plan.name == "more seeds" else 4)
+        assert len(plan.runs) <= 4
         assert plan.runs[-1].width >= result.recommended.runs[-1].width * 0.99
     widths = [run.width for run in result.recommended.runs]
     assert widths == sorted(widths, reverse=True)
@@ -181,6 +181,12 @@ def test_exponents_that_the_data_do_not_determine_are_told(make_study):
     assert any("times the largest sampled" in warning for warning in warnings)
 
 
+def test_a_plan_that_narrows_more_than_the_candidates_is_told(law):
+    poor = next_runs(law, {"N": [1e5], "D": [1e6]}, budget=20 * 6 * 6.4e6 * 6.4e7, **FAR)
+    assert any("more seeds would narrow the interval more" in warning for warning in poor.warnings)
+    assert not any("would narrow" in warning for warning in next_runs(law, **FAR).warnings)
+
+
 def test_candidates_may_be_lists_or_a_table(law):
     lists = next_runs(law, {"N": [1e7, 2e7], "D": [1e8]}, budget=1e17)
     table = next_runs(law, pd.DataFrame({"num_params": [1e7, 2e7], "train_structures": [1e8, 1e8]}), budget=1e17)
@@ -214,5 +220,5 @@ def test_figures_number_the_advice_and_show_every_alternative(law):
     words = " ".join(text.get_text() for text in plot_next_map(result).axes[0].texts)
     assert all(str(place) in words for place in range(1, len(result.recommended.runs) + 1))
     lines = {line.get_label() for line in plot_next_width(result).axes[0].lines}
-    assert lines >= {"best plan", "next larger model", "more data", "more seeds"}
+    assert lines >= {"best plan of at most 5 runs", "next larger model", "more data", "more seeds"}
     assert (np.diff(result.frontier[:, 1]) <= 1e-3).all()
