@@ -23,7 +23,7 @@ from analysis.rolling import (
     try_form,
 )
 from analysis.tables import RunTable, distinct_sizes
-from analysis.uncertainty import DEFAULT_REPLICATES
+from analysis.uncertainty import DEFAULT_REPLICATES, resampling_unit
 from scaling.errors import ConfigError, DataError
 
 REACH = 2.0
@@ -201,8 +201,9 @@ def compare(
     problems = {form.name: make_problem(table, form)[0] for form in able}
     if objective == "huber" and delta is None and len(table) < SMALL_TABLE:
         chosen = Objective("huber", common_delta(list(problems.values())))
+    group = resampling_unit(table)[1]
     trials = [
-        try_form(problems[form.name], window, masks, chosen)
+        try_form(problems[form.name], window, masks, group, chosen)
         for form in able
         for window, masks in _windows(table, form, origins, windows)
     ]
