@@ -105,6 +105,11 @@ def require_enough(table: RunTable, form: Form) -> None:
             f"form {form.name} has {len(form.parameters)} parameters and needs at least {needed} runs; {len(table)} of "
             f"{table.source} can be fitted ({len(table.excluded)} excluded{first})"
         )
+    if len(distinct_sizes(table.loss)) < 2:
+        raise DataError(
+            f"all {len(table)} runs have the same {table.columns['loss']}, {table.loss[0]:g}: they determine no parameter "
+            f"of form {form.name}"
+        )
     for axis in form.axes:
         sizes = distinct_sizes(table.axis(axis))
         if len(sizes) < 2:
