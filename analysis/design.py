@@ -317,7 +317,7 @@ def _warnings(
     vague = [verdict for verdict in law.verdicts if not verdict.identified]
     if law.samples is None:
         found.append("the law was fitted without a bootstrap: the advice is that of its best estimate alone")
-    elif vague:
+    if vague:
         reasons = "; ".join(verdict.sentence for verdict in vague)
         found.append(f"{reasons}. Until they do, spread the sizes: runs small and large along every axis")
     found += [caution.removesuffix(".") for caution in law.cautions]

@@ -74,8 +74,10 @@ def conventions(law: Law) -> dict[str, str]:
             "1.345 robust standard deviations of the residuals."
         )
     stated["condition_number"] = "Of J^T J in centred logarithms, the columns of J scaled to unit length."
+    if law.uncertainty.is_known:
+        stated["intervals"] = interval_sentence(law)
     if samples is not None:
-        stated["intervals"] = f"{interval_sentence(law)} The standard errors are those of {len(samples.theta)} refits."
+        stated["intervals"] += f" The standard errors are those of {len(samples.theta)} refits."
     return stated
 
 

@@ -35,7 +35,7 @@ def headline(law: Law) -> str:
     coefficients = [parameter.name for parameter in law.form.parameters if parameter.kind == "coefficient"]
     told = [estimate for estimate in law.params if estimate.name not in coefficients]
     numbers = ", ".join(interval_text(estimate) for estimate in sorted(told, key=lambda e: len(e.name), reverse=True))
-    brackets = " (95 % intervals in brackets)" if law.samples else ""
+    brackets = " (95 % intervals in brackets)" if law.uncertainty.is_known else ""
     return f"L = {law.form.formula} with {numbers}{brackets}, fitted to {len(law.table)} runs.{verdict}"
 
 

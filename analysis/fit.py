@@ -27,7 +27,8 @@ MIN_REPLICATES = 100
 class Estimate:
     """A parameter in the user's units, its bootstrap standard error, and its interval (see `analysis.intervals`).
 
-    Both are None where no bootstrap was asked for; `Law.interval` gives the interval all the same.
+    The error is None where no bootstrap was asked for; so is the interval from a hundred independent runs on, where it
+    is the bootstrap's. `Law.interval` then gives that of the profile.
     """
 
     name: str
@@ -167,7 +168,7 @@ def fit(
     values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
     uncertainty = uncertainty_of(runs, optimum, samples)
-    intervals = uncertainty.of_parameters() if samples else None
+    intervals = uncertainty.of_parameters() if uncertainty.is_known else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
     scatter = scatter_of(residuals, len(values))
     verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
@@ -183,10 +184,6 @@ def _estimates(
     form: Form, values: FloatArray, samples: Bootstrap | None, intervals: tuple[Interval, ...] | None
 ) -> tuple[Estimate, ...]:
     names = [parameter.name for parameter in form.parameters]
-    if samples is None or intervals is None:
-        return tuple(Estimate(name, float(value), None, None) for name, value in zip(names, values, strict=True))
-    errors = samples.values.std(0, ddof=1)
-    return tuple(
-        Estimate(name, float(values[i]), float(errors[i]), (intervals[i].low, intervals[i].high))
-        for i, name in enumerate(names)
-    )
+    errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
+    ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
+    return tuple(Estimate(*told) for told in zip(names, values.tolist(), errors, ends, strict=True))
