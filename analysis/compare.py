@@ -174,7 +174,8 @@ def compare(
     Args:
         forms: names; if None all whose axes vary in the table (of one axis, where only one varies or `axis` is given).
         axis: for forms of one axis.
-        objective: as for `fit`; where delta follows from the scatter, it is that of the form that fits best.
+        objective: as for `fit`; where delta follows from the scatter, it is that of the form that fits all runs best,
+            the held-out ones among them.
         reach: how far beyond each origin runs are predicted, as a factor in size.
         windows: which of the largest sizes forms of one axis are fitted to, as a factor; None for all.
         replicates: refits at each origin for the intervals of held-out runs, in one window of each form; 0 for none.

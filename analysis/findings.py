@@ -99,5 +99,8 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")
     if law is not None and law.samples is not None and law.samples.failed:
-        found.append(f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits did not end in a minimum.")
+        found.append(
+            f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits ended above what another refit's "
+            "parameters give for the same runs."
+        )
     return found

@@ -151,7 +151,7 @@ def fit(
     """Fit `form` to the table by the sum of `objective` over residuals of log loss, and bootstrap it.
 
     Args:
-        axis: "N" or "D", for forms of one axis.
+        axis: for forms of one axis, the one to fit along, a key of `tables.AXES`; the form's own (N or C) if None.
         delta: Huber's delta in log loss. If None: the literature's 1e-3 for 100 runs or more; for fewer 1.345 times
             the robust scatter, since 1e-3 is then least absolute deviations in all but name.
         replicates: bootstrap refits; 0 for none, else at least 100.

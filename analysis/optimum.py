@@ -30,7 +30,8 @@ class Optimum:
         starts: number of starts.
         starts_agreeing: how many of them ended in this minimum.
         gradient: relative projected gradient at theta.
-        converged: the gradient is small, and no other start found a lower objective.
+        converged: the gradient is small (or the fit exact), a second descent from beside theta ends no lower, and at
+            least two starts ended in this minimum.
         at_bound: names of parameters that lie on the edge of their box.
         condition_number: of J^T J, the columns of J scaled to unit length.
     """

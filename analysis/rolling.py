@@ -196,7 +196,8 @@ def try_form(
     """Fit every mask, each from STARTS projections of its own runs."""
     loss, starts, counts = np.exp(problem.log_loss), [], []
     for mask in masks:
-        # Each fit starts from projections of its own runs alone: nothing of the held-out ones may leak into it.
+        # Each fit starts from projections of its own runs alone. What it takes from the held-out ones is Huber's delta,
+        # where that follows from the scatter (`common_delta`), and the unit of the loss.
         candidates = problem.form.starts(problem.logs[:, mask], loss[mask], np.ones(int(mask.sum())))
         own = candidates[np.r_[0 : STARTS // 2, np.linspace(STARTS // 2, len(candidates) - 1, STARTS // 2).astype(int)]]
         starts.append(own)

@@ -181,6 +181,12 @@ def test_exponents_that_the_data_do_not_determine_are_told(make_study):
     assert any("times the largest sampled" in warning for warning in warnings)
 
 
+@pytest.mark.parametrize("replicates", [100, 1000])
+def test_the_criterion_is_a_mean_over_sixty_refits(replicates):
+    many = fit(load_runs(grid_frame()), replicates=replicates)
+    assert len(state_of(many, find_target(many, "loss", FAR, None), FAR).variance) == 60
+
+
 def test_a_plan_that_narrows_more_than_the_candidates_is_told(law):
     poor = next_runs(law, {"N": [1e5], "D": [1e6]}, budget=20 * 6 * 6.4e6 * 6.4e7, **FAR)
     assert any("more seeds would narrow the interval more" in warning for warning in poor.warnings)
