@@ -23,6 +23,7 @@ from analysis.rolling import (
     try_form,
 )
 from analysis.tables import RunTable, distinct_sizes
+from analysis.texts import size_text
 from analysis.uncertainty import DEFAULT_REPLICATES, resampling_unit
 from scaling.errors import ConfigError, DataError
 
@@ -64,7 +65,7 @@ class Contender:
     @property
     def name(self) -> str:
         """The form, and from which size on it is fitted where that is not all runs."""
-        return self.form.name if self.window is None else f"{self.form.name} from {self.smallest:.3g}"
+        return self.form.name if self.window is None else f"{self.form.name} from {size_text(self.smallest)}"
 
     @property
     def rmse(self) -> float:

@@ -57,11 +57,8 @@ class Law:
     seed: int
 
     def __getitem__(self, name: str) -> Estimate:
-        """The estimate called `name`, e.g. law["alpha"].value."""
-        for estimate in self.params:
-            if estimate.name == name:
-                return estimate
-        raise KeyError(name)
+        """The estimate called `name`, e.g. law["alpha"].value; ConfigError if there is none."""
+        return self.params[self._place(name)]
 
     @cached_property
     def residuals(self) -> FloatArray:
@@ -98,10 +95,7 @@ class Law:
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""
-        names = [estimate.name for estimate in self.params]
-        if name not in names:
-            raise ConfigError(f"parameter {name} is not one of form {self.form.name}: {', '.join(names)}")
-        return self.uncertainty.of_parameters(level)[names.index(name)]
+        return self.uncertainty.of_parameters(level)[self._place(name)]
 
     def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
         """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
@@ -118,7 +112,12 @@ class Law:
 
     def judge_loss(self, **sizes: float) -> Verdict:
         """Whether the runs determine the loss predicted at one size, e.g. judge_loss(N=1e9, D=2e10)."""
-        low, high = self.band(level=0.95, of_runs=False, **sizes)[:, 0]
+        band = self.band(level=0.95, of_runs=False, **sizes)
+        if band.shape != (2, 1):
+            raise ConfigError(
+                f"one size is judged at a time, e.g. {', '.join(f'{axis}=1e9' for axis in self.form.axes)}"
+            )
+        low, high = band[:, 0]
         where = ", ".join(f"{axis} = {sizes[axis]:.3g}" for axis in self.form.axes)
         return judge_loss(f"the loss at {where}", self.optimum.converged, float(low), float(high))
 
@@ -126,13 +125,24 @@ class Law:
         """(A, Q) centred logarithms of sizes given by axis, as the form wants them.
 
         Raises:
-            ConfigError: if an axis of the form is missing.
+            ConfigError: if an axis of the form is missing, or a size is not a positive number.
         """
         if missing := [axis for axis in self.form.axes if axis not in sizes]:
             raise ConfigError(f"form {self.form.name} also needs a size along {', '.join(missing)}")
-        rows = np.broadcast_arrays(*[np.atleast_1d(np.asarray(sizes[axis], dtype=float)) for axis in self.form.axes])
+        own = [_positive(axis, sizes[axis]) for axis in self.form.axes]
+        try:
+            rows = np.broadcast_arrays(*own)
+        except ValueError as error:
+            counts = ", ".join(f"{len(values)} of {axis}" for axis, values in zip(self.form.axes, own, strict=True))
+            raise ConfigError(f"sizes must be as many along each axis, or one: {counts}") from error
         logs: FloatArray = np.log(np.stack(rows)) - self.optimum.centre[:, None]
         return logs
+
+    def _place(self, name: str) -> int:
+        names = [estimate.name for estimate in self.params]
+        if name not in names:
+            raise ConfigError(f"parameter {name} is not one of form {self.form.name}: {', '.join(names)}")
+        return names.index(name)
 
     def _predictions(self, theta: FloatArray, sizes: Mapping[str, ArrayLike]) -> FloatArray:
         return self.form.evaluate(theta, self.logs(**sizes))[0] * self.optimum.scale
@@ -178,6 +188,16 @@ def fit(
 def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
     """Standard deviation of residuals (M,) of log loss for the degrees of freedom that are left."""
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
+
+
+def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
+    try:
+        values = np.atleast_1d(np.asarray(sizes, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{axis}={sizes!r} must be a positive number, or several") from error
+    if bad := [value for value in values.ravel().tolist() if not 0 < value < np.inf]:
+        raise ConfigError(f"{axis}={bad[0]:g} must be a positive number")
+    return values
 
 
 def _estimates(

@@ -156,7 +156,8 @@ def _draws(law: Law) -> FloatArray:
     if law.samples is None:
         return law.optimum.theta[None]
     count = len(law.samples.theta)
-    return law.samples.theta[np.linspace(0, count - 1, min(count, MAX_DRAWS)).astype(int)]
+    draws: FloatArray = law.samples.theta[np.linspace(0, count - 1, min(count, MAX_DRAWS)).astype(int)]
+    return draws
 
 
 def log_width(variance: FloatArray) -> FloatArray:

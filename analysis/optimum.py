@@ -108,8 +108,8 @@ def require_enough(table: RunTable, form: Form) -> None:
         )
     if len(distinct_sizes(table.loss)) < 2:
         raise DataError(
-            f"all {len(table)} runs have the same {table.columns['loss']}, {table.loss[0]:g}: they determine no parameter "
-            f"of form {form.name}"
+            f"all {len(table)} runs have the same {table.columns['loss']}, {table.loss[0]:g}: they determine no "
+            f"parameter of form {form.name}"
         )
     for axis in form.axes:
         sizes = distinct_sizes(table.axis(axis))

@@ -133,8 +133,8 @@ class Trial:
         """At each origin the share of the held-out runs inside their 95 % interval.
 
         The interval is of percentiles: refits of resampled runs (of configurations, where a size was run with several
-        seeds), each with a residual added that is drawn from the fit's, widened for the degrees of freedom. A profile, as of `Law.band`, would take a search for every held-out
-        run, origin and form.
+        seeds), each with a residual added that is drawn from the fit's, widened for the degrees of freedom. A profile,
+        as of `Law.band`, would take a search for every held-out run, origin and form.
         """
         generator = np.random.default_rng(seed)
         shares = []

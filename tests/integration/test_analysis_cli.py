@@ -172,6 +172,29 @@ def test_report_is_in_sections_with_every_figure_inside(study):
         assert f"<dt>{convention}</dt>" in page
 
 
+def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_path):
+    frame = pd.read_parquet(study / "runs.parquet")
+    frame["num_params"] = frame["num_params"].replace(frame["num_params"].max(), 1_730_000_000)
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    assert main(["report", str(tmp_path / "runs.csv"), "--bootstrap", "0"]) == 0
+    page = (tmp_path / "runs_report" / "index.html").read_text()
+    assert "runs.csv." in page
+    assert str(tmp_path) not in page
+    assert ">1.73B<" in page
+    assert "1.73e+09" not in page
+
+
+def test_report_shows_no_fit_of_a_few_runs_along_one_axis(study, tmp_path):
+    frame = pd.read_parquet(study / "runs.parquet")
+    sparse = frame[(frame["train_structures"] < 16384) | (frame["width"] <= 16)]
+    for runs, shown in ((frame, True), (sparse, False)):
+        runs.to_csv(tmp_path / "runs.csv", index=False)
+        main(["report", str(tmp_path / "runs.csv"), "--bootstrap", "0"])
+        page = (tmp_path / "runs_report" / "index.html").read_text()
+        assert ("Power and floor in N at D" in page) == shown
+        assert "Power and floor in D at N" in page
+
+
 def test_plot_draws_one_figure_and_lists_them_all(study, tmp_path, capsys):
     out = tmp_path / "influence.svg"
     assert main(["plot", str(study), "--kind", "influence", "--out", str(out), "--bootstrap", "100", "--json"]) == 0

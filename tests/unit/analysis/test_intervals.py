@@ -50,7 +50,9 @@ def test_coefficient_is_bounded_however_far_the_sizes_are_from_one():
     error = law.scatter * np.sqrt(1 / len(x) + x.mean() ** 2 / ((x - x.mean()) @ (x - x.mean())))
     found, half = law.interval(law.params[0].name), student.ppf(0.975, len(x) - 2) * error
     assert half > 6
-    np.testing.assert_allclose(np.log([found.low, found.high]), np.log(law.params[0].value) + [-half, half], rtol=2e-3)
+    np.testing.assert_allclose(
+        np.log([found.low, found.high]), np.log(law.params[0].value) + np.array([-half, half]), rtol=2e-3
+    )
 
 
 def test_ends_are_where_the_refitted_objective_has_risen_to_the_threshold(make_study):
