@@ -227,6 +227,6 @@ def _require_within_reach(law: Law, weights: Mapping[str, float], log_budget: Fl
     low, high = (sum(weights[axis] * ends[axis][side] for axis in weights) for side in (0, 1))
     if not ((log_budget > low) & (log_budget < high)).all():
         raise ConfigError(
-            f"a budget lies more than a factor {REACH:g} in every size beyond the runs of {law.table.source}; give "
-            "budgets in the unit of the table's own columns, nearer to them"
+            f"a budget lies more than a factor {REACH:g} in every size beyond the runs of {law.table.source}: "
+            "FLOPs must be in the unit of its own sizes, C = k N D"
         )

@@ -114,9 +114,11 @@ def require_enough(table: RunTable, form: Form) -> None:
     for axis in form.axes:
         sizes = distinct_sizes(table.axis(axis))
         if len(sizes) < 2:
+            vary = [name for name in form.axes if len(distinct_sizes(table.axis(name))) > 1]
+            alone = f". Fit along {vary[0]} alone: --form power_floor --axis {vary[0]}" if vary else ""
             raise DataError(
                 f"form {form.name} needs at least two sizes of {table.columns[axis]}; all {len(table)} runs have "
-                f"{sizes[0]:g}. Fit a one-axis form along the axis that varies"
+                f"{sizes[0]:g}{alone}"
             )
 
 

@@ -23,7 +23,7 @@ SINGLE_AXIS_REPLICATES = 1000
 FAMILY_REPLICATES = 400
 SHAPE_FORM = "width_depth_data"
 FEWEST_IN_LINE = 4
-"""Fewer runs at the largest size of the other axis than a power with a floor needs are not shown as a fit that failed."""
+"""Runs at the largest size of the other axis, of which a power with a floor needs as many."""
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,16 @@ def test_cost_follows_the_tables_hours_with_their_overhead():
     assert cost_model(load_runs(grid_frame()), ("N", "D"))({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
 
 
+def test_flops_that_data_were_derived_from_are_not_measured_again():
+    frame = grid_frame()
+    frame["train_flops"] = 6 * frame["num_params"] * frame["train_structures"]
+    derived = cost_model(load_runs(frame.drop(columns="train_structures"), flops="train_flops"), ("N", "D"))
+    own = cost_model(load_runs(frame), ("N", "D"))
+    assert "D itself was derived so" in derived.sentence
+    assert "fitted to 16 runs" in own.sentence
+    assert derived({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
+
+
 def test_more_epochs_cost_more_where_the_table_has_only_equal_steps(make_study):
     table = load_runs(make_study(), axes=("N", "D", "epochs"))
     model = cost_model(table, ("N", "D", "epochs"))

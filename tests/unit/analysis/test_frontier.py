@@ -210,7 +210,7 @@ def test_a_form_that_does_not_fit_and_mixed_runs_are_told_beside_every_answer(ma
     ("call", "message"),
     [
         (lambda law: frontier(law, -1.0), "must be positive"),
-        (lambda law: frontier(law, 1e60), "beyond the runs"),
+        (lambda law: frontier(law, 1e60), "beyond the runs of the table: FLOPs must be in the unit"),
         (lambda law: frontier(law, flops_per_nd=0.0), "flops_per_nd=0.0 must be a positive number"),
         (lambda law: saturation(law, "C"), "has no axis C"),
         (lambda law: saturation(law, "N", share=1.0), "share=1.0 must be between 0 and 1"),
