@@ -65,8 +65,8 @@ def cost_model(table: RunTable, axes: tuple[str, ...]) -> CostModel:
     """The cost of a run of this table as a function of its sizes along `axes` (and of N and D where it has them).
 
     Device-hours if the table has them, else its training FLOPs, each fitted as a power of the sizes with an overhead;
-    the table's own schedule decides whether more data cost more. C = 6 N D where D was derived so. Else C = 6 N D epochs,
-    or what is known of it.
+    the table's own schedule decides whether more data cost more. C = 6 N D where D was derived from C so. Without any
+    cost C = 6 N D epochs, or what is known of it.
     """
     if axes != ("C",):
         if model := _fit(table, numbers(table, HOURS_COLUMN), "device-hours", axes):
