@@ -236,6 +236,32 @@ def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
     assert json.loads(out.read_text()) == json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--out", "one/two/law.json"],
+        ["report", "--out", "one/two"],
+        ["plot", "--kind", "surface", "--out", "one/two/surface.png"],
+        ["next", "--figures", "one/two"],
+    ],
+)
+def test_folder_in_a_folder_that_does_not_exist_is_not_made(study, tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    command, *options = arguments
+    assert main([command, str(study), "--bootstrap", "0", *options]) == 2
+    assert f"{options[-2]}: one/two cannot be made, since one does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_error(study):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "analysis", "fit", str(study), "--bootstrap", "0"]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_fit_prints_the_verdict_on_the_form(study, capsys):
     assert main(["fit", str(study), "--bootstrap", "0"]) == 0
     assert "no lack of fit is seen" in capsys.readouterr().out
