@@ -61,7 +61,7 @@ def decide(
 
 
 def decisions_document(decisions: Decisions) -> dict[str, Any]:
-    """The decisions as data; every number with its 95 % interval, every unusable one with its problems."""
+    """The decisions as data; what follows from the law with its 95 % interval, what is unusable with its problems."""
     law = decisions.law
     return {
         "form": law.form.name,
@@ -242,7 +242,7 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
             f"{budget:.3g}",
             *[_text(column.at(i)) for column in columns.values()],
             _text(found.loss.at(i), ".4g"),
-            f"{100 * found.gain.value[i]:.1f} %",
+            f"{_text(found.gain.at(i).times(100), '.1f')} %",
             ", ".join(f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1) or "-",
         ]
         for i, budget in enumerate(found.budgets)

@@ -75,6 +75,8 @@ def test_answers_name_how_far_they_lie_beyond_the_runs(make_study):
     assert found.beyond["N"][1] == pytest.approx(found.num_params.value[1] / law.table.num_params.max())
     (row,) = [line for line in decisions_text(decide(law, [1e11, 1e15])).splitlines() if line.startswith("      1e+15")]
     assert f"C {found.beyond['C'][1]:.3g}x, N {found.beyond['N'][1]:.3g}x" in row
+    low, high = 100 * found.gain.ci95[:, 1]
+    assert f"{100 * found.gain.value[1]:.1f} [{low:.1f}, {high:.1f}] %" in row
 
 
 def test_intervals_widen_beyond_the_runs(make_study):
