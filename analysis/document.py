@@ -42,7 +42,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
         "residual_scatter": law.scatter,
-        "interval_method": law.uncertainty.method,
+        "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
         if law.samples is None
         else {

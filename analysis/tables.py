@@ -232,7 +232,7 @@ def _raise_missing(
     present = ", ".join(map(str, frame.columns))
     hints = [f"{flag} {near!r}" for near in _near(frame, key, column)]
     hint = f" (perhaps {' or '.join(hints)})" if hints else ""
-    others = [axis for axis in axes if axis != key and named[axis] in frame.columns] if set(axes) == {"N", "D"} else []
+    others = [axis for axis in axes if axis != key and named.get(axis) in frame] if set(axes) == {"N", "D"} else []
     alone = f", or fit along {others[0]} alone: --form power_floor --axis {others[0]}" if others and key in axes else ""
     raise ConfigError(f"{name} has no column {column!r}; name it with {flag}{hint}{alone}. Present: {present}")
 

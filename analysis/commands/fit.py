@@ -38,9 +38,8 @@ def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
     for estimate in law.params:
         spread = f"   95 % [{estimate.ci95[0]:.4g}, {estimate.ci95[1]:.4g}]" if estimate.ci95 else ""
         lines.append(f"  {estimate.name:6s}{estimate.value:12.5g}{spread}")
-    lines += [
-        f"  {sentence}" for sentence in (*(verdict.sentence for verdict in law.verdicts), law.lack_of_fit.sentence)
-    ]
+    lines += [f"  {verdict.sentence}" for verdict in law.verdicts]
+    lines.append(f"  {law.lack_of_fit.sentence}")
     optimum = law.optimum
     state = "converged" if optimum.converged else "NOT converged"
     delta = f", delta {optimum.objective.delta:.3g}" if optimum.objective.name == "huber" else ""

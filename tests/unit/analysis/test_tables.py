@@ -97,6 +97,8 @@ def test_table_of_one_axis_names_the_form_for_it(make_study):
     with pytest.raises(ConfigError) as both:
         load_runs(make_study().drop(columns=["train_structures", "num_params"]))
     assert "alone" not in str(both.value)
+    with pytest.raises(ConfigError, match="'nowhere'; name it with --flops"):
+        load_runs(make_study(), flops="nowhere")
     with pytest.raises(DataError, match="Fit along D alone: --form power_floor --axis D"):
         fit(load_runs(make_study(widths={4: 373}, seeds=(0, 1))), replicates=0)
 
