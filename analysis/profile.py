@@ -26,6 +26,7 @@ FARTHEST_MOVE = 6.0  # ... and than theta's own moves of this size take the quan
 LONGEST_START = 1.0  # of a start's way from the point before, in theta: a way the runs do not see may be endless
 BLOCK = 32  # predictions profiled at once
 NOISELESS = 1e-20  # a rise below this for each run is rounding: the runs lie on the law
+UNSEEN = 1e16  # variance for unit noise, from which rounding alone moves a quantity by its per cents: nothing sees it
 STEP = 1e-5  # of the numerical derivatives of quantities
 TINY = 1e-300
 
@@ -171,7 +172,8 @@ class Profile:
         rise = self.noise.rise(level)
         value, variance, way = self.directions(quantities, count)
         if rise < NOISELESS * len(self.optimum.problem.log_loss):
-            return [Interval(v, v, False, False) for v in value.tolist()]
+            unseen = (variance > UNSEEN).tolist()
+            return [Interval(v, v, is_open, is_open) for v, is_open in zip(value.tolist(), unseen, strict=True)]
         which = np.tile(np.arange(count), 2)
         reach = FARTHEST_MOVE * self._leverage(quantities, count)
         unit = np.minimum(np.sqrt(2 * rise * variance), reach / 4)[which] * np.repeat([-1.0, 1.0], count)

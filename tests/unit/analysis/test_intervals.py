@@ -86,6 +86,14 @@ def test_axis_that_does_not_matter_has_an_open_interval(make_study):
     assert not study_law(make_study).interval("beta").high_open
 
 
+def test_parameter_that_noiseless_runs_do_not_see_has_no_ends(make_study):
+    law = study_law(make_study, {**LAW, "B": 0.0}, scatter=0.0)
+    for name, is_open in (("alpha", False), ("A", False), ("B", True), ("beta", True)):
+        found = law.interval(name)
+        assert (found.low_open, found.high_open) == (is_open, is_open)
+        assert np.isinf(found.high) == is_open
+
+
 def test_repeats_of_the_largest_size_do_not_make_the_scatter_look_smaller():
     """The fit follows six seeds at the end of a line, so their residuals add up to little; that is allowed for."""
     sizes = np.concatenate([4.0 ** np.arange(7), np.full(5, 4.0**6)])
