@@ -1,6 +1,7 @@
 """`python -m analysis COMMAND TABLE`; the commands are in `analysis.commands`."""
 
 import argparse
+import os
 import sys
 
 from analysis.commands import backtest, compare, fit, frontier, next, plot, report
@@ -26,9 +27,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         COMMANDS[options.command].run(options)
+        sys.stdout.flush()
     except ScalingError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader, e.g. `head`, has all it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into the pipe once more
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return DataError.exit_code

@@ -34,7 +34,7 @@ Each = Callable[[FloatArray, NDArray[np.intp]], FloatArray]
 
 @dataclass(frozen=True)
 class Derived:
-    """Numbers (any shape) derived from a law and their 95 % interval (2, ...), None without a bootstrap.
+    """Numbers (any shape) derived from a law and their 95 % interval (2, ...), None where the law has none.
 
     The intervals are those of the law's parameters and bands (`analysis.intervals`): an end that the runs do not bound
     is infinite, or 0 where nothing less is possible.
@@ -48,7 +48,7 @@ class Derived:
         """Of `count` numbers; give those that are positive and span decades as logarithms, and `map` them back."""
         best = np.repeat(law.optimum.theta[None], count, axis=0)
         value = function(best, np.arange(count))
-        if law.samples is None:
+        if not law.uncertainty.is_known:
             return Derived(value, None)
         found = law.uncertainty.of_each(function, count)
         return Derived(value, np.array([[one.low for one in found], [one.high for one in found]]))
@@ -227,6 +227,6 @@ def _require_within_reach(law: Law, weights: Mapping[str, float], log_budget: Fl
     low, high = (sum(weights[axis] * ends[axis][side] for axis in weights) for side in (0, 1))
     if not ((log_budget > low) & (log_budget < high)).all():
         raise ConfigError(
-            f"a budget lies more than a factor {REACH:g} in every size beyond the runs of {law.table.source}; give "
-            "budgets in the unit of the table's own columns, nearer to them"
+            f"a budget lies more than a factor {REACH:g} in every size beyond the runs of {law.table.source}: "
+            "FLOPs must be in the unit of its own sizes, C = k N D"
         )

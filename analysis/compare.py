@@ -23,7 +23,8 @@ from analysis.rolling import (
     try_form,
 )
 from analysis.tables import RunTable, distinct_sizes
-from analysis.uncertainty import DEFAULT_REPLICATES
+from analysis.texts import size_text
+from analysis.uncertainty import DEFAULT_REPLICATES, resampling_unit
 from scaling.errors import ConfigError, DataError
 
 REACH = 2.0
@@ -64,7 +65,7 @@ class Contender:
     @property
     def name(self) -> str:
         """The form, and from which size on it is fitted where that is not all runs."""
-        return self.form.name if self.window is None else f"{self.form.name} from {self.smallest:.3g}"
+        return self.form.name if self.window is None else f"{self.form.name} from {size_text(self.smallest)}"
 
     @property
     def rmse(self) -> float:
@@ -174,7 +175,8 @@ def compare(
     Args:
         forms: names; if None all whose axes vary in the table (of one axis, where only one varies or `axis` is given).
         axis: for forms of one axis.
-        objective: as for `fit`; where delta follows from the scatter, it is that of the form that fits best.
+        objective: as for `fit`; where delta follows from the scatter, it is that of the form that fits all runs best,
+            the held-out ones among them.
         reach: how far beyond each origin runs are predicted, as a factor in size.
         windows: which of the largest sizes forms of one axis are fitted to, as a factor; None for all.
         replicates: refits at each origin for the intervals of held-out runs, in one window of each form; 0 for none.
@@ -201,8 +203,9 @@ def compare(
     problems = {form.name: make_problem(table, form)[0] for form in able}
     if objective == "huber" and delta is None and len(table) < SMALL_TABLE:
         chosen = Objective("huber", common_delta(list(problems.values())))
+    group = resampling_unit(table)[1]
     trials = [
-        try_form(problems[form.name], window, masks, chosen)
+        try_form(problems[form.name], window, masks, group, chosen)
         for form in able
         for window, masks in _windows(table, form, origins, windows)
     ]

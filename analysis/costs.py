@@ -27,6 +27,7 @@ class CostModel:
         unit: "device-hours", "FLOPs" or "times the largest run".
         log_error: standard deviation of the log of observed over modelled cost, None if it was not fitted.
         num_runs: to how many runs it was fitted, 0 if it was not.
+        basis: where a cost that was not fitted is from.
     """
 
     unit: str
@@ -35,6 +36,7 @@ class CostModel:
     overhead: float = 0.0
     log_error: float | None = None
     num_runs: int = 0
+    basis: str = "by custom; the table holds no cost"
 
     def __call__(self, sizes: Mapping[str, ArrayLike]) -> FloatArray:
         """Cost (Q,) at sizes (Q,) given by axis."""
@@ -55,7 +57,7 @@ class CostModel:
         factor = "" if self.factor == 1 and product else f"{self.factor:.3g} "
         formula = f"{self.unit} = {head}{factor}{product}".rstrip()
         if self.log_error is None:
-            return formula if self.exponents.keys() == {"C"} else f"{formula}, by custom; the table holds no cost"
+            return formula if self.exponents.keys() == {"C"} else f"{formula}, {self.basis}"
         return f"{formula}, fitted to {self.num_runs} runs, right to a factor {np.exp(self.log_error):.2f} (one sd)"
 
 
@@ -63,11 +65,15 @@ def cost_model(table: RunTable, axes: tuple[str, ...]) -> CostModel:
     """The cost of a run of this table as a function of its sizes along `axes` (and of N and D where it has them).
 
     Device-hours if the table has them, else its training FLOPs, each fitted as a power of the sizes with an overhead;
-    the table's own schedule decides whether more data cost more. Else C = 6 N D epochs, or what is known of it.
+    the table's own schedule decides whether more data cost more. C = 6 N D where D was derived from C so. Without any
+    cost C = 6 N D epochs, or what is known of it.
     """
     if axes != ("C",):
         if model := _fit(table, numbers(table, HOURS_COLUMN), "device-hours", axes):
             return model
+        if table.derives_data:
+            basis = f"as column {table.columns['C']}, from which D itself was derived so"
+            return CostModel("FLOPs", FLOPS_PER_PARAMETER_AND_SAMPLE, {"N": 1.0, "D": 1.0}, basis=basis)
         if model := _fit(table, table.axis("C"), "FLOPs", axes):
             return model
     return _by_custom(axes)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from analysis.allocate import Derived
 from analysis.fit import Law
 from analysis.flops import FlopsRule
-from analysis.frontier import Frontier, frontier
+from analysis.frontier import Frontier, frontier, unusable
 from analysis.isoflop import IsoFlop, isoflop
 from analysis.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
 from analysis.shape import SHAPE_WEIGHTS, BestShape, best_shape, shape_budgets, untold_shape
@@ -61,12 +61,13 @@ def decide(
 
 
 def decisions_document(decisions: Decisions) -> dict[str, Any]:
-    """The decisions as data; every number with its 95 % interval, every unusable one with its problems."""
+    """The decisions as data; what follows from the law with its 95 % interval, what is unusable with its problems."""
     law = decisions.law
     return {
         "form": law.form.name,
         "formula": law.form.formula,
         "n": len(law.table),
+        "cautions": list(law.cautions),
         "frontier": _frontier_document(decisions.frontier) if decisions.frontier else None,
         "isoflop": _isoflop_document(decisions.isoflop) if decisions.isoflop else None,
         "shapes": [_shape_document(shape) for shape in decisions.shapes],
@@ -122,6 +123,7 @@ def _frontier_document(found: Frontier) -> dict[str, Any]:
         "cost": _cost_document(found.cost),
         "usable": not found.problems,
         "problems": list(found.problems),
+        "cautions": list(found.cautions),
         "budgets": found.budgets.tolist(),
         "num_params": _number(found.num_params),
         "data_size": _number(found.data_size),
@@ -148,6 +150,7 @@ def _isoflop_document(found: IsoFlop) -> dict[str, Any]:
         ],
         "left_out": [vars(left) for left in found.left_out],
         "exponent_n": _number(found.exponent),
+        "surface_usable": not unusable(found.law),
         "exponent_n_on_noiseless_surface": _number(found.on_surface),
         "exponent_n_of_surface": _number(found.surface),
         "bias_of_exponent": _number(found.bias),
@@ -202,10 +205,12 @@ def decisions_lines(decisions: Decisions) -> list[str | TextTable]:
     ]
     if decisions.frontier:
         lines += _frontier_lines(decisions.frontier)
-    elif not decisions.shapes:
+    else:
+        lines += [f"Caution. {caution}" for caution in law.cautions]
+    if not decisions.frontier and not decisions.shapes:
         lines += ["", "No compute-optimal sizes: they need a form with N and D, e.g. --form chinchilla."]
     if decisions.isoflop:
-        lines += _isoflop_lines(decisions.isoflop)
+        lines += _isoflop_lines(decisions.isoflop, with_surface=not unusable(law))
     for shape in decisions.shapes:
         lines += _shape_lines(shape)
     lines += ["", "What more still buys"]
@@ -221,8 +226,9 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
         lines += ["  None can be told from these runs:", *[f"  - {problem}" for problem in found.problems]]
         if found.problems == (found.cost.problem,):
             lines.append("  --flops-per-nd K asks what the law implies for another cost, C = K N D.")
-        return lines
     lines += [f"  Caution. {caution}" for caution in found.cautions]
+    if found.problems:
+        return lines
     a, b, powers = found.exponent_n, found.exponent_d, found.cost.powers
     lines.append(f"  N* ~ C^a, D* ~ C^b with a = {_text(a, '.3f')}, b = {_text(b, '.3f')}")
     if found.exponent_own and powers and max(abs(power - 1) for power in powers) > NOTABLE_DRIFT:
@@ -236,7 +242,7 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
             f"{budget:.3g}",
             *[_text(column.at(i)) for column in columns.values()],
             _text(found.loss.at(i), ".4g"),
-            f"{100 * found.gain.value[i]:.1f} %",
+            f"{_text(found.gain.at(i).times(100), '.1f')} %",
             ", ".join(f"{axis} {factor[i]:.3g}x" for axis, factor in found.beyond.items() if factor[i] > 1) or "-",
         ]
         for i, budget in enumerate(found.budgets)
@@ -244,7 +250,8 @@ def _frontier_lines(found: Frontier) -> list[str | TextTable]:
     return [*lines, TextTable(["C (FLOPs)", *columns, "L*", "2 C lowers L* by", "beyond the runs"], rows)]
 
 
-def _isoflop_lines(found: IsoFlop) -> list[str | TextTable]:
+def _isoflop_lines(found: IsoFlop, *, with_surface: bool) -> list[str | TextTable]:
+    """The parabolas; beside them the surface and the bias that it tells, where the surface itself may be used."""
     total = len(found.parabolas) + len(found.left_out)
     lines: list[str | TextTable] = ["", "IsoFLOP parabolas (approach 2 of Hoffmann et al. 2022), for comparison"]
     rows = [[f"{p.budget:.3g}", str(len(p.rows)), _text(p.num_params), f"{p.loss:.4g}"] for p in found.parabolas]
@@ -257,10 +264,12 @@ def _isoflop_lines(found: IsoFlop) -> list[str | TextTable]:
         lines.append(f"  left out, {which}: {reason}")
     if not (found.exponent and found.on_surface and found.surface and found.bias and found.size_bias):
         return [*lines, f"  no power law of N*: {len(found.parabolas)} of {total} budgets have an optimum of their own"]
+    exponent = f"  a = {_text(found.exponent, '.3f')} through {len(found.parabolas)} budgets"
+    if not with_surface:
+        return [*lines, exponent, "  Its bias cannot be told: the surface that would tell it is not determined."]
     return [
         *lines,
-        f"  a = {_text(found.exponent, '.3f')} through {len(found.parabolas)} budgets; the surface over the same "
-        f"budgets: {_text(found.surface, '.3f')}",
+        f"{exponent}; the surface over the same budgets: {_text(found.surface, '.3f')}",
         f"  Its bias on this grid: on noiseless losses of the surface at these very runs it gives "
         f"{_text(found.on_surface, '.3f')}, {_text(found.bias, '+.3f')} off, and an N* "
         f"{_text(found.size_bias, '.2f')} times the surface's at {found.parabolas[-1].budget:.3g} FLOPs",
@@ -335,7 +344,7 @@ def _text(found: Derived, digits: str | None = None) -> str:
     def write(value: float) -> str:
         if digits is not None:
             return format(float(value), digits)
-        return size_text(float(value)) if value < 1e15 else f"{value:.3g}"
+        return size_text(float(value))
 
     if found.ci95 is None:
         return write(float(found.value))

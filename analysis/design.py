@@ -29,9 +29,10 @@ from scaling.errors import ConfigError, DataError
 COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""
 FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)
-MOST_SEEDS = 60
 FAR_OUTSIDE = 100.0
 """Beyond this factor from the sampled sizes a target is told to be far outside."""
+BETTER = 0.99
+"""Widths below this share of the advice's are told: another plan narrows more."""
 DEAR = 10.0
 """Costs beyond this factor of the dearest run of the table are told to be extrapolated."""
 
@@ -73,8 +74,8 @@ class NextRuns:
         candidates: what was chosen from.
         gain: (K,) by how much a single run of each candidate is expected to narrow the interval, as a log of widths.
         recommended: the chosen runs.
-        alternatives: the next larger model, more data, and further seeds of the `count` dearest sampled sizes (as many
-            as the budget pays, at most MOST_SEEDS); each within the same budget.
+        alternatives: the next larger model, more data, and further seeds of the dearest sampled sizes; each of at most
+            `count` runs, and within the same budget.
         state: what is known of the target and of the candidates.
         count: most runs.
         warnings: what must be known before the advice is followed.
@@ -197,7 +198,7 @@ def next_runs(
         tuple(plan for plan in plans[1:] if plan.runs),
         free,
         count,
-        _warnings(law, aim, bounded, cost, dearest, plans[0]),
+        _warnings(law, aim, bounded, cost, dearest, plans),
     )
 
 
@@ -237,9 +238,9 @@ def _alternatives(law: Law, cost: CostModel, budget: float, count: int) -> dict[
     prices = {row: float(cost(dict(zip(axes, row, strict=True)))[0]) for row in distinct}
     seeds: list[dict[str, float]] = []
     left = budget * (1 + 1e-9)
-    while len(seeds) < MOST_SEEDS and min(prices.values()) <= left:
+    while len(seeds) < count and min(prices.values()) <= left:
         for row in distinct[:count]:
-            if prices[row] <= left and len(seeds) < MOST_SEEDS:
+            if prices[row] <= left and len(seeds) < count:
                 seeds.append(dict(zip(axes, row, strict=True)))
                 left -= prices[row]
         distinct = [row for row in distinct if prices[row] <= left]
@@ -306,7 +307,9 @@ def _plan(
     return Plan(name, tuple(runs))
 
 
-def _warnings(law: Law, target: Target, bounded: bool, cost: CostModel, dearest: float, plan: Plan) -> tuple[str, ...]:
+def _warnings(
+    law: Law, target: Target, bounded: bool, cost: CostModel, dearest: float, plans: Sequence[Plan]
+) -> tuple[str, ...]:
     """What must be known before the advice is followed."""
     found = []
     if not law.optimum.converged:
@@ -314,9 +317,10 @@ def _warnings(law: Law, target: Target, bounded: bool, cost: CostModel, dearest:
     vague = [verdict for verdict in law.verdicts if not verdict.identified]
     if law.samples is None:
         found.append("the law was fitted without a bootstrap: the advice is that of its best estimate alone")
-    elif vague:
+    if vague:
         reasons = "; ".join(verdict.sentence for verdict in vague)
         found.append(f"{reasons}. Until they do, spread the sizes: runs small and large along every axis")
+    found += [caution.removesuffix(".") for caution in law.cautions]
     if not bounded:
         found.append("the runs do not bound the target yet; its interval is that of first-order theory")
     for axis, size in target.sizes.items():
@@ -327,9 +331,14 @@ def _warnings(law: Law, target: Target, bounded: bool, cost: CostModel, dearest:
             )
     if (everything := largest_data(law.table)) is not None and "D" in law.form.axes:
         found.append(f"D is kept within the {everything:,.0f} that fraction 1 stands for; name candidates to go beyond")
-    if plan.runs and max(run.cost for run in plan.runs) > DEAR * dearest:
-        times = max(run.cost for run in plan.runs) / dearest
+    advice, *others = [plan for plan in plans if plan.runs]
+    if (times := max(run.cost for run in advice.runs) / dearest) > DEAR:
         found.append(f"the dearest run costs {times:,.0f} times the dearest of the table: its cost is extrapolated")
+    found += [
+        f"{other.name} would narrow the interval more, by runs that are not among the candidates"
+        for other in others
+        if other.runs[-1].width < BETTER * advice.runs[-1].width
+    ]
     return tuple(found)
 
 

@@ -42,7 +42,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
         "residual_scatter": law.scatter,
-        "interval_method": law.uncertainty.method,
+        "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
         if law.samples is None
         else {
@@ -74,8 +74,10 @@ def conventions(law: Law) -> dict[str, str]:
             "1.345 robust standard deviations of the residuals."
         )
     stated["condition_number"] = "Of J^T J in centred logarithms, the columns of J scaled to unit length."
+    if law.uncertainty.is_known:
+        stated["intervals"] = interval_sentence(law)
     if samples is not None:
-        stated["intervals"] = f"{interval_sentence(law)} The standard errors are those of {len(samples.theta)} refits."
+        stated["intervals"] += f" The standard errors are those of {len(samples.theta)} refits."
     return stated
 
 

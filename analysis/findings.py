@@ -35,7 +35,7 @@ def headline(law: Law) -> str:
     coefficients = [parameter.name for parameter in law.form.parameters if parameter.kind == "coefficient"]
     told = [estimate for estimate in law.params if estimate.name not in coefficients]
     numbers = ", ".join(interval_text(estimate) for estimate in sorted(told, key=lambda e: len(e.name), reverse=True))
-    brackets = " (95 % intervals in brackets)" if law.samples else ""
+    brackets = " (95 % intervals in brackets)" if law.uncertainty.is_known else ""
     return f"L = {law.form.formula} with {numbers}{brackets}, fitted to {len(law.table)} runs.{verdict}"
 
 
@@ -85,15 +85,12 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
                 "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
                 "the slope in D is one of training length as well as of data."
             )
-    found += mixtures(table)
+    found += mixtures(table) if law is None else law.cautions
     if find_learning_rates(table) is not None:
         found.append(
             "Sizes were run with several learning rates, and all of those runs were fitted: the law is that of the "
             "mean tuning, not of the best. Keep each size's best run for the law of well-tuned models."
         )
-    if law is not None and law.lack_of_fit.significant:
-        sentence = law.lack_of_fit.sentence
-        found.append(f"{sentence[0].upper()}{sentence[1:]}.")
     if law is not None and not too_many_runs(table):
         levers = [lever(law, p.name, LEVER_RUNS) for p in law.form.parameters if p.kind == "exponent"]
         strong = [one for one in levers if abs(one.standard_errors) > STRONG_LEVER]
@@ -102,5 +99,8 @@ def cautions(table: RunTable, law: Law | None) -> list[str]:
         names = ", ".join(law.optimum.at_bound)
         found.append(f"At the edge of its range: {names}. The form asks for more than the data can give.")
     if law is not None and law.samples is not None and law.samples.failed:
-        found.append(f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits did not end in a minimum.")
+        found.append(
+            f"{law.samples.failed} of {len(law.samples.theta)} bootstrap refits ended above what another refit's "
+            "parameters give for the same runs."
+        )
     return found

@@ -14,7 +14,7 @@ from analysis.intervals import Uncertainty, uncertainty_of
 from analysis.lack_of_fit import LackOfFit, lack_of_fit
 from analysis.optimum import Optimum, find_optimum
 from analysis.profile import Interval
-from analysis.tables import RunTable, load_runs
+from analysis.tables import RunTable, load_runs, mixtures
 from analysis.terms import FloatArray
 from analysis.uncertainty import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from scaling.errors import ConfigError
@@ -27,7 +27,8 @@ MIN_REPLICATES = 100
 class Estimate:
     """A parameter in the user's units, its bootstrap standard error, and its interval (see `analysis.intervals`).
 
-    Both are None where no bootstrap was asked for; `Law.interval` gives the interval all the same.
+    The error is None where no bootstrap was asked for; so is the interval from a hundred independent runs on, where it
+    is the bootstrap's. `Law.interval` then gives that of the profile.
     """
 
     name: str
@@ -56,11 +57,8 @@ class Law:
     seed: int
 
     def __getitem__(self, name: str) -> Estimate:
-        """The estimate called `name`, e.g. law["alpha"].value."""
-        for estimate in self.params:
-            if estimate.name == name:
-                return estimate
-        raise KeyError(name)
+        """The estimate called `name`, e.g. law["alpha"].value; ConfigError if there is none."""
+        return self.params[self._place(name)]
 
     @cached_property
     def residuals(self) -> FloatArray:
@@ -88,12 +86,16 @@ class Law:
         """Whether the form itself is at fault."""
         return lack_of_fit(self.optimum, self.uncertainty.group)
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What limits every use of the law: runs of different kinds in its table, a form that does not fit them."""
+        sentence = self.lack_of_fit.sentence
+        misfit = (f"{sentence[0].upper()}{sentence[1:]}.",) if self.lack_of_fit.significant else ()
+        return (*mixtures(self.table), *misfit)
+
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""
-        names = [estimate.name for estimate in self.params]
-        if name not in names:
-            raise ConfigError(f"parameter {name} is not one of form {self.form.name}: {', '.join(names)}")
-        return self.uncertainty.of_parameters(level)[names.index(name)]
+        return self.uncertainty.of_parameters(level)[self._place(name)]
 
     def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
         """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
@@ -110,7 +112,12 @@ class Law:
 
     def judge_loss(self, **sizes: float) -> Verdict:
         """Whether the runs determine the loss predicted at one size, e.g. judge_loss(N=1e9, D=2e10)."""
-        low, high = self.band(level=0.95, of_runs=False, **sizes)[:, 0]
+        band = self.band(level=0.95, of_runs=False, **sizes)
+        if band.shape != (2, 1):
+            raise ConfigError(
+                f"one size is judged at a time, e.g. {', '.join(f'{axis}=1e9' for axis in self.form.axes)}"
+            )
+        low, high = band[:, 0]
         where = ", ".join(f"{axis} = {sizes[axis]:.3g}" for axis in self.form.axes)
         return judge_loss(f"the loss at {where}", self.optimum.converged, float(low), float(high))
 
@@ -118,13 +125,24 @@ class Law:
         """(A, Q) centred logarithms of sizes given by axis, as the form wants them.
 
         Raises:
-            ConfigError: if an axis of the form is missing.
+            ConfigError: if an axis of the form is missing, or a size is not a positive number.
         """
         if missing := [axis for axis in self.form.axes if axis not in sizes]:
             raise ConfigError(f"form {self.form.name} also needs a size along {', '.join(missing)}")
-        rows = np.broadcast_arrays(*[np.atleast_1d(np.asarray(sizes[axis], dtype=float)) for axis in self.form.axes])
+        own = [_positive(axis, sizes[axis]) for axis in self.form.axes]
+        try:
+            rows = np.broadcast_arrays(*own)
+        except ValueError as error:
+            counts = ", ".join(f"{len(values)} of {axis}" for axis, values in zip(self.form.axes, own, strict=True))
+            raise ConfigError(f"sizes must be as many along each axis, or one: {counts}") from error
         logs: FloatArray = np.log(np.stack(rows)) - self.optimum.centre[:, None]
         return logs
+
+    def _place(self, name: str) -> int:
+        names = [estimate.name for estimate in self.params]
+        if name not in names:
+            raise ConfigError(f"parameter {name} is not one of form {self.form.name}: {', '.join(names)}")
+        return names.index(name)
 
     def _predictions(self, theta: FloatArray, sizes: Mapping[str, ArrayLike]) -> FloatArray:
         return self.form.evaluate(theta, self.logs(**sizes))[0] * self.optimum.scale
@@ -143,7 +161,7 @@ def fit(
     """Fit `form` to the table by the sum of `objective` over residuals of log loss, and bootstrap it.
 
     Args:
-        axis: "N" or "D", for forms of one axis.
+        axis: for forms of one axis, the one to fit along, a key of `tables.AXES`; the form's own (N or C) if None.
         delta: Huber's delta in log loss. If None: the literature's 1e-3 for 100 runs or more; for fewer 1.345 times
             the robust scatter, since 1e-3 is then least absolute deviations in all but name.
         replicates: bootstrap refits; 0 for none, else at least 100.
@@ -160,7 +178,7 @@ def fit(
     values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
     uncertainty = uncertainty_of(runs, optimum, samples)
-    intervals = uncertainty.of_parameters() if samples else None
+    intervals = uncertainty.of_parameters() if uncertainty.is_known else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
     scatter = scatter_of(residuals, len(values))
     verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
@@ -172,14 +190,20 @@ def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
 
 
+def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
+    try:
+        values = np.atleast_1d(np.asarray(sizes, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{axis}={sizes!r} must be a positive number, or several") from error
+    if bad := [value for value in values.ravel().tolist() if not 0 < value < np.inf]:
+        raise ConfigError(f"{axis}={bad[0]:g} must be a positive number")
+    return values
+
+
 def _estimates(
     form: Form, values: FloatArray, samples: Bootstrap | None, intervals: tuple[Interval, ...] | None
 ) -> tuple[Estimate, ...]:
     names = [parameter.name for parameter in form.parameters]
-    if samples is None or intervals is None:
-        return tuple(Estimate(name, float(value), None, None) for name, value in zip(names, values, strict=True))
-    errors = samples.values.std(0, ddof=1)
-    return tuple(
-        Estimate(name, float(values[i]), float(errors[i]), (intervals[i].low, intervals[i].high))
-        for i, name in enumerate(names)
-    )
+    errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
+    ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
+    return tuple(Estimate(*told) for told in zip(names, values.tolist(), errors, ends, strict=True))

@@ -63,7 +63,7 @@ def measure_flops(table: RunTable, flops_per_nd: float | None = None) -> FlopsRu
     if flops_per_nd is not None and not (0 < flops_per_nd < np.inf):
         raise ConfigError(f"flops_per_nd={flops_per_nd} must be a positive number, e.g. 6")
     columns, known = table.columns, np.isfinite(table.axis("C")) & (table.axis("C") > 0)
-    derived = "C" in columns and columns["D"] == f"{columns['C']} / (6 {columns['N']})"
+    derived = table.derives_data
     constant = FLOPS_PER_PARAMETER_AND_SAMPLE
     if derived and flops_per_nd is None:
         statement = f"C = 6 N D, C is column {columns['C']}: D itself was derived so."

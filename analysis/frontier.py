@@ -120,7 +120,7 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
         own,
         beyond,
         (*unusable(law), *((cost.problem,) if cost.problem else ())),
-        cost.cautions,
+        (*cost.cautions, *law.cautions),
     )
 
 

@@ -56,7 +56,7 @@ def judge_exponents(
     """A verdict for every exponent of the form.
 
     Args:
-        intervals: the 95 % interval of each parameter, None where no bootstrap was asked for.
+        intervals: the 95 % interval of each parameter, None where they are a bootstrap's that was not asked for.
         scatter: standard deviation of the residuals of log loss.
         from_bootstrap: whether the intervals are the bootstrap's; a profile says itself where it has no end.
     """
@@ -103,11 +103,11 @@ def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
 def _reasons_of_interval(
     optimum: Optimum, samples: Bootstrap | None, interval: Interval | None, column: int, from_bootstrap: bool
 ) -> list[str]:
-    if samples is None or interval is None:
+    if interval is None:
         return ["no bootstrap was made, so there is no interval to judge"]
     reasons = []
     value, low, high = float(optimum.theta[column]), interval.low, interval.high
-    if from_bootstrap and samples.at_bound[column] > MAX_AT_BOUND:
+    if samples is not None and from_bootstrap and samples.at_bound[column] > MAX_AT_BOUND:
         reasons.append(
             f"in {100 * samples.at_bound[column]:.0f} % of the resampled tables it ran to the edge of its range"
         )

@@ -102,9 +102,9 @@ def lever(law: Law, parameter: str, count: int = 5) -> Lever:
     """The `count` runs that together move the parameter farthest; found among those that alone move it most one way.
 
     Raises:
-        KeyError: if the law has no such parameter.
+        ConfigError: if the law has no such parameter.
     """
-    column = [estimate.name for estimate in law.params].index(law[parameter].name)
+    column = law.params.index(law[parameter])
     start, num_runs = law.optimum.theta[column], len(law.table)
     alone = _without(law, 1.0 - np.eye(num_runs))[:, column] - start
     sets = [np.argsort(sign * alone, kind="stable")[:count] for sign in (1, -1)]

@@ -155,7 +155,9 @@ def _configurations(law: Law) -> tuple[np.ndarray, FloatArray]:
 def _draws(law: Law) -> FloatArray:
     if law.samples is None:
         return law.optimum.theta[None]
-    return law.samples.theta[:: max(1, len(law.samples.theta) // MAX_DRAWS)]
+    count = len(law.samples.theta)
+    draws: FloatArray = law.samples.theta[np.linspace(0, count - 1, min(count, MAX_DRAWS)).astype(int)]
+    return draws
 
 
 def log_width(variance: FloatArray) -> FloatArray:

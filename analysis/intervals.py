@@ -50,6 +50,11 @@ class Uncertainty:
         """How the intervals are made: "profile" or "bootstrap"."""
         return "bootstrap" if self.samples is not None and self.num_units >= PROFILE_BELOW else "profile"
 
+    @property
+    def is_known(self) -> bool:
+        """Whether intervals are told: from PROFILE_BELOW units on they are the bootstrap's, so not without one."""
+        return self.samples is not None or self.num_units < PROFILE_BELOW
+
     @cached_property
     def noise(self) -> Noise:
         """What a rise of the objective is measured by."""

@@ -30,7 +30,8 @@ class Optimum:
         starts: number of starts.
         starts_agreeing: how many of them ended in this minimum.
         gradient: relative projected gradient at theta.
-        converged: the gradient is small, and no other start found a lower objective.
+        converged: the gradient is small (or the fit exact), a second descent from beside theta ends no lower, and at
+            least two starts ended in this minimum.
         at_bound: names of parameters that lie on the edge of their box.
         condition_number: of J^T J, the columns of J scaled to unit length.
     """
@@ -105,12 +106,19 @@ def require_enough(table: RunTable, form: Form) -> None:
             f"form {form.name} has {len(form.parameters)} parameters and needs at least {needed} runs; {len(table)} of "
             f"{table.source} can be fitted ({len(table.excluded)} excluded{first})"
         )
+    if len(distinct_sizes(table.loss)) < 2:
+        raise DataError(
+            f"all {len(table)} runs have the same {table.columns['loss']}, {table.loss[0]:g}: they determine no "
+            f"parameter of form {form.name}"
+        )
     for axis in form.axes:
         sizes = distinct_sizes(table.axis(axis))
         if len(sizes) < 2:
+            vary = [name for name in form.axes if len(distinct_sizes(table.axis(name))) > 1]
+            alone = f". Fit along {vary[0]} alone: --form power_floor --axis {vary[0]}" if vary else ""
             raise DataError(
                 f"form {form.name} needs at least two sizes of {table.columns[axis]}; all {len(table)} runs have "
-                f"{sizes[0]:g}. Fit a one-axis form along the axis that varies"
+                f"{sizes[0]:g}{alone}"
             )
 
 

@@ -22,10 +22,11 @@ EXACT = 1e-5  # a refit ends when its steps gain less, in units of F
 PULL = 30.0  # stiffness of the pull over the profile's own: enough to hold where the profile bends downward
 EXACT_PULL = 1e5
 FARTHEST = 60.0  # an end is not looked for farther than this, in units of the quadratic approximation ...
-FARTHEST_MOVE = 6.0  # ... and of the quantity itself (exponents, logarithms)
+FARTHEST_MOVE = 6.0  # ... and than theta's own moves of this size take the quantity, or than this in its own units
 LONGEST_START = 1.0  # of a start's way from the point before, in theta: a way the runs do not see may be endless
 BLOCK = 32  # predictions profiled at once
 NOISELESS = 1e-20  # a rise below this for each run is rounding: the runs lie on the law
+UNSEEN = 1e16  # variance for unit noise, from which rounding alone moves a quantity by its per cents: nothing sees it
 STEP = 1e-5  # of the numerical derivatives of quantities
 TINY = 1e-300
 
@@ -171,11 +172,13 @@ class Profile:
         rise = self.noise.rise(level)
         value, variance, way = self.directions(quantities, count)
         if rise < NOISELESS * len(self.optimum.problem.log_loss):
-            return [Interval(v, v, False, False) for v in value.tolist()]
+            unseen = (variance > UNSEEN).tolist()
+            return [Interval(v, v, is_open, is_open) for v, is_open in zip(value.tolist(), unseen, strict=True)]
         which = np.tile(np.arange(count), 2)
-        unit = np.minimum(np.sqrt(2 * rise * variance), FARTHEST_MOVE / 4)[which] * np.repeat([-1.0, 1.0], count)
+        reach = FARTHEST_MOVE * self._leverage(quantities, count)
+        unit = np.minimum(np.sqrt(2 * rise * variance), reach / 4)[which] * np.repeat([-1.0, 1.0], count)
         stiff = PULL / variance[which]
-        farthest = np.minimum(FARTHEST, FARTHEST_MOVE / np.abs(unit))
+        farthest = np.minimum(FARTHEST, reach[which] / np.abs(unit))
         inside, outside = np.zeros(2 * count), np.full(2 * count, np.inf)  # in steps of `unit`
         root_inside, root_outside = np.zeros(2 * count), np.full(2 * count, np.inf)
         theta = np.repeat(self.optimum.theta[None], 2 * count, axis=0)
@@ -238,6 +241,12 @@ class Profile:
             self._towards((targets - value) @ way),
         )
         return np.maximum(self.rise_at(ends), 0.0) / self.noise.objective_per_f
+
+    def _leverage(self, quantities: Quantities, count: int) -> FloatArray:
+        """(K,) by how much a quantity goes with theta, at least 1: a coefficient in the user's units, far from the
+        centred one where sizes are far from 1, goes with the exponent by the logarithm of a size."""
+        slope = quantities(np.repeat(self.optimum.theta[None], count, axis=0), np.arange(count))[1]
+        return np.asarray(np.maximum(np.abs(slope).max(1), 1.0))
 
     def _towards(self, move: FloatArray) -> FloatArray:
         """(R, P) the optimum moved, but nowhere farther than LONGEST_START."""

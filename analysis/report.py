@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def write_report(results: Results, folder: Path, *, title: str) -> Report:
     Raises:
         ConfigError: if the choice itself is wrong; too few runs are no error here.
     """
+    results = replace(results, table=replace(results.table, source=Path(results.table.source).name))
     law = None if results.problem else results.law
     folder.mkdir(parents=True, exist_ok=True)
     files, pictures, lacking = [], [], []
@@ -264,7 +265,7 @@ def _runs(results: Results) -> Section:
     header += [f"shift of {name} without it" for name in moved]
     rows = []
     for i, run in enumerate(table.run):
-        cells: list[Any] = [run, *[number_cell(table.axis(axis)[i], ".6g") for axis in axes]]
+        cells: list[Any] = [run, *[_size_cell(float(table.axis(axis)[i])) for axis in axes]]
         for column in columns:
             value = table.frame[column].iloc[i]
             cells.append(number_cell(value * 1000 if column in IN_THOUSANDTHS else value, ".4g"))
@@ -338,6 +339,10 @@ def _single_table(single: SingleAxisFit) -> PageTable:
     if single.law is None:
         return PageTable([], [], title, (Remark(f"No fit: {single.problem}"),))
     return _estimate_table(single.law, title, tuple(_verdicts(single.law)))
+
+
+def _size_cell(size: float) -> Any:
+    return (count_text(size), size) if np.isfinite(size) else number_cell(None, "")
 
 
 def _estimate_cell(estimate: Estimate | None) -> Any:

@@ -22,6 +22,8 @@ from scaling.errors import ConfigError, DataError
 SINGLE_AXIS_REPLICATES = 1000
 FAMILY_REPLICATES = 400
 SHAPE_FORM = "width_depth_data"
+FEWEST_IN_LINE = 4
+"""Runs at the largest size of the other axis, of which a power with a floor needs as many."""
 
 
 @dataclass(frozen=True)
@@ -193,13 +195,15 @@ class Results:
 
     @cached_property
     def single_axis_fits(self) -> tuple[SingleAxisFit, ...]:
-        """Power and floor in N at the largest D, and in D at the largest N."""
+        """Power and floor in N at the largest D, and in D at the largest N, where FEWEST_IN_LINE runs or more lie."""
         found = []
         for axis, other in (("N", "D"), ("D", "N")):
             sizes = distinct_sizes(self.table.axis(other))
             if not len(sizes) or not len(distinct_sizes(self.table.axis(axis))):
                 continue
             largest = self.table.keep(same_size(self.table.axis(other), sizes[-1]))
+            if len(largest) < FEWEST_IN_LINE:
+                continue
             law, problem = None, None
             try:
                 law = fit(

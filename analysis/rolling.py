@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.forms import Form
 from analysis.minimize import Minimum, Problem, minimize
@@ -92,12 +93,14 @@ class Trial:
     Attributes:
         window: None for all of these runs; else those within this factor of the largest.
         masks: the fitted runs, (M,) each: of the whole table first, then of each origin.
+        group: (M,) number of the independent observation that a run belongs to (see `resampling_unit`).
         ends: theta (1 + origins, P).
     """
 
     problem: Problem
     window: float | None
     masks: tuple[Mask, ...]
+    group: NDArray[np.intp]
     ends: Minimum
 
     @property
@@ -129,22 +132,24 @@ class Trial:
     def coverage(self, origins: Sequence[Origin], objective: Objective, replicates: int, seed: int) -> list[float]:
         """At each origin the share of the held-out runs inside their 95 % interval.
 
-        The interval is of percentiles: refits of resampled runs, each with a residual added that is drawn from the
-        fit's, widened for the degrees of freedom. A profile, as of `Law.band`, would take a search for every held-out
-        run, origin and form.
+        The interval is of percentiles: refits of resampled runs (of configurations, where a size was run with several
+        seeds), each with a residual added that is drawn from the fit's, widened for the degrees of freedom. A profile,
+        as of `Law.band`, would take a search for every held-out run, origin and form.
         """
         generator = np.random.default_rng(seed)
         shares = []
         for index, origin in enumerate(origins, start=1):
             runs = np.flatnonzero(self.masks[index])
-            drawn = generator.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=replicates)
+            group = np.unique(self.group[runs], return_inverse=True)[1]
+            units = int(group.max()) + 1
+            drawn = generator.multinomial(units, np.full(units, 1 / units), size=replicates)
             counts = np.zeros((replicates, len(self.masks[index])))
-            counts[:, runs] = drawn
+            counts[:, runs] = drawn[:, group]
             start = np.repeat(self.ends.theta[[index]], replicates, axis=0)
             ends = minimize(self.problem, objective, counts, start, iterations=INTERVAL_STEPS)
             errors = self.problem.residuals(ends.theta)[0]
             residuals = self.errors[index][runs]
-            residuals = residuals * np.sqrt(len(runs) / max(len(runs) - len(self.form.parameters), 1))
+            residuals = residuals * np.sqrt(units / max(units - len(self.form.parameters), 1))
             errors = errors[:, origin.held_out] + generator.choice(residuals, size=(replicates, 1))
             low, high = interval(errors)
             shares.append(float(((low <= 0) & (high >= 0)).mean()))
@@ -185,25 +190,29 @@ def _enough(table: RunTable, form: Form, mask: Mask) -> bool:
     )
 
 
-def try_form(problem: Problem, window: float | None, masks: tuple[Mask, ...], objective: Objective) -> Trial:
+def try_form(
+    problem: Problem, window: float | None, masks: tuple[Mask, ...], group: NDArray[np.intp], objective: Objective
+) -> Trial:
     """Fit every mask, each from STARTS projections of its own runs."""
     loss, starts, counts = np.exp(problem.log_loss), [], []
     for mask in masks:
-        # Each fit starts from projections of its own runs alone: nothing of the held-out ones may leak into it.
+        # Each fit starts from projections of its own runs alone. What it takes from the held-out ones is Huber's delta,
+        # where that follows from the scatter (`common_delta`), and the unit of the loss.
         candidates = problem.form.starts(problem.logs[:, mask], loss[mask], np.ones(int(mask.sum())))
         own = candidates[np.r_[0 : STARTS // 2, np.linspace(STARTS // 2, len(candidates) - 1, STARTS // 2).astype(int)]]
         starts.append(own)
         counts.append(np.repeat(mask[None].astype(float), len(own), axis=0))
     ends = minimize(problem, objective, np.concatenate(counts), np.concatenate(starts))
     best = ends.objective.reshape(len(masks), STARTS).argmin(1) + STARTS * np.arange(len(masks))
-    return Trial(problem, window, masks, Minimum(ends.theta[best], ends.objective[best], ends.gradient[best]))
+    return Trial(problem, window, masks, group, Minimum(ends.theta[best], ends.objective[best], ends.gradient[best]))
 
 
 def common_delta(problems: Sequence[Problem]) -> float:
     """Huber's delta for all forms alike, from the scatter of the one that fits all runs best; as `fit` sets its own."""
     deltas = []
     for problem in problems:
-        trial = try_form(problem, None, (np.ones(len(problem.log_loss), dtype=bool),), FIRST)
+        count = len(problem.log_loss)
+        trial = try_form(problem, None, (np.ones(count, dtype=bool),), np.arange(count), FIRST)
         deltas.append(delta_for_scatter(trial.errors[0], len(problem.form.parameters)))
     return min(deltas)
 
@@ -245,12 +254,15 @@ def plain_scores(table: RunTable, axes: Sequence[str], origins: Sequence[Origin]
 def neighbour_correlation(trial: Trial) -> float:
     """Correlation of residuals next to each other in order of predicted loss, in standard errors; 0 if too few.
 
-    About a standard normal where the residuals are random. Source: the lag-one autocorrelation's large-sample error,
+    About a standard normal where the residuals are random. The seeds of one configuration share its misfit whatever the
+    form, so they enter as their mean. Source: the lag-one autocorrelation's large-sample error,
     1 / sqrt(n): Box, Jenkins and Reinsel 1994, sec. 2.1.6.
     """
     mask, errors = trial.masks[0], trial.errors[0]
-    order = np.argsort((errors + trial.problem.log_loss)[mask], kind="stable")
-    residual = errors[mask][order]
+    group = np.unique(trial.group[mask], return_inverse=True)[1]
+    count = np.bincount(group)
+    predicted, residual = (np.bincount(group, row[mask]) / count for row in (errors + trial.problem.log_loss, errors))
+    residual = residual[np.argsort(predicted, kind="stable")]
     squares = float((residual**2).sum())
     if len(residual) < FEWEST_RUNS or squares <= 0:
         return 0.0

@@ -131,7 +131,7 @@ def best_shape(
     def size(axis: str) -> Derived:
         if axis in fixed:
             given = np.full(len(asked), fixed[axis])
-            return Derived(given, None if law.samples is None else np.stack([given, given]))
+            return Derived(given, np.stack([given, given]) if law.uncertainty.is_known else None)
         return derive(lambda _, logs: logs[axis])
 
     sizes = {axis: size(axis) for axis in ("width", "depth", "D")}

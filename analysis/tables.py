@@ -1,7 +1,9 @@
 """Read anybody's table of runs: what can be fitted is kept, all else is listed with its reason."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,12 +42,21 @@ AXES = {
 LOSS_COLUMN = "test_loss"
 MIXED_COLUMNS = {
     "study": "studies",
+    "experiment": "experiments",
     "model": "model families",
     "forces": "ways of making forces",
     "precision": "precisions",
     "data_digest": "data sets",
+    "dataset": "data sets",
+    "source": "sources",
+    "domain": "domains",
+    "task": "tasks",
+    "condition": "conditions",
 }
-"""Columns that must hold one value for one law to be meant."""
+"""Columns, however capitalised, that must hold one value for one law to be meant."""
+MOST_VALUES = 6  # of a mixed column that are written out
+MOST_HINTS = 3
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 MAX_RUNS = 20_000
 """A table of runs has a row a run. More rows are steps or checkpoints, which are no independent observations."""
 FLOPS_PER_PARAMETER_AND_SAMPLE = 6.0
@@ -88,6 +99,11 @@ class RunTable:
     def axis(self, name: str) -> FloatArray:
         """(M,) sizes along an axis, NaN throughout if the table was loaded without it."""
         return self.sizes.get(name, np.full(len(self), np.nan))
+
+    @property
+    def derives_data(self) -> bool:
+        """Whether D was derived from the column of C, as C / (6 N)."""
+        return {"N", "D", "C"} <= set(self.columns) and self.columns["D"] == _derived(self.columns)
 
     @property
     def num_params(self) -> FloatArray:
@@ -171,7 +187,7 @@ def load_runs(
         if twice := [other for other in named if other != key and named[other] == column and {other, key} <= needed]:
             raise ConfigError(f"one column stands for two things: {key} = {column}, {twice[0]} = {column}")
         if key in needed and column not in frame.columns:
-            _raise_missing(frame, name, key, column)
+            _raise_missing(frame, name, key, named, axes)
     runs = (
         [str(value) for value in frame["run_id"]] if "run_id" in frame else [f"row {i + 1}" for i in range(len(frame))]
     )
@@ -184,7 +200,7 @@ def load_runs(
     if derived:
         with np.errstate(divide="ignore", invalid="ignore"):
             numbers["D"] = numbers["C"] / (FLOPS_PER_PARAMETER_AND_SAMPLE * numbers["N"])
-        named["D"] = f"{named['C']} / (6 {named['N']})"
+        named["D"] = _derived(named)
     for key in ("loss", *AXES):
         if key == "loss" or key in axes:
             _exclude_unusable(reasons, numbers[key], named[key])
@@ -202,22 +218,46 @@ def load_runs(
     )
 
 
-def _raise_missing(frame: pd.DataFrame, name: str, key: str, column: str) -> NoReturn:
+def _derived(columns: Mapping[str, str]) -> str:
+    return f"{columns['C']} / (6 {columns['N']})"
+
+
+def _raise_missing(
+    frame: pd.DataFrame, name: str, key: str, named: Mapping[str, str], axes: tuple[str, ...]
+) -> NoReturn:
     if "status" in frame and not (frame["status"] == "done").any():
         counts = ", ".join(f"{count} {status}" for status, count in frame["status"].value_counts().items())
         raise DataError(f"{name}: none of its {len(frame)} runs is done ({counts})")
-    flag = "--" + (AXES[key].option if key in AXES else key).replace("_", "-")
+    flag, column = "--" + (AXES[key].option if key in AXES else key).replace("_", "-"), named[key]
     present = ", ".join(map(str, frame.columns))
-    raise ConfigError(f"{name} has no column {column!r}; name it with {flag}. Present: {present}")
+    hints = [f"{flag} {near!r}" for near in _near(frame, key, column)]
+    hint = f" (perhaps {' or '.join(hints)})" if hints else ""
+    others = [axis for axis in axes if axis != key and named.get(axis) in frame] if set(axes) == {"N", "D"} else []
+    alone = f", or fit along {others[0]} alone: --form power_floor --axis {others[0]}" if others and key in axes else ""
+    raise ConfigError(f"{name} has no column {column!r}; name it with {flag}{hint}{alone}. Present: {present}")
+
+
+def _near(frame: pd.DataFrame, key: str, column: str) -> list[str]:
+    """Columns that may have been meant: of nearly that name, or named after a loss where that is sought."""
+    by_name = {str(one).lower(): str(one) for one in frame.columns}
+    near = [by_name[name] for name in get_close_matches(column.lower(), by_name)]
+    losses = [one for name, one in by_name.items() if key in name] if key == "loss" else []
+    return list(dict.fromkeys([*near, *losses]))[:MOST_HINTS]
 
 
 def mixtures(table: RunTable) -> list[str]:
-    """A sentence for each way in which runs of different kinds share the table."""
+    """A sentence for each way in which runs of different kinds share the table.
+
+    A column that differs from run to run names runs, not kinds.
+    """
     found = []
-    for column, what in MIXED_COLUMNS.items():
-        if column in table.frame and table.frame[column].nunique() > 1:
-            values = ", ".join(sorted(map(str, table.frame[column].unique())))
-            found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+    for name, what in MIXED_COLUMNS.items():
+        for column in [one for one in table.frame if str(one).lower() == name and one not in table.columns.values()]:
+            kinds = sorted(map(str, table.frame[column].dropna().unique()))
+            if 1 < len(kinds) < len(table):
+                more = [f"{len(kinds) - MOST_VALUES} more"] if len(kinds) > MOST_VALUES else []
+                values = ", ".join([*kinds[:MOST_VALUES], *more])
+                found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
     return found
 
 
@@ -254,6 +294,8 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
                 f"{path}: {path.suffix or 'no ending'} must be one of {', '.join(READERS)}, or a study's directory"
             )
         try:
+            if path.suffix == ".csv":
+                _check_first_line(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pd.errors.ParserWarning)  # a row with more fields than the header
                 frame = READERS[path.suffix](path)
@@ -271,6 +313,28 @@ def read_frame(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
             "run's last checkpoint"
         )
     return frame, name
+
+
+def _check_first_line(path: Path) -> None:
+    """Raise DataError where the first line is not one of names with commas between them."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        line = file.readline().strip()
+    if found := [name for mark, name in OTHER_SEPARATORS.items() if mark in line and "," not in line]:
+        raise DataError(f"{path}: its first line has {found[0]} between the fields; a CSV file has commas")
+    fields = [field.strip().strip('"') for field in line.split(",")]
+    numbers = [field for field in fields if _is_number(field)]
+    if 2 * len(numbers) > len(fields):
+        raise DataError(
+            f"{path}: its first line holds numbers ({', '.join(numbers[:3])}); put a line with the columns' names above"
+        )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _unfinished(frame: pd.DataFrame) -> list[str | None]:

@@ -28,7 +28,7 @@ class Bootstrap:
         values: (B, P) in the user's units.
         unit: what was resampled: "run", or "configuration" where a size was run with several seeds.
         at_bound: (P,) share of the replicates in which the parameter lies on its bound.
-        failed: number of replicates whose descent did not end in a minimum.
+        failed: number of replicates that, refitted from another's end that suits their runs better, stay above it.
     """
 
     theta: FloatArray
@@ -39,7 +39,9 @@ class Bootstrap:
 
 
 def bootstrap(table: RunTable, optimum: Optimum, replicates: int, seed: int) -> Bootstrap:
-    """Draw runs with replacement, in balance, and refit, each refit started from the best of a bank of candidates.
+    """Draw runs with replacement and refit, each refit started from the best of a bank of candidates.
+
+    The draws are balanced, but for those that cannot determine the form and are replaced.
 
     The bank holds the projections of the whole table and its optimum; after all refits every replicate is also tried
     at every other replicate's end, and refitted from there where that is better.
@@ -89,9 +91,10 @@ def balanced_counts(num_groups: int, replicates: int, generator: np.random.Gener
 def _draw(
     table: RunTable, optimum: Optimum, group: np.ndarray, replicates: int, generator: np.random.Generator
 ) -> FloatArray:
-    """(B, M) balanced counts.
+    """(B, M) counts, balanced as they are drawn first.
 
-    A draw that leaves an axis with one size or fewer configurations than parameters is redrawn, at random.
+    A draw that leaves an axis with one size or fewer configurations than parameters is redrawn, at random and so not in
+    balance with the others, up to MAX_DRAWS times.
     """
     num_groups = int(group.max()) + 1
     counts = balanced_counts(num_groups, replicates, generator)[:, group]

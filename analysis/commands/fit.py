@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from analysis.backtest import Backtest, backtest
-from analysis.commands.options import add_fit, add_table, read_law
+from analysis.commands.options import add_fit, add_table, check_folder, read_law
 from analysis.document import law_document, strict, write_document
 from analysis.fit import Law
 from analysis.tables import mixtures
@@ -23,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, test the fit, print it."""
+    if options.out:
+        check_folder("--out", Path(options.out).parent)
     law = read_law(options)
     backtests = backtest(law)
     document = law_document(law, backtests)
@@ -37,6 +39,7 @@ def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
         spread = f"   95 % [{estimate.ci95[0]:.4g}, {estimate.ci95[1]:.4g}]" if estimate.ci95 else ""
         lines.append(f"  {estimate.name:6s}{estimate.value:12.5g}{spread}")
     lines += [f"  {verdict.sentence}" for verdict in law.verdicts]
+    lines.append(f"  {law.lack_of_fit.sentence}")
     optimum = law.optimum
     state = "converged" if optimum.converged else "NOT converged"
     delta = f", delta {optimum.objective.delta:.3g}" if optimum.objective.name == "huber" else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.commands.options import add_fit, add_table, read_law
+from analysis.commands.options import add_fit, add_table, check_folder, read_law
 from analysis.design import NextRuns, Plan, next_runs
 from analysis.document import strict
 from analysis.tables import AXES, read_frame
@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, choose, print."""
+    if options.figures:
+        check_folder("--figures", Path(options.figures))
     law = read_law(options)
     given = {axis: getattr(options, option) for axis, option in TARGET_OPTIONS.items()}
     sizes = {axis: value for axis, value in given.items() if value is not None}

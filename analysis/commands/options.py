@@ -8,6 +8,7 @@ from analysis.fit import Law, fit
 from analysis.forms import FORMS, find_form
 from analysis.tables import AXES, LOSS_COLUMN, RunTable, load_runs
 from analysis.uncertainty import DEFAULT_REPLICATES
+from scaling.errors import ConfigError
 
 if TYPE_CHECKING:
     from analysis.results import Results
@@ -81,6 +82,12 @@ def read_results(options: argparse.Namespace) -> "Results":
         for other in options.beside
     }
     return Results(read_table(options, axes), choice, beside=beside, name=Path(options.table).resolve().stem)
+
+
+def check_folder(option: str, folder: Path) -> None:
+    """Raise ConfigError, before anything is computed, for a folder inside one that does not exist: a typing mistake."""
+    if not folder.absolute().parent.is_dir():
+        raise ConfigError(f"{option}: {folder} cannot be made, since {folder.parent} does not exist; make that first")
 
 
 def _seed(text: str) -> int:

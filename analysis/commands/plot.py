@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from analysis.commands.options import add_beside, add_fit, add_table, read_results
+from analysis.commands.options import add_beside, add_fit, add_table, check_folder, read_results
 from scaling.errors import ConfigError
 
 HELP = "draw one figure of a table, or list those it allows"
@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> None:
         if not options.out:
             raise ConfigError("--out is missing; name a file that ends in .png, .svg or .pdf")
         check_ending(Path(options.out))
+        check_folder("--out", Path(options.out).parent)
         if options.kind not in FIGURES:
             raise ConfigError(f"--kind={options.kind} is not a figure; choose one of list, {', '.join(FIGURES)}")
         picture = save(draw(read_results(options), options.kind), options.out)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from analysis.commands.options import add_beside, add_fit, add_table, read_results
+from analysis.commands.options import add_beside, add_fit, add_table, check_folder, read_results
 
 HELP = "write a study's report: index.html, figures, fit.json"
 
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> None:
     source = Path(options.table)
     beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")
     folder = Path(options.out) if options.out else beside
+    if options.out:
+        check_folder("--out", folder)
     results = read_results(options)
     written = write_report(results, folder, title=results.name)
     if options.json:

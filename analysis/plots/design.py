@@ -78,11 +78,11 @@ def plot_next_width(result: NextRuns) -> Figure:
         axes = figure.add_subplot()
         unit = 100 / result.budget
         best = result.frontier
-        axes.plot(best[:, 0] * unit, best[:, 1], "o-", ms=6, lw=2.0, color=ORANGE, mec="white", label="best plan")
+        label = f"best plan of at most {result.count} run{'s' if result.count > 1 else ''}"
+        axes.plot(best[:, 0] * unit, best[:, 1], "o-", ms=6, lw=2.0, color=ORANGE, mec="white", label=label)
         for plan, color, marker in zip(result.alternatives, (BLUE, INK, MUTED), MARKERS[1:], strict=False):
             spent, width = _path(result, plan)
-            every = max(len(plan.runs) // 5, 1)  # a marker for each of sixty seeds would be a smear
-            axes.plot(spent * unit, width, f"{marker}--", markevery=every, label=plan.name, color=color, **DASHED)
+            axes.plot(spent * unit, width, f"{marker}--", label=plan.name, color=color, **DASHED)
         axes.set_ylim(0, 1.06 * result.width)
         axes.set_xlim(-1, 103)
         axes.set_xlabel(f"spent, % of the budget of {result.budget:.3g} {result.cost.unit}")

@@ -262,7 +262,7 @@ def _width_legend(figure: Figure, panels: list[tuple[str, RunTable]]) -> None:
 
 
 def _draw_line(axes: Axes, law: Law, grid: FloatArray, query: dict[str, Any], color: str) -> None:
-    for of_runs, alpha in ((True, 0.10), (False, 0.25)) if law.samples is not None else ():
+    for of_runs, alpha in ((True, 0.10), (False, 0.25)) if law.uncertainty.is_known else ():
         draw_band(axes, law, grid, query, color, of_runs=of_runs, alpha=alpha)
     axes.plot(grid, law.predict(**query), color=color, zorder=3)
 

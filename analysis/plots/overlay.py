@@ -72,7 +72,7 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], axis: str) -> None:
         grid = np.geomspace(*widened(table.axis(axis).min(), table.axis(axis).max()), POINTS)
         query: dict[str, Any] = {axis: grid} | {name: np.full(POINTS, size) for name, size in held.items()}
         curve = law.predict(**query)
-        if law.samples is not None:
+        if law.uncertainty.is_known:
             draw_band(axes, law, grid, query, color, of_runs=False, alpha=0.18)
         axes.plot(grid, curve, color=color)
         near = np.ones(len(table), dtype=bool)

@@ -145,6 +145,8 @@ def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
         runs["device_hours"] = "an hour"
     if spoil == "widths missing":
         runs.loc[:30, "width"] = np.nan
+    if spoil == "one loss":
+        runs["test_loss"] = 0.2
     if spoil == "loss rises with N":
         runs["test_loss"] = 0.1 * runs["num_params"] ** 0.2
     runs.to_csv(tmp_path / "runs.csv", index=False)
@@ -168,6 +170,29 @@ def test_report_is_in_sections_with_every_figure_inside(study):
     assert "Figures that this table does not allow" in page
     for convention in ("objective", "delta", "exclusions", "intervals", "condition number"):
         assert f"<dt>{convention}</dt>" in page
+
+
+def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_path):
+    frame = pd.read_parquet(study / "runs.parquet")
+    frame["num_params"] = frame["num_params"].replace(frame["num_params"].max(), 1_730_000_000)
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    assert main(["report", str(tmp_path / "runs.csv"), "--bootstrap", "0"]) == 0
+    page = (tmp_path / "runs_report" / "index.html").read_text()
+    assert "runs.csv." in page
+    assert str(tmp_path) not in page
+    assert ">1.73B<" in page
+    assert "1.73e+09" not in page
+
+
+def test_report_shows_no_fit_of_a_few_runs_along_one_axis(study, tmp_path):
+    frame = pd.read_parquet(study / "runs.parquet")
+    sparse = frame[(frame["train_structures"] < 16384) | (frame["width"] <= 16)]
+    for runs, shown in ((frame, True), (sparse, False)):
+        runs.to_csv(tmp_path / "runs.csv", index=False)
+        main(["report", str(tmp_path / "runs.csv"), "--bootstrap", "0"])
+        page = (tmp_path / "runs_report" / "index.html").read_text()
+        assert ("Power and floor in N at D" in page) == shown
+        assert "Power and floor in D at N" in page
 
 
 def test_plot_draws_one_figure_and_lists_them_all(study, tmp_path, capsys):
@@ -209,6 +234,37 @@ def test_fit_writes_the_file_it_is_told(study, tmp_path, capsys):
     out = tmp_path / "deep" / "law.json"
     assert main(["fit", str(study), "--bootstrap", "100", "--json", "--out", str(out)]) == 0
     assert json.loads(out.read_text()) == json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "--out", "one/two/law.json"],
+        ["report", "--out", "one/two"],
+        ["plot", "--kind", "surface", "--out", "one/two/surface.png"],
+        ["next", "--figures", "one/two"],
+    ],
+)
+def test_folder_in_a_folder_that_does_not_exist_is_not_made(study, tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    command, *options = arguments
+    assert main([command, str(study), "--bootstrap", "0", *options]) == 2
+    assert f"{options[-2]}: one/two cannot be made, since one does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_reader_that_leaves_early_is_no_error(study):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "analysis", "fit", str(study), "--bootstrap", "0"]
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_fit_prints_the_verdict_on_the_form(study, capsys):
+    assert main(["fit", str(study), "--bootstrap", "0"]) == 0
+    assert "no lack of fit is seen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

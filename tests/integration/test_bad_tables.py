@@ -105,6 +105,16 @@ def test_text_in_a_column_of_numbers_is_told_with_its_row(ask):
     assert "column 'num_params' must hold numbers; row 3 holds '100k'" in text
 
 
+def test_one_loss_only_determines_nothing(ask):
+    frame = lawful()
+    frame["test_loss"] = 0.25
+    command, _, text = ask(frame)
+    if command in ("fit", "report"):
+        assert "all 10 runs have the same test_loss, 0.25" in text
+    else:
+        assert "no better than a constant" in text
+
+
 def test_three_rows(ask):
     _, _, text = ask(lawful()[:3])
     assert "needs at least 4 runs" in text or "an origin needs 3 sizes, 6 runs" in text

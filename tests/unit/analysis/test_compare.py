@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import compare
-from analysis.rolling import rolling_origins
+from analysis.compare import MOST_CORRELATION, compare
+from analysis.forms import find_form
+from analysis.objective import Objective
+from analysis.rolling import make_problem, neighbour_correlation, rolling_origins, try_form
 from analysis.tables import load_runs
+from analysis.uncertainty import resampling_unit
 from scaling.errors import ConfigError, DataError
 
 SIMPLE = ["power", "power_floor", "m3"]
@@ -97,6 +100,37 @@ def test_two_axes_are_compared_and_covered(make_study):
     assert found.chosen is not None
     assert all(0 <= (one.coverage or 0) <= 1 for one in found.contenders)
     assert found.best.rmse < min(one.rmse for one in found.plain)
+
+
+def shared_misfit(seed, *, with_seeds):
+    """Sixteen sizes of a true law, five runs each, which err alike."""
+    generator = np.random.default_rng(seed)
+    sizes = np.repeat(SIZES, 5)
+    misfit = np.repeat(0.05 * generator.normal(size=len(SIZES)), 5) + 0.005 * generator.normal(size=len(sizes))
+    runs = pd.DataFrame({"num_params": sizes, "test_loss": lawful(sizes) * np.exp(misfit)})
+    return load_runs(runs.assign(seed=np.tile(np.arange(5), len(SIZES)) if with_seeds else 0), axes=("N",))
+
+
+def test_seeds_that_share_the_misfit_of_their_size_do_not_reject_the_true_form():
+    def rejected(with_seeds):
+        count = 0
+        for seed in range(10):
+            table = shared_misfit(seed, with_seeds=with_seeds)
+            problem, everything = make_problem(table, find_form("power_floor"))[0], (np.ones(len(table), dtype=bool),)
+            trial = try_form(problem, None, everything, resampling_unit(table)[1], Objective("huber", 0.05))
+            count += neighbour_correlation(trial) > MOST_CORRELATION
+        return count
+
+    assert rejected(with_seeds=True) == 0
+    assert rejected(with_seeds=False) == 10, "the control: as runs of their own they are not random"
+
+
+def test_intervals_of_held_out_runs_draw_configurations():
+    def coverage(with_seeds):
+        tables = [shared_misfit(seed, with_seeds=with_seeds) for seed in range(10)]
+        return np.mean([compare(table, ["power_floor"], windows=(None,)).best.coverage for table in tables])
+
+    assert coverage(with_seeds=False) + 0.02 < coverage(with_seeds=True) <= 1
 
 
 def test_mistakes_are_told():

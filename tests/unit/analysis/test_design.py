@@ -9,7 +9,7 @@ import pytest
 
 from analysis.candidates import in_words, own_grid
 from analysis.costs import cost_model
-from analysis.design import MOST_SEEDS, choose, next_runs
+from analysis.design import choose, next_runs
 from analysis.fit import fit
 from analysis.information import log_width, state_of, worth
 from analysis.minimize import minimize
@@ -118,7 +118,7 @@ def test_every_plan_keeps_to_the_budget_and_the_advice_is_never_behind(law, budg
     result = next_runs(law, budget=budget * 6 * 6.4e6 * 6.4e7, count=4, **FAR)
     for plan in (result.recommended, *result.alternatives):
         assert plan.cost <= result.budget * (1 + 1e-6)
-        assert len(plan.runs) <= (MOST_SEEDS if plan.name == "more seeds" else 4)
+        assert len(plan.runs) <= 4
         assert plan.runs[-1].width >= result.recommended.runs[-1].width * 0.99
     widths = [run.width for run in result.recommended.runs]
     assert widths == sorted(widths, reverse=True)
@@ -157,6 +157,16 @@ def test_cost_follows_the_tables_hours_with_their_overhead():
     assert cost_model(load_runs(grid_frame()), ("N", "D"))({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
 
 
+def test_flops_that_data_were_derived_from_are_not_measured_again():
+    frame = grid_frame()
+    frame["train_flops"] = 6 * frame["num_params"] * frame["train_structures"]
+    derived = cost_model(load_runs(frame.drop(columns="train_structures"), flops="train_flops"), ("N", "D"))
+    own = cost_model(load_runs(frame), ("N", "D"))
+    assert "D itself was derived so" in derived.sentence
+    assert "fitted to 16 runs" in own.sentence
+    assert derived({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
+
+
 def test_more_epochs_cost_more_where_the_table_has_only_equal_steps(make_study):
     table = load_runs(make_study(), axes=("N", "D", "epochs"))
     model = cost_model(table, ("N", "D", "epochs"))
@@ -179,6 +189,18 @@ def test_exponents_that_the_data_do_not_determine_are_told(make_study):
     warnings = next_runs(fit(load_runs(frame), replicates=100), N=1e9).warnings
     assert any("spread the sizes" in warning for warning in warnings)
     assert any("times the largest sampled" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("replicates", [100, 1000])
+def test_the_criterion_is_a_mean_over_sixty_refits(replicates):
+    many = fit(load_runs(grid_frame()), replicates=replicates)
+    assert len(state_of(many, find_target(many, "loss", FAR, None), FAR).variance) == 60
+
+
+def test_a_plan_that_narrows_more_than_the_candidates_is_told(law):
+    poor = next_runs(law, {"N": [1e5], "D": [1e6]}, budget=20 * 6 * 6.4e6 * 6.4e7, **FAR)
+    assert any("more seeds would narrow the interval more" in warning for warning in poor.warnings)
+    assert not any("would narrow" in warning for warning in next_runs(law, **FAR).warnings)
 
 
 def test_candidates_may_be_lists_or_a_table(law):
@@ -214,5 +236,5 @@ def test_figures_number_the_advice_and_show_every_alternative(law):
     words = " ".join(text.get_text() for text in plot_next_map(result).axes[0].texts)
     assert all(str(place) in words for place in range(1, len(result.recommended.runs) + 1))
     lines = {line.get_label() for line in plot_next_width(result).axes[0].lines}
-    assert lines >= {"best plan", "next larger model", "more data", "more seeds"}
+    assert lines >= {"best plan of at most 5 runs", "next larger model", "more data", "more seeds"}
     assert (np.diff(result.frontier[:, 1]) <= 1e-3).all()

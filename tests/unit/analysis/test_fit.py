@@ -34,6 +34,26 @@ def test_scatter_moves_the_coefficients(make_study):
     assert abs(law["alpha"].value / LAW["alpha"] - 1) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda law: law.predict(N=-1, D=1e3), "N=-1 must be a positive number"),
+        (lambda law: law.predict(N=1e3, D=[1e3, np.nan]), "D=nan must be a positive number"),
+        (lambda law: law.predict(N="a", D=1e3), "N='a' must be a positive number"),
+        (lambda law: law.predict(N=[1e3, 2e3], D=[1e3] * 3), "2 of N, 3 of D"),
+        (lambda law: law.band(N=np.inf, D=1e3), "N=inf must be"),
+        (lambda law: law.judge_loss(N=0, D=1e3), "N=0 must be"),
+        (lambda law: law.judge_loss(N=[1e3, 2e3], D=1e3), "one size is judged at a time, e.g. N=1e9, D=1e9"),
+        (lambda law: law.predict(N=1e3), "also needs a size along D"),
+        (lambda law: law["gamma"], "gamma is not one of form chinchilla: E, A, B, alpha, beta"),
+    ],
+)
+def test_sizes_and_names_that_cannot_be_are_told(make_study, ask, message):
+    law = fit(load_runs(make_study(LAW)), replicates=0)
+    with pytest.raises(ConfigError, match=message):
+        ask(law)
+
+
 @pytest.mark.parametrize("axis", ["N", "D"])
 @pytest.mark.parametrize("form", ["power", "power_floor"])
 def test_one_axis_forms_are_recovered_along_either_axis(make_study, form, axis):

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.allocate import closed_form, search
 from analysis.decisions import decide, decisions_document, decisions_text
+from analysis.design import next_runs
 from analysis.document import strict
 from analysis.fit import fit
 from analysis.flops import measure_flops
@@ -44,7 +45,7 @@ def test_optimum_is_hoffmanns_closed_form(law):
     np.testing.assert_allclose(found.data_size.value, nd ** (1 - a) / scale, rtol=1e-3)
     assert found.exponent_n.value == pytest.approx(a, rel=1e-4)
     assert found.exponent_d.value == pytest.approx(1 - a, rel=1e-4)
-    assert found.num_params.ci95 is None
+    np.testing.assert_array_equal(found.num_params.ci95, [found.num_params.value] * 2)  # no scatter, no width
 
 
 @pytest.mark.parametrize("form", ["chinchilla", "shared_exponent", "kaplan", "gamma"])
@@ -74,6 +75,8 @@ def test_answers_name_how_far_they_lie_beyond_the_runs(make_study):
     assert found.beyond["N"][1] == pytest.approx(found.num_params.value[1] / law.table.num_params.max())
     (row,) = [line for line in decisions_text(decide(law, [1e11, 1e15])).splitlines() if line.startswith("      1e+15")]
     assert f"C {found.beyond['C'][1]:.3g}x, N {found.beyond['N'][1]:.3g}x" in row
+    low, high = 100 * found.gain.ci95[:, 1]
+    assert f"{100 * found.gain.value[1]:.1f} [{low:.1f}, {high:.1f}] %" in row
 
 
 def test_intervals_widen_beyond_the_runs(make_study):
@@ -185,11 +188,31 @@ def test_marginal_value_is_exponent_times_share(make_study):
     assert of_d.per_hour.value == pytest.approx(of_d.elasticity.value / (1e-6 * 1e2 * 1e3))
 
 
+def bent(frame):
+    """Losses with a product of the log sizes, which no sum of powers has."""
+    bend = np.log(frame["num_params"] / 4e3) * np.log(frame["train_structures"] / 1e3)
+    return frame.assign(test_loss=frame["test_loss"] * np.exp(0.03 * bend))
+
+
+def test_a_form_that_does_not_fit_and_mixed_runs_are_told_beside_every_answer(make_study):
+    frame = fixed_epochs(make_study(LAW, scatter=0.02)).assign(Task=["a"] * 10 + ["b"] * 15)
+    spoilt, clean = (fit(load_runs(one), replicates=100) for one in (bent(frame), frame))
+    for law, misfit in ((spoilt, True), (clean, False)):
+        decisions = decide(law)
+        said = (
+            decisions_text(decisions),
+            " ".join(decisions_document(decisions)["frontier"]["cautions"]),
+            " ".join(next_runs(law).warnings),
+        )
+        assert all("across different tasks (a, b)" in words for words in said)
+        assert all(("form does not fit" in words) == misfit for words in said)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda law: frontier(law, -1.0), "must be positive"),
-        (lambda law: frontier(law, 1e60), "beyond the runs"),
+        (lambda law: frontier(law, 1e60), "beyond the runs of the table: FLOPs must be in the unit"),
         (lambda law: frontier(law, flops_per_nd=0.0), "flops_per_nd=0.0 must be a positive number"),
         (lambda law: saturation(law, "C"), "has no axis C"),
         (lambda law: saturation(law, "N", share=1.0), "share=1.0 must be between 0 and 1"),

@@ -39,6 +39,17 @@ def test_reasons_are_words_a_reader_understands(make_study):
     assert "over the sampled D the loss changes by" in sentence
 
 
-def test_without_a_bootstrap_nothing_is_identified(make_study):
-    law = fit(load_runs(make_study(MATTERS)), replicates=0)
+def test_without_a_bootstrap_nothing_is_identified_whose_interval_would_be_the_bootstraps(make_study):
+    law = fit(load_runs(make_study(MATTERS, depths=(1, 2, 3, 4))), replicates=0)
+    assert len(law.table) == 100
     assert all("no bootstrap" in verdict.sentence for verdict in law.verdicts)
+    assert law["alpha"].ci95 is None
+
+
+def test_few_runs_need_no_bootstrap_to_be_judged_by_their_profile(make_study):
+    for truth in (MATTERS, {**MATTERS, "B": 0.0}):
+        table = load_runs(make_study(truth))
+        without, with_one = (fit(table, replicates=replicates) for replicates in (0, 100))
+        assert without.verdicts == with_one.verdicts
+        assert [one.ci95 for one in without.params] == [one.ci95 for one in with_one.params]
+        assert without["alpha"].se is None

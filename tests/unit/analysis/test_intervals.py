@@ -40,6 +40,21 @@ def test_interval_of_a_straight_line_is_students(make_study, level):
     np.testing.assert_allclose(runs, [-half, half], rtol=1e-3)
 
 
+def test_coefficient_is_bounded_however_far_the_sizes_are_from_one():
+    """log A is the line's intercept at C = 1, fifty e-folds from the runs: its interval is Student's."""
+    flops = np.repeat(np.geomspace(1e20, 1e24, 5), 2)
+    loss = flops**-0.8 * np.exp(np.random.default_rng(0).normal(size=10))
+    table = load_runs(pd.DataFrame({"train_flops": flops, "test_loss": loss}), axes=("C",))
+    law = fit(table, "power", axis="C", objective="least_squares", replicates=0)
+    x = np.log(flops)
+    error = law.scatter * np.sqrt(1 / len(x) + x.mean() ** 2 / ((x - x.mean()) @ (x - x.mean())))
+    found, half = law.interval(law.params[0].name), student.ppf(0.975, len(x) - 2) * error
+    assert half > 6
+    np.testing.assert_allclose(
+        np.log([found.low, found.high]), np.log(law.params[0].value) + np.array([-half, half]), rtol=2e-3
+    )
+
+
 def test_ends_are_where_the_refitted_objective_has_risen_to_the_threshold(make_study):
     law = study_law(make_study, scatter=0.05)
     profile, values = law.uncertainty.profile, numerical(lambda theta: theta)
@@ -69,6 +84,14 @@ def test_axis_that_does_not_matter_has_an_open_interval(make_study):
     assert interval.high == np.inf
     assert interval.high_open
     assert not study_law(make_study).interval("beta").high_open
+
+
+def test_parameter_that_noiseless_runs_do_not_see_has_no_ends(make_study):
+    law = study_law(make_study, {**LAW, "B": 0.0}, scatter=0.0)
+    for name, is_open in (("alpha", False), ("A", False), ("B", True), ("beta", True)):
+        found = law.interval(name)
+        assert (found.low_open, found.high_open) == (is_open, is_open)
+        assert np.isinf(found.high) == is_open
 
 
 def test_repeats_of_the_largest_size_do_not_make_the_scatter_look_smaller():

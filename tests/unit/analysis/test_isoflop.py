@@ -1,12 +1,15 @@
 """Approach 2: groups of runs, their optima, and the bias that its grid gives it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.decisions import decide, decisions_document, decisions_text
 from analysis.fit import fit
+from analysis.identify import Verdict
 from analysis.isoflop import group_budgets, isoflop
 from analysis.plots import plot_isoflop
 from analysis.tables import load_runs
@@ -78,6 +81,18 @@ def test_a_grid_that_drifts_off_centre_biases_the_exponent(law):
     assert found.bias.value == pytest.approx(error, abs=1e-6), "the stated bias is the one that is there"
     assert found.surface.value == pytest.approx(exponent(law), abs=1e-6)
     assert fitted["beta"].value == pytest.approx(law["beta"], rel=1e-5)
+
+
+def test_a_surface_that_is_not_determined_tells_no_bias():
+    law = fit(load_runs(isoflop_frame(LAW, width=4.0, scatter=0.002)), replicates=0)
+    vague = replace(law, verdicts=(Verdict("alpha", ("its 95 % interval has no end",)),))
+    for one, usable in ((law, True), (vague, False)):
+        decisions = decide(one)
+        text = decisions_text(decisions)
+        assert "through 5 budgets" in text
+        assert ("the surface over the same budgets" in text) == usable
+        assert ("None can be told from these runs" in text) != usable
+        assert decisions_document(decisions)["isoflop"]["surface_usable"] == usable
 
 
 def test_minimum_outside_the_runs_is_left_out_with_the_reason():

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables import distinct_sizes, load_runs
+from analysis.fit import fit
+from analysis.tables import distinct_sizes, load_runs, mixtures
 from scaling.errors import ConfigError, DataError
 
 
@@ -84,6 +85,24 @@ def test_missing_column_names_those_present(make_study):
         load_runs(make_study(), num_params="params")
 
 
+def test_missing_column_of_a_loss_names_those_that_may_be_meant(make_study):
+    frame = make_study().rename(columns={"test_loss": "loss", "val_loss": "Val Loss"})
+    with pytest.raises(ConfigError, match=r"'test_loss'; name it with --loss \(perhaps .*--loss 'loss'.*'Val Loss'"):
+        load_runs(frame)
+
+
+def test_table_of_one_axis_names_the_form_for_it(make_study):
+    with pytest.raises(ConfigError, match="or fit along N alone: --form power_floor --axis N"):
+        load_runs(make_study().drop(columns="train_structures"))
+    with pytest.raises(ConfigError) as both:
+        load_runs(make_study().drop(columns=["train_structures", "num_params"]))
+    assert "alone" not in str(both.value)
+    with pytest.raises(ConfigError, match="'nowhere'; name it with --flops"):
+        load_runs(make_study(), flops="nowhere")
+    with pytest.raises(DataError, match="Fit along D alone: --form power_floor --axis D"):
+        fit(load_runs(make_study(widths={4: 373}, seeds=(0, 1))), replicates=0)
+
+
 def test_data_size_is_derived_from_flops():
     frame = pd.DataFrame({"n": [10.0, 20.0], "c": [600.0, 600.0], "y": [1.0, 2.0]})
     table = load_runs(frame, num_params="n", flops="c", loss="y")
@@ -145,6 +164,12 @@ def test_sizes_that_differ_by_rounding_are_one():
     [
         ("N,D,loss\n1000,10,0.5,1\n2000,10,0.4,1\n", DataError, "more fields than its first line"),
         ("N,D,loss\n1000,10,0.5\n2000,10,0.4,1\n", DataError, "cannot be read as csv|more fields"),
+        ("N;D;loss\n1000;10;0.5\n2000;10;0.4\n", DataError, "semicolons between the fields"),
+        (
+            "1000,10,0.5\n2000,10,0.4\n",
+            DataError,
+            r"holds numbers \(1000, 10, 0.5\); put a line with the columns' names",
+        ),
         ("status,width\nfailed,8\nwaiting,16\n", DataError, "none of its 2 runs is done"),
     ],
 )
@@ -166,3 +191,15 @@ def test_one_column_cannot_stand_for_two_things(tmp_path):
     path.write_text("N,loss\n1000,0.5\n2000,0.4\n")
     with pytest.raises(ConfigError, match="stands for two things"):
         load_runs(path, num_params="N", data_size="loss", loss="loss")
+
+
+@pytest.mark.parametrize("column", ["Model", "DATASET", "task", "Domain", "condition", "experiment", "source"])
+def test_runs_of_different_kinds_are_told_however_their_column_is_capitalised(make_study, column):
+    frame = make_study().drop(columns="model")
+    frame[column] = ["a", *["b"] * 24]
+    (sentence,) = mixtures(load_runs(frame))
+    assert "(a, b)" in sentence
+    frame[column] = "a"
+    assert not mixtures(load_runs(frame))
+    frame[column] = np.arange(25)  # names of runs, not kinds
+    assert not mixtures(load_runs(frame))
