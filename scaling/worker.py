@@ -78,7 +78,8 @@ def main() -> None:
     let_children_die_with_me()
     run = RunDir(Path(sys.argv[1]))
     is_failing = threading.Event()
-    threading.Thread(target=_end_with_others, args=(run, is_failing), daemon=True).start()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        threading.Thread(target=_end_with_others, args=(run, is_failing), daemon=True).start()
     try:
         work(run)
         end_at_once()
