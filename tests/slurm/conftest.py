@@ -47,19 +47,19 @@ class Cluster:
         said = subprocess.run(["squeue", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True, check=True).stdout
         return [line.split()[0] for line in said.splitlines() if line.split()[1].startswith(f"{study}-")]
 
-    def drain(self, study: str) -> None:
+    def drain(self, study: str, patience_s: float = PATIENCE_S) -> None:
         """Wait until no job of the study is left."""
-        wait_until(lambda: not self.jobs(study), f"jobs of {study} to end")
+        wait_until(lambda: not self.jobs(study), f"jobs of {study} to end", patience_s)
 
 
 def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def wait_until(is_so, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(is_so, what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
     while not is_so():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s} s for {what}"
         time.sleep(0.2)
 
 

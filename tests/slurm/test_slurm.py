@@ -13,7 +13,7 @@ import pytest
 
 from scaling.runs.store import RunDir, run_dirs
 from tests.conftest import ROOT, run_command
-from tests.slurm.conftest import wait_until
+from tests.slurm.conftest import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -79,8 +79,8 @@ class Study:
         """Until every run has one."""
         wait_until(lambda: all(run.newest_checkpoint() > 0 for run in self.runs()), "checkpoints")
 
-    def finish(self) -> dict[str, float]:
-        self.cluster.drain(self.name)
+    def finish(self, patience_s: float = PATIENCE_S) -> dict[str, float]:
+        self.cluster.drain(self.name, patience_s)
         assert {run.status().state for run in self.runs()} == {"done"}, statuses(self.path)
         return losses(self.path)
 
@@ -264,11 +264,11 @@ def poison(folder: Path, deed: str) -> str:
 
 @pytest.mark.long
 def test_time_limit_reached_twice(study, local, tmp_path):
-    """A minute is the shortest limit, and SLURM gives its signal tens of seconds before it."""
-    slowly = "import time; step = self._step; self._step = lambda *given: (time.sleep(0.04), step(*given))[1]"
+    """A minute is the shortest limit, and SLURM gives its signal up to half a minute earlier than it was asked to."""
+    slowly = "import time; step = self._step; self._step = lambda *given: (time.sleep(0.2), step(*given))[1]"
     one = study("launcher.slurm.time_min=1", "launcher.slurm.stop_s=25", poison(tmp_path / "p", slowly))
     one.submit()
-    assert one.finish() == local(1)
+    assert one.finish(patience_s=540) == local(1)
     assert max(run.status().attempts for run in one.runs()) >= 3
     assert max((run.path / "log.txt").read_text().count("stopped at step") for run in one.runs()) >= 2
 
@@ -308,6 +308,7 @@ def test_bad_partition_is_refused_before_anything_is_submitted(study):
     one = study("launcher.slurm.partition=nonesuch")
     done = run_command("experiments.train", *one.arguments)
     assert done.returncode == 2
-    assert "invalid partition specified: nonesuch; partitions here: ci, hi" in done.stderr
+    assert "invalid partition specified: nonesuch" in done.stderr
+    assert "partitions here: ci, hi" in done.stderr
     assert not one.cluster.jobs(one.name)
     assert not list((one.path / "slurm").glob("*/"))
