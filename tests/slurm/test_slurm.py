@@ -273,6 +273,7 @@ def test_time_limit_reached_twice(study, local, tmp_path):
     assert max((run.path / "log.txt").read_text().count("stopped at step") for run in one.runs()) >= 2
 
 
+@pytest.mark.long
 def test_exception_in_rank_1_alone(study, local, tmp_path):
     one = study("launcher.ranks=2", poison(tmp_path / "p", "assert os.environ.get('RANK') != '1', 'poisonous'"))
     began = time.monotonic()
