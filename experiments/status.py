@@ -19,6 +19,7 @@ from tqdm import tqdm
 from experiments.command import command
 from experiments.submit import JOBS, job_name, live
 from scaling import slurm
+from scaling.errors import RunError
 from scaling.runs.store import STATES, RunDir, Status, run_dirs
 
 WATCH_S = 10.0
@@ -38,16 +39,17 @@ class Standing:
 
 
 def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
-    """Runs and jobs joined, by run.
-
-    Raises:
-        RunError: if SLURM does not answer.
-    """
+    """Runs and jobs joined, by run; runs alone where SLURM does not answer."""
     study_dir = runs[0].path.parent
     found = {run.run_id: Standing(run.status()) for run in runs}
     if not (study_dir / JOBS).is_dir() or not slurm.is_here():
         return found
-    coming = {run_id: [each.job for each in jobs] for run_id, jobs in live(study_dir).items()}
+    try:
+        jobs_of = live(study_dir)
+    except RunError as error:
+        print(f"without SLURM's view: {error}", file=sys.stderr)
+        return found
+    coming = {run_id: [each.job for each in jobs] for run_id, jobs in jobs_of.items()}
     left = [standing.status.job for standing in found.values() if standing.status.state != "done"]
     ended = slurm.accounted(sorted({job for job in left if job}))
     for run_id, standing in found.items():
@@ -90,13 +92,12 @@ def show(found: dict[str, Standing]) -> str:
     for traceback, count in told.items():
         first = next(run_id for run_id, standing in found.items() if standing.status.traceback == traceback)
         lines += ["", f"{first}{f' and {count - 1} more' if count > 1 else ''}:", traceback.rstrip()]
-    return "\n".join([*lines, counted(found)])
+    return "\n".join([*lines, ", ".join(f"{count} {state}" for state, count in counts(found).items())])
 
 
-def counted(found: dict[str, Standing]) -> str:
+def counts(found: dict[str, Standing]) -> dict[str, int]:
     """How many runs are in each state."""
-    counts = Counter(standing.status.state for standing in found.values())
-    return ", ".join(f"{counts[state]} {state}" for state in STATES)
+    return {state: sum(standing.status.state == state for standing in found.values()) for state in STATES}
 
 
 def wait(study_dir: Path, runs: Sequence[RunDir]) -> int:
@@ -139,8 +140,7 @@ def main() -> int:
         _watch(arguments.study_dir)
     found = standings(run_dirs(arguments.study_dir))
     if arguments.json:
-        counts = {state: sum(s.status.state == state for s in found.values()) for state in STATES}
-        print(json.dumps({"counts": counts, "runs": {run_id: s.row() for run_id, s in found.items()}}, indent=1))
+        print(json.dumps({"counts": counts(found), "runs": {run_id: s.row() for run_id, s in found.items()}}, indent=1))
     elif not arguments.watch:
         print(show(found))
     return 1 if any(standing.status.state == "failed" for standing in found.values()) else 0

@@ -77,15 +77,22 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
     jobs_dir.mkdir(exist_ok=True)
     with alone(jobs_dir):  # two people may submit at once
         covered = live(study_dir)
-        shapes: dict[tuple[int, int], list[RunDir]] = defaultdict(list)
+        missing: dict[tuple[int, int], list[RunDir]] = defaultdict(list)
+        launchers: dict[tuple[int, int], LauncherConfig] = {}
         for run in runs:
-            if _is_missing(run, covered):
-                launcher = run.config().launcher
-                shapes[launcher.nodes, launcher.ranks].append(run)
-        folders = {}
+            state = run.status().state
+            if state == "done" or holder(run.path) is not None:
+                continue
+            launcher = run.config().launcher
+            shape = launcher.nodes, launcher.ranks
+            has_job = any((each.nodes, each.ranks) == shape for each in covered.get(run.run_id, []))
+            if state == "failed" or not has_job:  # jobs do not try again what has failed
+                missing[shape].append(run)
+                launchers[shape] = launcher
+        folders: dict[tuple[int, int], Path] = {}
         try:
-            for shape, members in sorted(shapes.items()):
-                folders[shape] = _write(jobs_dir, members, shape)
+            for shape, members in sorted(missing.items()):
+                folders[shape] = _write(jobs_dir, members, launchers[shape])
                 slurm.check(folders[shape] / "job.sbatch")
         except BaseException:
             for folder in folders.values():
@@ -93,34 +100,23 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
             raise
         arrays: list[str] = []
         for shape, folder in folders.items():
-            for run in shapes[shape]:
+            for run in missing[shape]:
                 run.try_again()
-            wanted = shapes[shape][0].config().launcher.slurm.jobs or len(shapes[shape])
-            count = min(wanted, len(shapes[shape]))
-            name = job_name(study_dir)
-            arrays += slurm.submit(folder / "job.sbatch", count, name=name, comment=folder.name)
+            count = min(launchers[shape].slurm.jobs or len(missing[shape]), len(missing[shape]))
+            arrays += slurm.submit(folder / "job.sbatch", count, name=job_name(study_dir), comment=folder.name)
         return arrays
 
 
-def _is_missing(run: RunDir, covered: dict[str, list[Coming]]) -> bool:
-    state = run.status().state
-    if state == "done" or holder(run.path) is not None:
-        return False
-    launcher, coming = run.config().launcher, covered.get(run.run_id, [])
-    has_job = any((each.nodes, each.ranks) == (launcher.nodes, launcher.ranks) for each in coming)
-    return state == "failed" or not has_job  # jobs do not try again what has failed
-
-
-def _write(jobs_dir: Path, runs: Sequence[RunDir], shape: tuple[int, int]) -> Path:
+def _write(jobs_dir: Path, runs: Sequence[RunDir], launcher: LauncherConfig) -> Path:
     """A folder with all that an array of jobs needs."""
-    nodes, ranks = shape
+    nodes, ranks = launcher.nodes, launcher.ranks
     begun = time.strftime("%Y%m%d-%H%M%S")
     ids = [run.run_id for run in runs]
     mark = hashlib.sha256(json.dumps([begun, ids]).encode()).hexdigest()[:4]
     folder = jobs_dir / f"{begun}-{nodes}x{ranks // nodes}-{mark}"
     folder.mkdir()
     write_json(folder / "job.json", {"runs": ids, "nodes": nodes, "ranks": ranks})
-    script = batch_script(runs[0].config().launcher, folder, name=job_name(jobs_dir.parent))
+    script = batch_script(launcher, folder, name=job_name(jobs_dir.parent))
     write_atomic(folder / "job.sbatch", script)
     return folder
 

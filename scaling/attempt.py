@@ -39,8 +39,7 @@ RANK_ENDED = re.compile(r"rank +: (\d+) .*\n +exitcode +: (-?\d+) ")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: PREEMPTED, NODE_FAILURE = slurm.ENDS["PREEMPTED"], slurm.ENDS["NODE_FAIL"]
-    DONE, FAILED, STOPPED (asked to, or killed: it may go on), HELD by another process."""
+    """How an attempt ended: DONE, FAILED, STOPPED (asked to, or killed: it may go on), HELD by another process."""
 
     state: str
     failure: Failure | None = None

@@ -60,7 +60,8 @@ def main() -> int:
                 print(f"{event.state}  {event.run.run_id}  {event.failure}", flush=True)
             if asked:
                 # Not every run may stop in time: the job goes back into the queue all the same.
-                late = threading.Timer(max(1.0, launcher.slurm.stop_s - LAST_S), go_back, asked)
+                in_time = max(launcher.slurm.stop_s - LAST_S, launcher.slurm.stop_s / 2)
+                late = threading.Timer(in_time, go_back, asked)
                 late.daemon = True
                 late.start()
                 break

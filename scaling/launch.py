@@ -118,9 +118,9 @@ def run_all(
         while waiting or held or active:
             while waiting and free_slots:
                 run = waiting.popleft()
-                state = run.status().state
-                if state in (DONE, FAILED):
-                    yield Event(run, state, run.status().failure)
+                status = run.status()
+                if status.state in (DONE, FAILED):
+                    yield Event(run, status.state, status.failure)
                 elif holder(run.path) is not None:
                     held[run] = last_beat(run.path)
                 else:

@@ -29,12 +29,9 @@ def where(tiny_data, root, name="tiny") -> list[str]:
     return [f"data.path={tiny_data}", f"study.root={root}", f"study.name={name}"]
 
 
-def test_loss_by_run(study_dir) -> dict[str, float]:
+def loss_by_run(study_dir) -> dict[str, float]:
     results = [json.loads(path.read_text()) for path in study_dir.glob("*/result.json")]
     return {result["run_id"]: result["test_loss"] for result in results}
-
-
-test_loss_by_run.__test__ = False
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +71,7 @@ def test_collect_status_and_report(undisturbed):
     assert (
         table["num_params_embedding"] + table["num_params_trunk"] + table["num_params_head"] == table["num_params"]
     ).all()
-    assert table.set_index("run_id")["test_loss"].to_dict() == test_loss_by_run(undisturbed)
+    assert table.set_index("run_id")["test_loss"].to_dict() == loss_by_run(undisturbed)
     status = run_command("experiments.status", str(undisturbed), "--json")
     assert status.returncode == 0
     assert json.loads(status.stdout)["counts"] == {"waiting": 0, "running": 0, "done": 4, "failed": 0}
@@ -134,7 +131,7 @@ def test_two_commands_at_once_run_nothing_twice(undisturbed, tiny_data, tmp_path
     arguments = [*GRID, *where(tiny_data, tmp_path)]
     both = [start(arguments), start(arguments)]
     assert [process.wait(timeout=200) for process in both] == [0, 0]
-    assert test_loss_by_run(tmp_path / "tiny") == test_loss_by_run(undisturbed)
+    assert loss_by_run(tmp_path / "tiny") == loss_by_run(undisturbed)
     attempts = [json.loads(path.read_text())["attempts"] for path in (tmp_path / "tiny").glob("*/status.json")]
     assert attempts == [1, 1, 1, 1]
 
@@ -220,7 +217,7 @@ def test_study_whose_data_changed_is_refused(undisturbed, tiny_data, tmp_path):
     done = run_command("experiments.train", *GRID, *where(other, tmp_path))
     assert done.returncode == 4
     assert "was begun with its data" in done.stderr
-    assert test_loss_by_run(tmp_path / "tiny") == test_loss_by_run(undisturbed)
+    assert loss_by_run(tmp_path / "tiny") == loss_by_run(undisturbed)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

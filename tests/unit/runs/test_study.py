@@ -1,5 +1,6 @@
 """Unlike runs are never mixed under one study's name."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,9 @@ GRID = [
 def test_grid_may_be_given_again_and_extended(tmp_path):
     hold_together(tmp_path / "s", GRID, "digest")
     hold_together(tmp_path / "s", GRID, "digest")
+    begun = (tmp_path / "s" / "study.json").read_text()
     hold_together(tmp_path / "s", [replace(GRID[0], seed=1, model=replace(GRID[0].model, width=64))], "digest")
+    assert (tmp_path / "s" / "study.json").read_text() == begun
 
 
 def test_changed_data_is_refused_by_digest(tmp_path):
@@ -38,6 +41,9 @@ def test_keys_that_the_first_grid_swept_may_vary(tmp_path):
     rates = [replace(GRID[0], optim=replace(GRID[0].optim, lr=lr)) for lr in (0.01, 0.02)]
     hold_together(tmp_path / "s", rates, "digest")
     hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, lr=0.04))], "digest")
+    assert "optim.lr" in json.loads((tmp_path / "s" / "study.json").read_text())["axes"]
+    with pytest.raises(RunError, match=r"optim\.beta1 = 0\.9, now it is 0\.5"):
+        hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, beta1=0.5))], "digest")
 
 
 def test_damaged_study_file_is_named_with_the_way_out(tmp_path):
