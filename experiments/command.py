@@ -28,6 +28,15 @@ from scaling.errors import ConfigError, ScalingError
 ADVICE = re.compile(r"To append to your config use \+")
 UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '(\w+)'")
 A_LIST = re.compile(r"Value '\[.*\]' of type '\w+' could not be converted")
+WAYS_OUT = {
+    re.compile(r"is not a ListConfig"): 'a list is written in brackets: \'KEY=["one","two"]\'',
+    re.compile(
+        r"could not be converted to Integer"
+    ): "a whole number is wanted; times are in the unit that ends the key",
+    re.compile(
+        r"override_grammar"
+    ): "a value with = , : or brackets needs quotes of its own: 'KEY=\"a=b\"' 'KEY=[\"a=b\"]'",
+}
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 #: The keys of each schema, by its name.
 KEYS_OF = {
@@ -83,6 +92,7 @@ def _words(error: Exception) -> str:
             said.append(f"allowed: {', '.join(known)}")
         if unknown[2] == "StudyConfig":
             said.append("a file in conf/study that sets keys outside of `study` begins with `# @package _global_`")
+    said += [advice for pattern, advice in WAYS_OUT.items() if pattern.search(text)]
     if A_LIST.search(text):
         said.append("a grid of values is written without brackets: model.width: 4,8 (or on the command line after -m)")
     return "\n".join(said)

@@ -20,9 +20,13 @@ from experiments.command import command
 from experiments.submit import JOBS, job_name, live
 from scaling import slurm
 from scaling.errors import RunError
+from scaling.failure import log_tail
+from scaling.job import ERROR
+from scaling.runs.files import read_json
 from scaling.runs.store import STATES, RunDir, Status, run_dirs
 
 WATCH_S = 10.0
+NEVER_SUBMITTED = "give the command of the study again"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
         return found
     coming = {run_id: [each.job for each in jobs] for run_id, jobs in jobs_of.items()}
     left = [standing.status.job for standing in found.values() if standing.status.state != "done"]
+    last = _last_words(study_dir)
     ended = slurm.accounted(sorted({job for job in left if job}))
     for run_id, standing in found.items():
         status, jobs = standing.status, coming.get(run_id, [])
@@ -59,14 +64,35 @@ def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
             found[run_id] = replace(standing, job=status.job)
         elif status.state == "waiting" and jobs:
             job = own or jobs[0]
-            found[run_id] = Standing(status, job.id, job.state + (f" ({job.reason})" if job.state == "PENDING" else ""))
+            found[run_id] = Standing(status, job.id, _waits(job))
         elif status.job:
             state = own.state if own else ended.get(status.job, "")
             found[run_id] = Standing(_explained(status, state), status.job, state)
         elif status.state == "waiting":
-            said = "no job has begun it, and none is on the way"
-            found[run_id] = Standing(replace(status, failure=f"{said}; see {study_dir / JOBS}/*/*.txt"))
+            said = f"no job is on the way, and none has begun it; {last.get(run_id, NEVER_SUBMITTED)}"
+            found[run_id] = Standing(replace(status, failure=said))
     return found
+
+
+def _last_words(study_dir: Path) -> dict[str, str]:
+    """What the last job that was to compute a run has left in its log, by run."""
+    found = {}
+    for told in sorted((study_dir / JOBS).glob("*/job.json")):
+        runs = read_json(told, lambda it: list(it["runs"]), remedy="remove its folder")
+        logs = sorted(told.parent.glob("*.txt"), key=lambda path: path.stat().st_mtime)
+        lines = [line for line in log_tail(logs[-1]).splitlines() if line.strip()] if logs else []
+        errors = [line for line in lines if line.startswith(ERROR)]
+        where = f"; see {logs[-1]}" if logs else f"; see {told.parent}"
+        words = (
+            f"its last job, {logs[-1].stem}, said: {(errors or lines)[-1].strip()}" if lines else "its job said nothing"
+        )
+        found.update(dict.fromkeys(runs, words + where))
+    return found
+
+
+def _waits(job: slurm.Job) -> str:
+    has_reason = job.state == "PENDING" and job.reason != "None"  # none yet: SLURM has not looked at it
+    return f"{job.state} ({job.reason})" if has_reason else job.state
 
 
 def _explained(status: Status, job_state: str) -> Status:

@@ -89,6 +89,8 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
             if state == "failed" or not has_job:  # jobs do not try again what has failed
                 missing[shape].append(run)
                 launchers[shape] = launcher
+        for members in missing.values():  # what fails again must not keep the others waiting
+            members.sort(key=lambda run: run.status().state == "failed")
         folders: dict[tuple[int, int], Path] = {}
         try:
             for shape, members in sorted(missing.items()):

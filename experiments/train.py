@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from experiments.command import command, compose
 from experiments.status import wait
-from experiments.submit import submit
+from experiments.submit import job_name, submit
 from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
@@ -115,13 +115,16 @@ def send(runs: Sequence[RunDir], config: RunConfig) -> int:
     study_dir = runs[0].path.parent
     done = sum(run.status().state == "done" for run in runs)
     arrays = submit(runs)
-    print(
-        f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {', '.join(arrays) or 'nothing'}", flush=True
-    )
-    if config.launcher.slurm.wait:
-        return wait(study_dir, runs)
+    said = ", ".join(arrays) or "nothing"
+    if not arrays and done < len(runs):
+        said += ": jobs are on the way to the others, with the options that they were submitted with"
+    print(f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {said}", flush=True)
     if done < len(runs):
         print(f"to watch: python -m experiments.status {study_dir} --watch")
+        print(f"to end:   scancel --name={job_name(study_dir)}", flush=True)
+    if config.launcher.slurm.wait and (left := wait(study_dir, runs)):
+        print(f"{left} runs are not done; why: python -m experiments.status {study_dir}")
+        return left
     return 0
 
 

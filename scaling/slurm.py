@@ -19,6 +19,8 @@ ANSWER_S = 60.0
 #: What SLURM's commands say while the controller cannot be reached.
 AWAY = re.compile(r"Unable to contact|[Cc]onnection (refused|reset|timed out)|timed out|try again|not respond|DBD conn")
 NODE_NUMBER = "$SLURM_NODEID"
+#: Of a batch script's options, those that no cluster refuses.
+OF_NO_CONCERN = ("--job-name", "--ntasks-per-node", "--signal", "--output", "--open-mode", "--requeue")
 #: A cause of a failure for each of SLURM's end states that are none of the run's own.
 ENDS = {
     "OUT_OF_MEMORY": "out of memory",
@@ -105,9 +107,15 @@ def check(script: Path) -> None:
     """Have SLURM look at a batch script without submitting it.
 
     Raises:
-        ConfigError: with what it says of it.
+        ConfigError: with what it says of it, what was asked of it, and what the cluster has.
     """
-    _sbatch("--test-only", str(script))
+    try:
+        _sbatch("--test-only", str(script))
+    except ConfigError as error:
+        lines = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
+        asked = [word for line in lines if not (word := line.removeprefix("#SBATCH ")).startswith(OF_NO_CONCERN)]
+        keys = "launcher.slurm, launcher.ranks and launcher.workers"
+        raise ConfigError(f"{error}; asked for by {keys}: {' '.join(asked)}") from error
 
 
 def submit(script: Path, num_tasks: int, *, name: str, comment: str) -> list[str]:
@@ -161,8 +169,17 @@ def _sbatch(*arguments: str) -> str:
     except RunError as error:
         if AWAY.search(str(error)):
             raise
-        partitions = ask("sinfo", "--noheader", "--format=%R").split()
-        raise ConfigError(f"{error}; partitions here: {', '.join(sorted(set(partitions)))}") from error
+        raise ConfigError(f"{error}; partitions here: {_partitions()}") from error
+
+
+def _partitions() -> str:
+    """The cluster's, each with its kinds of nodes."""
+    kinds: dict[str, list[str]] = {}
+    for line in ask("sinfo", "--noheader", "--format=%R|%D|%c|%m|%G|%l").splitlines():
+        name, count, cpus, megabytes, gpus, limit = line.strip().split("|")
+        also = "" if gpus == "(null)" else f", {gpus}"
+        kinds.setdefault(name, []).append(f"{count} nodes of {cpus} cpus, {megabytes} MB{also}, limit {limit}")
+    return ", ".join(f"{name} ({'; '.join(nodes)})" for name, nodes in sorted(kinds.items()))
 
 
 def ask(*command: str) -> str:

@@ -100,7 +100,7 @@ class RunDir:
     def try_again(self) -> None:
         """Give a run that has failed new attempts, unless another process holds it."""
         if self.status().state != "done" and holder(self.path) is None and self.path.is_dir():
-            self.write_status("waiting", fruitless=0)
+            self.write_status("waiting", fruitless=0, job="")
 
     def newest_checkpoint(self) -> int:
         """The step of the newest checkpoint, 0 if there is none."""

@@ -23,7 +23,10 @@ from scaling.config import (
     StudyConfig,
     TrainConfig,
 )
+from scaling.job import failed_at_start
+from scaling.launch import Event
 from scaling.runs.store import RunDir
+from scaling.worker import DATA_VARIABLE
 from tests.conftest import ROOT
 
 
@@ -40,9 +43,10 @@ class Job:
         scontrol.write_text(f"#!/bin/sh\necho $@ >> {tmp_path}/asked\nkill -9 $PPID\n")  # as SLURM ends a requeued job
         scontrol.chmod(stat.S_IRWXU)
 
-    def start(self) -> subprocess.Popen:
-        environment = {**os.environ, "PATH": f"{self.here}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
-        return subprocess.Popen([sys.executable, "-m", "scaling.job", str(self.folder)], cwd=ROOT, env=environment)
+    def start(self, **variables: str) -> subprocess.Popen:
+        environment = {**os.environ, "PATH": f"{self.here}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **variables}
+        command = [sys.executable, "-m", "scaling.job", str(self.folder)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     def asked(self) -> list[str]:
         path = self.here / "asked"
@@ -90,3 +94,35 @@ def test_job_that_is_to_end_stops_its_runs_and_requeues_only_for_its_limit(runs,
     status = run.status()
     assert (status.state, status.step) == ("waiting", run.newest_checkpoint())
     assert "to go on from there" in status.failure
+
+
+def test_node_on_which_every_run_fails_does_not_take_them_all(runs, tmp_path):
+    several = runs(3, 4, 5, 6, 7, 8)
+    job = Job(tmp_path, several)
+    process = job.start(SLURM_JOB_NODELIST="n9", **{DATA_VARIABLE: "/nonexistent"})
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode == 1
+    assert [run.status().state for run in several] == ["failed"] * 3 + ["waiting"] * 2
+    assert "error: 3 runs in a row failed on n9 before they had made a step" in said
+    assert "--exclude=n9" in said
+    assert "Traceback" not in said.splitlines()[-1]
+    assert not job.asked()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "counted"),
+    [
+        ("failed", {"cause": "exception", "step": 20}, 3),
+        ("failed", {"cause": "killed", "step": 0}, 3),
+        ("failed", {"cause": "exception", "step": 30}, 0),
+        ("failed", {"cause": "out of memory", "step": 20}, 2),
+        ("failed", {"cause": "exception", "step": 20, "job": "another"}, 2),
+        ("done", {"step": 20}, 0),
+    ],
+)
+def test_only_runs_that_fail_here_before_a_step_speak_against_a_node(tmp_path, monkeypatch, state, status, counted):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.write_status("failed", **{"job": "7", **status})
+    assert failed_at_start(Event(run, state), {run: 20}, 2) == counted

@@ -1,5 +1,6 @@
 """What is submitted to a cluster, and for which runs; SLURM's commands are scripts that answer as it was seen to do."""
 
+import json
 import os
 import stat
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.plan import planned_device
+from experiments.status import standings
 from experiments.submit import batch_script, job_name, submit
 from scaling import slurm
 from scaling.config import LauncherConfig, RunConfig, SlurmConfig
@@ -34,7 +36,7 @@ def cluster(tmp_path, monkeypatch) -> Path:
     here = tmp_path / "cluster"
     here.mkdir()
     answers = {"squeue": SQUEUE, "sbatch": SBATCH}
-    answers["sinfo"] = "#!/bin/sh\necho ci\necho hi\n"
+    answers["sinfo"] = "#!/bin/sh\necho 'ci|4|8|4000|(null)|1:00:00'\necho 'hi|1|8|4000|gpu:4|infinite'\n"
     answers["scontrol"] = "#!/bin/sh\necho 'MaxArraySize            = 4'\n"
     for name, text in answers.items():
         (here / name).write_text(text)
@@ -72,6 +74,44 @@ def test_failed_run_is_submitted_again_though_its_job_has_not_ended(cluster, tmp
     assert (runs[0].status().state, runs[0].status().fruitless) == ("waiting", 0)
 
 
+def test_what_has_failed_comes_after_what_was_never_tried(cluster, tmp_path):
+    runs = staged(tmp_path, 3, LauncherConfig(kind="slurm"))
+    runs[0].write_status("failed", failure="why")
+    submit(runs)
+    (listed,) = (tmp_path / "study" / "slurm").glob("*/job.json")
+    assert json.loads(listed.read_text())["runs"] == ["run-1", "run-2", "run-0"]
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (
+            "job_script: line 14: module: command not found\n\n",
+            "said: job_script: line 14: module: command not found; see",
+        ),
+        ("job 10_0 on n1: 1 runs\nerror: a disk is full\nsrun: gone\n", "said: error: a disk is full; see"),
+        ("", "said nothing; see"),
+        (None, "said nothing; see"),
+    ],
+)
+def test_job_that_ended_before_its_runs_began_is_quoted(cluster, tmp_path, log, words):
+    runs = staged(tmp_path, 1, LauncherConfig(kind="slurm"))
+    assert "give the command of the study again" in standings_after(runs, cluster)
+    submit(runs)
+    assert standings(runs)["run-0"].job_state == "PENDING (Priority)"
+    if log is not None:
+        (folder,) = (tmp_path / "study" / "slurm").glob("*/")
+        (folder / "10_0.txt").write_text(log)
+    assert words in standings_after(runs, cluster)
+
+
+def standings_after(runs: list[RunDir], cluster: Path) -> str:
+    """What is said of the first run when all jobs have ended."""
+    (runs[0].path.parent / "slurm").mkdir(exist_ok=True)
+    (cluster / "queue").unlink(missing_ok=True)
+    return standings(runs)["run-0"].status.failure
+
+
 def test_more_tasks_than_an_array_may_have_become_several(cluster, tmp_path):
     submit(staged(tmp_path, 8, LauncherConfig(kind="slurm", slurm=SlurmConfig(jobs=0))))
     assert [line.split("--array=")[1].split()[0] for line in submissions(cluster)] == ["0-2", "0-2", "0-1"]
@@ -87,8 +127,15 @@ def test_one_array_for_each_shape(cluster, tmp_path):
 
 def test_refusal_comes_before_anything_is_submitted_with_slurms_words(cluster, tmp_path):
     (cluster / "refuse").write_text("sbatch: error: invalid partition specified: nonesuch")
-    with pytest.raises(ConfigError, match="invalid partition specified: nonesuch; partitions here: ci, hi"):
-        submit(staged(tmp_path, 1, LauncherConfig(kind="slurm")))
+    site = SlurmConfig(partition="nonesuch", options=["--exclusive"])
+    with pytest.raises(ConfigError) as refusal:
+        submit(staged(tmp_path, 1, LauncherConfig(kind="slurm", slurm=site)))
+    said = str(refusal.value)
+    assert (
+        "invalid partition specified: nonesuch; partitions here: ci (4 nodes of 8 cpus, 4000 MB, limit 1:00:00)" in said
+    )
+    assert "hi (1 nodes of 8 cpus, 4000 MB, gpu:4, limit infinite)" in said
+    assert said.endswith(": --partition=nonesuch --time=240 --nodes=1 --cpus-per-task=1 --exclusive")
     assert not submissions(cluster)
     assert not list((tmp_path / "study" / "slurm").glob("*/"))
 
@@ -177,3 +224,5 @@ def test_data_are_copied_to_a_node_whole_and_once(tmp_path):
     assert [path.name for path in here.parent.iterdir()] == ["copy"]
     with pytest.raises(RunError, match="no such variable"):
         copy(data, "$NO_SUCH_VARIABLE/copy")
+    with pytest.raises(RunError, match="/proc/.*; name a directory of the nodes with room"):
+        copy(data, "/proc/nowhere/copy")
