@@ -224,5 +224,5 @@ def test_data_are_copied_to_a_node_whole_and_once(tmp_path):
     assert [path.name for path in here.parent.iterdir()] == ["copy"]
     with pytest.raises(RunError, match="no such variable"):
         copy(data, "$NO_SUCH_VARIABLE/copy")
-    with pytest.raises(RunError, match="/proc/.*; name a directory of the nodes with room"):
+    with pytest.raises(RunError, match=r"/proc/.*; name a directory of the nodes with room"):
         copy(data, "/proc/nowhere/copy")
