@@ -146,7 +146,8 @@ def batch_script(launcher: LauncherConfig, folder: Path, *, name: str) -> str:
     }
     python = site.python or shlex.quote(sys.executable)
     lines = [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in asked.items() if value is not None]
-    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in site.options), "", "set -e", *site.setup]
+    lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in site.options), "", "set -e"]
+    lines += ["trap '' USR1 # until scaling.job listens, it would end the job", *site.setup]
     lines += [
         f"cd {shlex.quote(str(Path.cwd()))}",
         f"exec {python} -m scaling.job {shlex.quote(str(folder.absolute()))}",

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,6 +178,16 @@ def test_batch_script_asks_for_what_the_runs_of_a_job_need(tmp_path):
     two = batch_script(LauncherConfig(kind="slurm", ranks=8, workers=3, slurm=gpus), tmp_path, name="n")
     for words in ("--nodes=2", "--gpus-per-node=4", "--cpus-per-task=24"):
         assert f"#SBATCH {words}" in two
+
+
+def test_signal_during_the_setup_does_not_end_the_job(tmp_path):
+    """Nobody would put it back into the queue: scaling.job, which does, listens only some seconds later."""
+    (tmp_path / "python").write_text("#!/bin/sh\necho began\n")
+    (tmp_path / "python").chmod(stat.S_IRWXU)
+    site = SlurmConfig(python=str(tmp_path / "python"), setup=["kill -USR1 $$"])
+    (tmp_path / "job.sbatch").write_text(batch_script(LauncherConfig(kind="slurm", slurm=site), tmp_path, name="n"))
+    done = subprocess.run(["bash", str(tmp_path / "job.sbatch")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "began\n")
 
 
 def test_jobs_of_studies_of_the_same_name_differ(tmp_path):
