@@ -14,7 +14,7 @@ class RunResult:
     train_flops: floating-point operations of all matrix products of the training, forward and backward.
     baseline_*: the composition-only model of the run's own training subset on the same test structures.
     rank_imbalance: edges of the rank with most over the mean of all, a step; 1 is even.
-    extra: further test sets, reported apart, and package versions; they become columns of their own.
+    extra: S2EF metrics, further test sets, reported apart, and package versions; they become columns of their own.
     """
 
     run_id: str

@@ -52,6 +52,7 @@ class RunDir:
         self.config_path = path / "config.yaml"
         self.metrics_path = path / "metrics.jsonl"
         self.result_path = path / "result.json"
+        self.constants_path = path / "constants.json"
         self.checkpoints = path / "checkpoints"
 
     def config(self) -> RunConfig:

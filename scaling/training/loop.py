@@ -21,9 +21,10 @@ from scaling.runs.identity import computation, run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.checkpoint import Checkpoints
+from scaling.training.constants import Constants
 from scaling.training.engine import Engine, World, construction
 from scaling.training.guard import check_gradient, check_loss
-from scaling.training.metrics import Errors, Means, MetricsLog
+from scaling.training.metrics import NUM_SUMS, Errors, Means, MetricsLog
 from scaling.training.result import Outcome, describe
 from scaling.training.schedule import learning_rate, num_steps
 from scaling.training.task import Task
@@ -197,7 +198,7 @@ class Trainer:
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
         sampler = EvaluationSampler(structures, self.task.edges, self.world.rank, self.world.size, most)
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
                 sums += batch.weight * self._errors(batch, self.engine.forward).sums().cpu()
@@ -248,6 +249,7 @@ class Trainer:
         self.metrics.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
+            Constants.of(self.task).write(self.run_dir)
             imbalance = self._sampler().imbalance()
             outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
@@ -259,7 +261,7 @@ class Trainer:
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
         sampler = EvaluationSampler(self.task.split.test, self.task.edges, 0, 1, EVALUATION_EDGES)
-        sums = torch.zeros(5, dtype=torch.float64)
+        sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
         for batch in self.loader.batches(sampler):
             sums += self._errors(batch, _predict_nothing).sums().cpu()
         return Means.of(sums)

@@ -13,6 +13,14 @@ from torch import Tensor
 from scaling.config import TrainConfig
 from scaling.data.baseline import Baseline
 
+#: A structure is "within thresholds" (EFwT) if its total energy and all its force components are nearer than these.
+EFWT_ENERGY_EV = 0.02
+EFWT_FORCE_EV_PER_ANG = 0.03
+#: A force smaller than this, eV/angstrom, has no direction.
+ZERO_FORCE = 1e-8
+#: Length of `Errors.sums`.
+NUM_SUMS = 8
+
 
 @dataclass(frozen=True)
 class LossScale:
@@ -53,11 +61,18 @@ class LossScale:
 
 @dataclass(frozen=True)
 class Errors:
-    """Absolute errors of a batch of G structures: energy_G eV/atom; force_G the structure's mean, eV/angstrom."""
+    """Errors of a batch of G structures, N atoms.
+
+    energy_G: |dE| / N, eV/atom. force_G: the structure's mean of |dF| over atoms and components, eV/angstrom.
+    forces_N3, true_forces_N3, graph_N: what they were made of, for what only tests ask.
+    """
 
     energy_G: Tensor
     force_G: Tensor
     num_atoms_G: Tensor
+    forces_N3: Tensor
+    true_forces_N3: Tensor
+    graph_N: Tensor
 
     @classmethod
     def of(
@@ -73,33 +88,76 @@ class Errors:
         """Compare predictions with labels."""
         error_N = (forces_N3 - true_forces_N3).abs().mean(dim=1)
         force_G = error_N.new_zeros(len(energy_G)).index_add(0, graph_N, error_N) / num_atoms_G
-        return cls((energy_G - true_energy_G).abs() / num_atoms_G, force_G, num_atoms_G)
+        per_atom_G = (energy_G - true_energy_G).abs() / num_atoms_G
+        return cls(per_atom_G, force_G, num_atoms_G, forces_N3, true_forces_N3, graph_N)
+
+    @property
+    def total_energy_G(self) -> Tensor:
+        """|dE| of the whole structure, eV."""
+        return self.energy_G.detach().double() * self.num_atoms_G
+
+    @property
+    def cosine_G(self) -> Tensor:
+        """The structure's mean over atoms of the cosine between predicted and true force.
+
+        An atom counts 0 where either is zero: the direction of such a force is not defined.
+        Source: force cosine of OC20's S2EF task, fairchem `evaluator.cosine_similarity`, which counts the same.
+        """
+        predicted_N3, true_N3 = self.forces_N3.detach().double(), self.true_forces_N3.double()
+        cosine_N = torch.cosine_similarity(predicted_N3, true_N3, dim=1, eps=ZERO_FORCE)
+        return self._structure_sums(cosine_N) / self.num_atoms_G
+
+    @property
+    def is_within_G(self) -> Tensor:
+        """1 where the total energy is within EFWT_ENERGY_EV and every force component within EFWT_FORCE_EV_PER_ANG.
+
+        Source: EFwT of OC20's S2EF task (Chanussot et al., ACS Catal. 11, 6059 (2021)), fairchem
+        `evaluator.energy_forces_within_threshold`: by components, not by norms; both bounds exclusive.
+        """
+        error_N = (self.forces_N3.detach() - self.true_forces_N3).abs().amax(dim=1)
+        num_beyond_G = self._structure_sums((~(error_N < EFWT_FORCE_EV_PER_ANG)).double())
+        return ((self.total_energy_G < EFWT_ENERGY_EV) & (num_beyond_G == 0)).double()
+
+    def _structure_sums(self, values_N: Tensor) -> Tensor:
+        return values_N.new_zeros(len(self.energy_G)).index_add(0, self.graph_N, values_N)
 
     def sums(self) -> Tensor:
-        """(5,) float64: structures, atoms, and the sums from which `Means` are made."""
+        """(NUM_SUMS,) float64: structures, atoms, and the sums from which `Means` are made."""
         atoms_G, energy_G, force_G = self.num_atoms_G.double(), self.energy_G.detach(), self.force_G.detach()
         rows = [torch.ones_like(atoms_G), atoms_G, energy_G.double(), force_G.double(), force_G * atoms_G]
+        rows += [self.total_energy_G, self.cosine_G * atoms_G, self.is_within_G]
         return torch.stack(rows).sum(dim=1)
 
 
 @dataclass(frozen=True)
 class Means:
-    """Mean errors of a set of structures. structure_force_mae weighs structures alike, force_mae weighs atoms alike."""
+    """Mean errors of a set of structures. structure_force_mae weighs structures alike, force_mae weighs atoms alike.
+
+    energy_mae_ev: of total energies. force_cosine: over atoms. efwt: share of structures; see `Errors.is_within_G`.
+    """
 
     num_structures: int
     energy_mae_ev_per_atom: float
     structure_force_mae_ev_per_ang: float
     force_mae_ev_per_ang: float
+    energy_mae_ev: float
+    force_cosine: float
+    efwt: float
 
     @classmethod
     def of(cls, sums: Tensor) -> "Means":
         """From added-up `Errors.sums`."""
-        structures, atoms, energy, force, atom_force = sums.tolist()
-        return cls(int(structures), energy / structures, force / structures, atom_force / atoms)
+        num, atoms, energy, force, atom_force, total, cosine, within = sums.tolist()
+        per_structure = energy / num, force / num
+        return cls(int(num), *per_structure, atom_force / atoms, total / num, cosine / atoms, within / num)
 
     def loss(self, scale: LossScale) -> float:
         """The set's mean loss."""
         return scale.loss(self.energy_mae_ev_per_atom, self.structure_force_mae_ev_per_ang)
+
+    def columns(self, prefix: str) -> dict[str, float]:
+        """What a run reports besides the fixed columns: the S2EF metrics of OC20."""
+        return {f"{prefix}_{name}": getattr(self, name) for name in ("energy_mae_ev", "force_cosine", "efwt")}
 
 
 class MetricsLog:

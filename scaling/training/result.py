@@ -49,7 +49,9 @@ def describe(
     assert best_val_loss is not None
     samples = outcome.steps * config.train.batch_size
     extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
+    extra |= test.columns("test")
     for name, means in outcome.apart.items():
+        extra |= means.columns(f"test_{name}")
         extra[f"test_{name}_structures"] = means.num_structures
         extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
         extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
