@@ -56,7 +56,7 @@ def evaluate(path: Path, starts: Starts, *, device: str | None = None) -> dict[s
         "run_id": potential.run.run_id,
         "data_digest": shards.manifest.digest,
         "device": str(potential.device),
-        "s2ef": asdict(s2ef(potential, shards, test)),
+        "s2ef": asdict(s2ef(potential, shards, test, show=True)),
     }
     if not starts.relax:
         return found

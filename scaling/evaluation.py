@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.geometry import find_mic
-from torch import Tensor
+from tqdm import tqdm
 
 from scaling.calculator import TrainedPotential
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.errors import DataError
-from scaling.relaxation import CONVERGED, FAILED, UNCONVERGED, ForceField, Relaxation, relax
+from scaling.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED, ForceField, Relaxation, relax
 from scaling.structure import FloatArray, IntArray, Structure
 from scaling.training.metrics import Errors
 
@@ -32,6 +32,7 @@ DISTANCE_THRESHOLDS = np.arange(10, 500) / 1000
 #: Relaxations end when no force is larger, eV/angstrom, or after so many steps.
 FMAX = 0.01
 MAX_STEPS = 300
+STRUCTURES_AT_ONCE = 1024
 #: An oracle that differs by more from the stored forces on average, eV/angstrom, is not what labelled them.
 ORACLE_TOLERANCE = 1e-3
 
@@ -87,37 +88,41 @@ class IS2RS:
     oracle_afbt: Estimate | None = None
 
 
-def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> S2EF:
-    """Compare a network's energies and forces with the labels of these structures."""
+def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *, show: bool = False) -> S2EF:
+    """Compare a network's energies and forces with the labels of these structures; show: a progress bar."""
+    chunks = np.array_split(structures, -(-len(structures) // STRUCTURES_AT_ONCE))
+    bar = tqdm(chunks, "the network predicts", delay=SHOWN_AFTER_S, leave=False, disable=not show)
+    rows = np.concatenate([_errors(potential, shards, chunk) for chunk in bar])
+    num_atoms, energy, energy_per_atom, force, cosine, is_within = rows.T
+    groups = shards.group[structures]
+    return S2EF(
+        num_structures=len(structures),
+        num_groups=len(np.unique(groups)),
+        energy_mae_ev=estimate(energy, groups),
+        energy_mae_ev_per_atom=estimate(energy_per_atom, groups),
+        force_mae_ev_per_ang=estimate(force, groups, weights=num_atoms),
+        force_cosine=estimate(cosine, groups, weights=num_atoms),
+        efwt=estimate(is_within, groups, is_share=True),
+    )
+
+
+def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> FloatArray:
+    """(S, 6): atoms, then the errors of each structure as `scaling.training.metrics.Errors` has them."""
     stored = [shards.read(int(index)) for index in structures]
     energy_G, forces_N3 = potential([atoms_of(s) for s in stored])
-    reference = np.array(potential.constants.reference_ev)
-    composition = shards.composition(structures)
-    true_energy_G = shards.energy[structures] - (composition * reference[shards.source[structures]]).sum(axis=1)
-    num_atoms_G = np.array([len(s.numbers) for s in stored])
-    errors = Errors.of(
+    reference = np.array(potential.constants.reference_ev)[shards.source[structures]]
+    true_energy_G = shards.energy[structures] - (shards.composition(structures) * reference).sum(axis=1)
+    num_atoms_G = torch.tensor([len(s.numbers) for s in stored])
+    e = Errors.of(
         torch.from_numpy(energy_G),
         torch.from_numpy(forces_N3),
         true_energy_G=torch.from_numpy(true_energy_G),
         true_forces_N3=torch.from_numpy(np.concatenate([s.forces for s in stored]).astype(np.float64)),
-        graph_N=torch.from_numpy(np.repeat(np.arange(len(stored)), num_atoms_G)),
-        num_atoms_G=torch.from_numpy(num_atoms_G),
+        graph_N=torch.repeat_interleave(torch.arange(len(stored)), num_atoms_G),
+        num_atoms_G=num_atoms_G,
     )
-    groups = shards.group[structures]
-
-    def mean(values: Tensor, *, of_atoms: bool = False, is_share: bool = False) -> Estimate:
-        weights = num_atoms_G if of_atoms else np.ones(len(stored))
-        return estimate(values.numpy(), groups, weights=weights, is_share=is_share)
-
-    return S2EF(
-        num_structures=len(stored),
-        num_groups=len(np.unique(groups)),
-        energy_mae_ev=mean(errors.total_energy_G),
-        energy_mae_ev_per_atom=mean(errors.energy_G),
-        force_mae_ev_per_ang=mean(errors.force_G, of_atoms=True),
-        force_cosine=mean(errors.cosine_G, of_atoms=True),
-        efwt=mean(errors.is_within_G, is_share=True),
-    )
+    columns = [num_atoms_G.double(), e.total_energy_G, e.energy_G, e.force_G, e.cosine_G, e.is_within_G]
+    return torch.stack(columns, dim=1).numpy()
 
 
 def is2rs(
