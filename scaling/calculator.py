@@ -126,7 +126,7 @@ class TrainedPotential:
         return elements
 
 
-class TrainedCalculator(Calculator):  # type: ignore[misc]
+class TrainedCalculator(Calculator):
     """ASE's view of a trained run: total energies (eV, the data's own zero) and forces (eV/angstrom).
 
     Args:

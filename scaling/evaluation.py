@@ -10,7 +10,7 @@ Other than in OC20 all atoms are free, and all count.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -134,10 +134,17 @@ def is2rs(
         starts: what to relax. groups: (S,) those of one group are not independent. show: progress bars.
     """
     found = relax(starts, potential, fmax=FMAX, max_steps=MAX_STEPS, title="the network relaxes" if show else "")
-    counts = {state: sum(each.state == state for each in found) for state in (CONVERGED, UNCONVERGED, FAILED)}
-    numbers = len(starts), len(np.unique(groups)), *counts.values(), float(np.mean([each.steps for each in found]))
+    states = [each.state for each in found]
+    relaxed = IS2RS(
+        num_structures=len(starts),
+        num_groups=len(np.unique(groups)),
+        converged=states.count(CONVERGED),
+        unconverged=states.count(UNCONVERGED),
+        failed=states.count(FAILED),
+        mean_steps=float(np.mean([each.steps for each in found])),
+    )
     if oracle is None:
-        return IS2RS(*numbers)
+        return relaxed
     targets = relax(starts, oracle, fmax=FMAX, max_steps=MAX_STEPS, title="the oracle relaxes" if show else "")
     has_target = np.array([target.state == CONVERGED for target in targets])
 
@@ -153,13 +160,13 @@ def is2rs(
         scores = below(distances[has_target], DISTANCE_THRESHOLDS)
         return estimate(scores, groups[has_target], is_share=True)
 
-    never, relaxed = [False] * len(starts), [each.atoms for each in found]
-    failed = [each.state == FAILED for each in found]
-    return IS2RS(
-        *numbers,
+    never, ends = [False] * len(starts), [each.atoms for each in found]
+    failed = [state == FAILED for state in states]
+    return replace(
+        relaxed,
         num_targets=int(has_target.sum()),
-        afbt=afbt(relaxed, failed),
-        adwt=adwt(relaxed, failed),
+        afbt=afbt(ends, failed),
+        adwt=adwt(ends, failed),
         start_afbt=afbt(starts, never),
         start_adwt=adwt(starts, never),
         oracle_afbt=_own_afbt(targets, groups),
