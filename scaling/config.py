@@ -4,7 +4,7 @@ A field whose metadata says `LOGISTICS` changes where and how fast a run is comp
 part of the run's identity (scaling/runs/identity.py).
 """
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scaling.errors import ConfigError
 
 LOGISTICS = {"changes_result": False}
 
-MODELS = ("egnn",)
+MODELS = ("egnn", "dimenetpp", "gemnet_t")
 FORCES = ("conservative", "direct")
 PRECISIONS = ("fp32", "tf32", "bf16")
 LAUNCHERS = ("local", "slurm")
@@ -70,12 +70,22 @@ class DataConfig:
         _require(self.cache_mb >= 0, "data.cache_mb", self.cache_mb, ">= 0")
 
 
+def _size_of(*models: str) -> Any:
+    """A size that only these models have; null: it follows from the width. Where it is null it is no part of the id."""
+    return field(default=None, metadata={"models": models})
+
+
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network. width: features per atom. depth: message-passing layers. num_radial: radial basis functions.
+    """The network. width: features per atom (egnn) or per edge (dimenetpp, gemnet_t). depth: message-passing layers.
 
-    forces: `conservative` (-dE/dx) or `direct` (a head of its own; not a gradient of the energy).
-    num_params: in place of a width: the width whose network has nearest to so many parameters at this depth.
+    num_radial: radial basis functions. forces: `conservative` (-dE/dx) or `direct` (a head of its own; not a gradient
+    of the energy). num_params: in place of a width: the width whose network has nearest to so many parameters at this
+    depth.
+
+    Of triplet models, null means by the width: num_spherical: degrees of the angular basis (7). triplet_width: features
+    that meet at an angle (width / 2). output_width: of dimenetpp's output blocks (2 width). node_width: features per
+    atom of gemnet_t (width). bilinear_width: of what its angles give (triplet_width).
     """
 
     name: str = "egnn"
@@ -84,17 +94,41 @@ class ModelConfig:
     num_radial: int = 10
     forces: str = "conservative"
     num_params: float | None = None
+    num_spherical: int | None = _size_of("dimenetpp", "gemnet_t")
+    triplet_width: int | None = _size_of("dimenetpp", "gemnet_t")
+    output_width: int | None = _size_of("dimenetpp")
+    node_width: int | None = _size_of("gemnet_t")
+    bilinear_width: int | None = _size_of("gemnet_t")
 
     def __post_init__(self) -> None:
         _require(self.name in MODELS, "model.name", self.name, f"one of {', '.join(MODELS)}")
         _require(self.width >= 1, "model.width", self.width, ">= 1")
         _require(self.depth >= 1, "model.depth", self.depth, ">= 1")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value is None or "models" not in entry.metadata:
+                continue
+            key, models = f"model.{entry.name}", entry.metadata["models"]
+            _require(self.name in models, key, value, f"left out for model.name={self.name}", f"{models} have it")
+            _require(value >= 1, key, value, ">= 1")
         if self.num_params is not None:
             _require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")
             is_free = self.width == type(self).__dataclass_fields__["width"].default
             _require(is_free, "model.width", self.width, "left out where model.num_params is given", "give one of them")
         _require(self.num_radial >= 2, "model.num_radial", self.num_radial, ">= 2")
         _require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
+
+    def sized(self) -> "ModelConfig":
+        """The same with every size that the model has given as a number."""
+        if self.name == "egnn":
+            return self
+        triplet = self.triplet_width or max(1, self.width // 2)
+        own: dict[str, int] = {"num_spherical": self.num_spherical or 7, "triplet_width": triplet}
+        if self.name == "dimenetpp":
+            own["output_width"] = self.output_width or 2 * self.width
+        else:
+            own |= {"node_width": self.node_width or self.width, "bilinear_width": self.bilinear_width or triplet}
+        return replace(self, **own)
 
 
 @dataclass(frozen=True)
@@ -210,6 +244,16 @@ class ZeroConfig:
         chosen = self.stage or self.checkpointing or self.offload
         _require(not (self.auto and chosen), "zero.auto", True, "false with a stage, checkpointing or offload given")
         _require(self.checkpointing >= 0, "zero.checkpointing", self.checkpointing, ">= 0 (0: no layer, 1: every one)")
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """How ranks share the work. graph: so many consecutive ranks share each batch; the rest is data parallel."""
+
+    graph: int = field(default=1, metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        _require(self.graph >= 1, "parallel.graph", self.graph, ">= 1")
 
 
 @dataclass(frozen=True)
@@ -336,12 +380,16 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     zero: ZeroConfig = field(default_factory=ZeroConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")
+        graph, ranks = self.parallel.graph, self.launcher.ranks
+        allowed = f"a divisor of launcher.ranks={ranks}"
+        _require(ranks % graph == 0, "parallel.graph", graph, allowed, "it is the ranks that share each batch")
 
 
 def writable(schema: type) -> DictConfig:
@@ -412,6 +460,8 @@ def result_fields(config: Any) -> dict[str, Any]:
         value = getattr(config, entry.name)
         if is_dataclass(value):
             kept[entry.name] = result_fields(value)
+        elif value is None and "models" in entry.metadata:
+            continue
         elif entry.metadata.get("changes_result", True):
             kept[entry.name] = float(value) if entry.type is float else value
     return {key: value for key, value in kept.items() if value != {}}

@@ -6,9 +6,10 @@ What the product is measured against, in equality (tests) and in memory and time
 from torch import Tensor, autograd, enable_grad
 from torch.nn import functional as F
 
+from scaling.models.edges import Edges
 from scaling.models.forces import Graphs, Potential
 from scaling.models.geometry import RadialBasis
-from scaling.models.messages import Edges, MessageNet
+from scaling.models.messages import MessageNet
 
 
 def left_to_autograd(potential: Potential) -> Potential:
@@ -31,7 +32,7 @@ class _Potential(Potential):
             return super().forward(graphs)
         with enable_grad():
             x_N3 = graphs.x_N3.detach().requires_grad_()
-            energy_KG, _, _ = self._energy(graphs, (graphs.edges.differences(x_N3) + graphs.shift_E3)[None])
+            energy_KG, _, _ = self._energy(graphs, (graphs.ends.differences(x_N3) + graphs.edges.shift_E3)[None])
             (gradient_N3,) = autograd.grad(energy_KG.sum(), x_N3, create_graph=True)
         return energy_KG[0], -gradient_N3
 

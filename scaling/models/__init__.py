@@ -1,15 +1,13 @@
-"""Networks by name. A new architecture is one file and one line in TRUNKS."""
-
-from torch import nn
+"""Networks by name. A new architecture is one file and one line in PARTS."""
 
 from scaling.config import ModelConfig
-from scaling.models.egnn import EGNN
+from scaling.models import dimenet, egnn, gemnet
 from scaling.models.forces import Graphs, Potential
-from scaling.models.heads import DirectForceHead
 
-__all__ = ["TRUNKS", "Graphs", "Potential", "build"]
+__all__ = ["PARTS", "Graphs", "Potential", "build"]
 
-TRUNKS: dict[str, type[nn.Module]] = {"egnn": EGNN}
+#: What makes the trunk, energy head and force head of a network.
+PARTS = {"egnn": egnn.parts, "dimenetpp": dimenet.parts, "gemnet_t": gemnet.parts}
 
 
 def build(
@@ -21,15 +19,18 @@ def build(
     scale_ev: float,
     checkpointing: int = 0,
 ) -> Potential:
-    """The network of a run; the constants come from the run's own training structures."""
-    trunk = TRUNKS[config.name](
+    """The network of a run; the constants come from the run's own training structures.
+
+    Args:
+        cutoff_ang: neighbour radius. mean_degree: mean number of neighbours, by the root of which sums over them are
+            divided. scale_ev: typical force, eV/angstrom. checkpointing: recompute every k-th layer in backward instead
+            of keeping its activations; 0: none.
+    """
+    trunk, energy_head, force_head = PARTS[config.name](
+        config,
         num_elements=num_elements,
-        width=config.width,
-        depth=config.depth,
-        num_radial=config.num_radial,
         cutoff_ang=cutoff_ang,
         mean_degree=mean_degree,
         checkpointing=checkpointing,
     )
-    head = DirectForceHead(config.width, config.num_radial) if config.forces == "direct" else None
-    return Potential(trunk, width=config.width, scale_ev=scale_ev, force_head=head)
+    return Potential(trunk, energy_head=energy_head, force_head=force_head, scale_ev=scale_ev)

@@ -17,11 +17,15 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from scaling.config import ModelConfig
+from scaling.models.edges import Edges
 from scaling.models.geometry import EdgeGeometry, RadialBasis
+from scaling.models.heads import DirectForceHead, EnergyHead
 from scaling.models.linear import AFTER_SILU, Embedding, Linear
-from scaling.models.messages import Edges, MessageNet, silu
+from scaling.models.messages import MessageNet, silu
+from scaling.models.recompute import recomputed
+from scaling.models.tangents import constant
 
 
 class EGNNLayer(nn.Module):
@@ -60,30 +64,23 @@ class EGNNLayer(nn.Module):
 
     def forward(self, h_KNF: Tensor, u_KN3: Tensor, geometry: EdgeGeometry) -> tuple[Tensor, Tensor]:
         """Returns the new features (K, N, F) and displacements (K, N, 3)."""
-        width = h_KNF.shape[2]
+        width, edges = h_KNF.shape[2], geometry.edges
         atom_KNF = self.atom_in(h_KNF)
-        moved_KE = None if self.first else geometry.moved_square_distance(u_KN3)
+        sources = edges.sources(atom_KNF[..., width : 2 * width])
+        moved_KE = None if self.first else geometry.moved_square_distance(edges.sources(u_KN3).wait())
         sum_KNF, move_KN3 = self.messages(
-            ends(atom_KNF[..., : 2 * width]),
+            torch.cat([atom_KNF[..., :width], sources.wait()], dim=1),
             geometry.radial_KRE,
             moved_KE,
             geometry.envelope_KE,
             geometry.unit_KE3,
-            geometry.edges,
+            edges,
         )
         if move_KN3 is not None:
             u_KN3 = u_KN3 + move_KN3 * self.aggregation_scale
         own_KNF = atom_KNF[..., 2 * width :]
         update_KNF = self.update_out(silu(own_KNF + self.aggregate_in(sum_KNF * self.aggregation_scale)))
         return h_KNF + self.residual_scale * update_KNF, u_KN3
-
-
-def ends(both_KNF: Tensor) -> Tensor:
-    """From what each atom gives as destination and as source, side by side, to all of the one, then all of the other.
-
-    Returns (K, 2 N, F) of (K, N, 2 F).
-    """
-    return both_KNF.unflatten(2, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
 class EGNN(nn.Module):
@@ -122,21 +119,34 @@ class EGNN(nn.Module):
             for i in range(depth)
         )
 
-    def forward(self, element_N: Tensor, r_KE3: Tensor, edges: Edges) -> tuple[Tensor, EdgeGeometry]:
+    def forward(self, element_S: Tensor, r_KE3: Tensor, edges: Edges) -> tuple[Tensor, EdgeGeometry]:
         """Returns the features (K, N, F) and the edges' geometry.
 
         Args:
-            element_N: index of each atom's element. r_KE3: vectors from destination to source, angstrom, and their
-                tangents if K = 2.
+            element_S: index of each atom's element, those seen of other ranks last. r_KE3: vectors from destination to
+                source, angstrom, and their tangents if K = 2.
         """
         geometry = EdgeGeometry.of(r_KE3, edges, self.basis)
-        h_KNF = self.embedding(element_N)[None]
-        if len(r_KE3) == 2:
-            h_KNF = torch.cat([h_KNF, torch.zeros_like(h_KNF)])
+        element_N = element_S[: edges.num_atoms]
+        h_KNF = constant(self.embedding(element_N), len(r_KE3))
         u_KN3 = r_KE3.new_zeros(len(r_KE3), len(element_N), 3)
         for i, layer in enumerate(self.layers):
-            if self.checkpointing and i % self.checkpointing == 0 and torch.is_grad_enabled():
-                h_KNF, u_KN3 = checkpoint(layer, h_KNF, u_KN3, geometry, use_reentrant=False)
-            else:
-                h_KNF, u_KN3 = layer(h_KNF, u_KN3, geometry)
+            h_KNF, u_KN3 = recomputed(layer, i, self.checkpointing, h_KNF, u_KN3, geometry)
         return h_KNF, geometry
+
+
+def parts(
+    config: ModelConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
+) -> tuple[nn.Module, nn.Module, nn.Module | None]:
+    """Trunk, energy head and force head (None for conservative forces)."""
+    trunk = EGNN(
+        num_elements=num_elements,
+        width=config.width,
+        depth=config.depth,
+        num_radial=config.num_radial,
+        cutoff_ang=cutoff_ang,
+        mean_degree=mean_degree,
+        checkpointing=checkpointing,
+    )
+    force_head = DirectForceHead(config.width, config.num_radial) if config.forces == "direct" else None
+    return trunk, EnergyHead(config.width), force_head

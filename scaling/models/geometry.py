@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from scaling.models.messages import Edges
+from scaling.models.edges import Edges
 
 
 class RadialBasis(nn.Module):
@@ -102,7 +102,7 @@ class EdgeGeometry:
         )
 
     def moved_square_distance(self, u_KN3: Tensor) -> Tensor:
-        """(K, E): how much the squared edge length has changed through displacements u (K, N, 3), over cutoff^2."""
+        """(K, E): how much the squared edge length has changed through displacements u (K, S, 3), over cutoff^2."""
         du_E3, *tangent = (self.edges.differences(u_N3) for u_N3 in u_KN3.unbind())
         r_E3 = self.r_KE3[0]
         change = [(du_E3 * (2 * r_E3 + du_E3)).sum(dim=1)]

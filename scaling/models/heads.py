@@ -6,7 +6,6 @@ Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, G graphs
 import torch
 from torch import Tensor, nn
 
-from scaling.models.egnn import ends
 from scaling.models.geometry import EdgeGeometry
 from scaling.models.linear import Linear
 from scaling.models.messages import MessageNet, silu
@@ -16,18 +15,16 @@ OUTPUT = 0.3
 
 
 class EnergyHead(nn.Module):
-    """Energy of each structure: a sum over its atoms, so that energies are extensive."""
+    """Energies of atoms, of which a structure's energy is the sum, so that energies are extensive."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.hidden = Linear(width, width)
         self.out = Linear(width, 1, gain=OUTPUT, bias=False)
 
-    def forward(self, h_KNF: Tensor, graph_N: Tensor, num_graphs: int) -> Tensor:
-        """Returns (K, G), summed in fp32 at least; graph_N: the graph of each atom."""
-        energy_KN = self.out(silu(self.hidden(h_KNF))).squeeze(2)
-        energy_KN = energy_KN.to(torch.promote_types(energy_KN.dtype, torch.float32))
-        return energy_KN.new_zeros(len(h_KNF), num_graphs).index_add(1, graph_N, energy_KN)
+    def forward(self, h_KNF: Tensor, _geometry: EdgeGeometry) -> Tensor:
+        """Returns (K, N), what each atom adds to its structure's energy."""
+        return self.out(silu(self.hidden(h_KNF))).squeeze(2)  # type: ignore[no-any-return]
 
 
 class DirectForceHead(nn.Module):
@@ -44,5 +41,6 @@ class DirectForceHead(nn.Module):
     def forward(self, h_KNF: Tensor, geometry: EdgeGeometry) -> Tensor:
         """Returns (K, N, 3)."""
         g = geometry
-        ends_KMF = ends(self.atom_in(h_KNF))
+        dst_KNF, src_KNF = self.atom_in(h_KNF).chunk(2, dim=2)
+        ends_KMF = torch.cat([dst_KNF, g.edges.sources(src_KNF).wait()], dim=1)
         return self.pulls(ends_KMF, g.radial_KRE, None, g.envelope_KE, g.unit_KE3, g.edges)[1]  # type: ignore[no-any-return]

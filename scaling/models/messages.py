@@ -10,162 +10,15 @@ radial functions, 3 Cartesian.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from scaling.models.edges import Block, Edges
 from scaling.models.linear import AFTER_SILU, normal
-
-#: Numbers of an edge tensor in one block on a CPU: a few buffers of this size fit its second- and third-level caches.
-BLOCK_NUMBERS = 2**18
-#: On a GPU a block fills the device, and buffers stay below the kept tensors in size.
-BLOCK_NUMBERS_GPU = 2**27
-
-
-def block_numbers(device: str) -> int:
-    """The largest block on this kind of device."""
-    return BLOCK_NUMBERS if device == "cpu" else BLOCK_NUMBERS_GPU
-
-
-@dataclass(frozen=True)
-class Edges:
-    """The edges of a batch of graphs, sorted by destination. src_E, dst_E: atoms of each edge."""
-
-    src_E: Tensor
-    dst_E: Tensor
-    num_atoms: int
-
-    @cached_property
-    def first_edge_N(self) -> Tensor:
-        """(N + 1,) where each atom's incoming edges begin; their number at the end."""
-        degree_N = torch.bincount(self.dst_E, minlength=self.num_atoms)
-        return F.pad(degree_N.cumsum(0), (1, 0))
-
-    def differences(self, value_N3: Tensor) -> Tensor:
-        """(E, 3) of each edge: its source's value minus its destination's."""
-        return _Differences.apply(self, value_N3)  # type: ignore[no-any-return]
-
-    def sum_ends(self, value_E3: Tensor) -> Tensor:
-        """(N, 3) of each atom: the values of its outgoing edges minus those of its incoming ones."""
-        return _SumEnds.apply(self, value_E3)  # type: ignore[no-any-return]
-
-    @cached_property
-    def by_atom(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The edges of each atom, outgoing and incoming: edge (2 E,), sign (2 E,), where an atom's begin (N,)."""
-        end_2E = torch.cat([self.src_E, self.dst_E])
-        if end_2E.device.type == "cpu" and self.num_atoms <= 2**16:
-            order_2E = torch.from_numpy(np.argsort(end_2E.numpy().astype(np.uint16), kind="stable"))  # radix sort
-        else:
-            order_2E = end_2E.argsort(stable=True)
-        degree_N = torch.bincount(end_2E, minlength=self.num_atoms)
-        num_edges = len(self.src_E)
-        sign_2E = (order_2E < num_edges).to(torch.int8).mul_(2).sub_(1)
-        edge_2E = order_2E.remainder_(max(1, num_edges))
-        return edge_2E.int(), sign_2E, (degree_N.cumsum(0) - degree_N).int()
-
-    def blocks(self, width: int) -> list["Block"]:
-        """Cut the edges between atoms into blocks whose tensors hold about `block_numbers`."""
-        if width not in self._blocks:
-            self._blocks[width] = self._cut(max(1, block_numbers(self.src_E.device.type) // width))
-        return self._blocks[width]
-
-    @cached_property
-    def _blocks(self) -> dict[int, list["Block"]]:
-        return {}
-
-    def _cut(self, size: int) -> list["Block"]:
-        num_edges = len(self.src_E)
-        if num_edges <= size:
-            return [Block(self, slice(0, self.num_atoms), slice(0, num_edges))]
-        starts = torch.searchsorted(
-            self.first_edge_N, torch.arange(size, num_edges, size, device=self.src_E.device)
-        ).unique()
-        atoms = sorted({0, *starts.tolist(), self.num_atoms})
-        edges = self.first_edge_N[torch.tensor(atoms, device=self.src_E.device)].tolist()
-        return [Block(self, slice(*atoms[i : i + 2]), slice(*edges[i : i + 2])) for i in range(len(atoms) - 1)]
-
-
-class _Differences(torch.autograd.Function):
-    """Linear, and the transpose of `_SumEnds`: each is the other's derivative, as often as one differentiates."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_N3: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        return value_N3.index_select(0, edges.src_E) - value_N3.index_select(0, edges.dst_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_E3: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.sum_ends(grad_E3)
-
-
-class _SumEnds(torch.autograd.Function):
-    """See `_Differences`; sums in the order of an atom's edges, several times as fast as `index_add`."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_E3: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        edge_2E, sign_2E, first_N = edges.by_atom
-        sign_2E = sign_2E.to(value_E3.dtype)
-        return F.embedding_bag(edge_2E, value_E3.contiguous(), first_N, mode="sum", per_sample_weights=sign_2E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_N3: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.differences(grad_N3)
-
-
-class Block:
-    """All incoming edges of some consecutive atoms."""
-
-    def __init__(self, edges: Edges, atoms: slice, block: slice) -> None:
-        self.atoms = atoms
-        self.edges = block
-        self.dst_b = edges.dst_E[block]
-        self.src_b = edges.src_E[block]
-        device = self.src_b.device
-        size = block.stop - block.start
-        self._ends_2b = torch.stack([self.dst_b, self.src_b + edges.num_atoms], dim=1).flatten()
-        self._first_of_pair_b = torch.arange(0, 2 * size, 2, device=device)
-        self._own_b = torch.arange(size, device=device)
-        self._first_edge_n = edges.first_edge_N[atoms] - block.start
-        self._by_source = self._sorted_by_source() if device.type == "cpu" and size else None
-
-    def _sorted_by_source(self) -> tuple[slice, Tensor, Tensor] | None:
-        """The atoms from the first to the last source, the edges sorted by source, where each source's edges begin."""
-        src_b = self.src_b.numpy()
-        first, last = int(src_b.min()), int(src_b.max())
-        if last - first >= min(len(src_b), 2**16):
-            return None
-        offset_b = (src_b - first).astype(np.uint16)  # radix sort
-        order_b = torch.from_numpy(np.argsort(offset_b, kind="stable"))
-        count = np.bincount(offset_b)
-        return slice(first, last + 1), order_b, torch.from_numpy(np.cumsum(count) - count)
-
-    def add_ends(self, table_MF: Tensor) -> Tensor:
-        """Rows of both atoms of each edge added, (b, F), from a table of all destinations, then all sources."""
-        return F.embedding_bag(self._ends_2b, table_MF, self._first_of_pair_b, mode="sum")
-
-    def sum_rows(self, table_MF: Tensor, index_b: list[Tensor], weight_b: list[Tensor]) -> Tensor:
-        """Weighted sums of rows of a table, one sum an edge, (b, F)."""
-        index, weight = torch.stack(index_b, dim=1), torch.stack(weight_b, dim=1).to(table_MF.dtype)
-        return F.embedding_bag(index, table_MF, mode="sum", per_sample_weights=weight)
-
-    def add_to_src(self, total_NF: Tensor, value_bF: Tensor) -> None:
-        """Add the rows of each atom's outgoing edges to its total."""
-        if self._by_source is None:
-            total_NF.index_add_(0, self.src_b, value_bF.to(total_NF.dtype))
-        else:
-            atoms, order_b, first = self._by_source
-            total_NF[atoms] += F.embedding_bag(order_b, value_bF, first, mode="sum")
-
-    def sum_to_dst(self, value_bF: Tensor, weight_b: Tensor | None = None) -> Tensor:
-        """Sum the (weighted) rows of each atom's edges, (n, F)."""
-        return F.embedding_bag(self._own_b, value_bF, self._first_edge_n, mode="sum", per_sample_weights=weight_b)
 
 
 class MessageNet(nn.Module):
@@ -201,8 +54,8 @@ class MessageNet(nn.Module):
         """Returns the two sums; one that is not wanted is None.
 
         Args:
-            ends_KMF: dst_i of all atoms, then src_j of all atoms (M = 2 N). radial_KRE, moved_KE: features of the
-                edges. envelope_KE: f. unit_KE3: directions.
+            ends_KMF: dst_i of the rank's atoms, then src_j of all that it sees (M of both). radial_KRE, moved_KE:
+                features of the edges. envelope_KE: f. unit_KE3: directions.
         """
         parameters = self.first, self.second, self.bias, self.move
         return _Messages.apply(  # type: ignore[no-any-return]
@@ -228,13 +81,13 @@ class _Messages(torch.autograd.Function):
         unit_KE3: Tensor,
         *parameters: Tensor | None,
     ) -> tuple[Tensor | None, Tensor | None]:
-        (K, M, width), kind = ends_KMF.shape, ends_KMF.device.type
+        (K, _, width), N, kind = ends_KMF.shape, edges.num_atoms, ends_KMF.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else ends_KMF.dtype
         with torch.autocast(kind, enabled=False):
             ends, radial, moved, first, second, bias, move = _cast(dtype, ends_KMF, radial_KRE, moved_KE, *parameters)
             z2_KEF = None if second is None else ends.new_empty(K, len(edges.src_E), width)
-            sum_KNF = ends.new_empty(K, M // 2, width) if sums else None
-            move_KN3 = None if move is None else unit_KE3.new_empty(K, M // 2, 3)
+            sum_KNF = ends.new_empty(K, N, width) if sums else None
+            move_KN3 = None if move is None else unit_KE3.new_empty(K, N, 3)
             for block in edges.blocks(width):
                 f = envelope_KE[:, block.edges].unbind()
                 m = _silu(_first_layer(block, ends, _features(block, radial, moved), first))

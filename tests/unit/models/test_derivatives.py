@@ -7,7 +7,10 @@ import torch
 
 from experiments.bench.double_backward import left_to_autograd
 from scaling.config import ModelConfig
-from scaling.models import Graphs, Potential, build, messages
+from scaling.models import Graphs, Potential, build
+from scaling.models import edges as edges_module
+from tests.unit.models.test_physics import crystal
+from tests.unit.models.test_physics import graphs as crystal_graphs
 
 NUM_ATOMS, NUM_GRAPHS = 45, 3
 
@@ -31,9 +34,9 @@ def graphs() -> Graphs:
     )
 
 
-def network(forces: str, depth: int, checkpointing: int) -> Potential:
+def network(forces: str, depth: int, checkpointing: int, name: str = "egnn") -> Potential:
     torch.manual_seed(1)
-    config = ModelConfig(width=8, depth=depth, forces=forces)
+    config = ModelConfig(name=name, width=8, depth=depth, forces=forces)
     model = build(
         config, num_elements=3, cutoff_ang=5.0, mean_degree=6.0, scale_ev=1.3, checkpointing=checkpointing
     ).double()
@@ -72,7 +75,7 @@ def worst(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 def test_values_and_gradients_are_those_of_autograd(
     graphs, forces, depth, checkpointing, block, energy_weight, monkeypatch
 ):
-    monkeypatch.setattr(messages, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(edges_module, "BLOCK_NUMBERS", block)
     model = network(forces, depth, checkpointing)
     plain = left_to_autograd(copy.deepcopy(model))
     for found, expected in zip(model(graphs), plain(graphs), strict=True):
@@ -83,9 +86,25 @@ def test_values_and_gradients_are_those_of_autograd(
     assert worst(gradient(model, graphs, energy_weight, error=1e-3), list(expected)) > 1e-4, "the control"
 
 
+@pytest.mark.parametrize("energy_weight", [0.0, 0.1])
+@pytest.mark.parametrize("checkpointing", [0, 1])
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+@pytest.mark.parametrize("name", ["dimenetpp", "gemnet_t"])
+def test_gradients_of_triplet_models_are_those_of_double_backward(name, forces, checkpointing, energy_weight):
+    batch = crystal_graphs(*crystal(0))
+    model = network(forces, 2, checkpointing, name)
+    plain = left_to_autograd(network(forces, 2, 0, name))
+    for found, expected in zip(model(batch), plain(batch), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    parameters = list(plain.parameters())
+    expected = torch.autograd.grad(loss(plain(batch), energy_weight), parameters, materialize_grads=True)
+    assert worst(gradient(model, batch, energy_weight), list(expected)) < 1e-10
+    assert worst(gradient(model, batch, energy_weight, error=1e-3), list(expected)) > 1e-4, "the control"
+
+
 def test_edges_are_cut_into_blocks_of_whole_atoms(graphs):
     edges = graphs.edges
-    cut = edges.blocks(messages.BLOCK_NUMBERS // 20)
+    cut = edges.blocks(edges_module.BLOCK_NUMBERS // 20)
     assert len(cut) > 5
     assert [b.edges.start for b in cut] == [0, *(b.edges.stop for b in cut[:-1])]
     assert [b.atoms.start for b in cut] == [0, *(b.atoms.stop for b in cut[:-1])]

@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.config import ModelConfig
+from scaling.config import MODELS, ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
 
 CUTOFF = 4.0
 
 
-def potential(forces: str, depth: int = 3) -> Potential:
+def potential(forces: str, name: str = "egnn", depth: int = 3) -> Potential:
     torch.manual_seed(0)
-    config = ModelConfig(width=8, depth=depth, forces=forces)
+    config = ModelConfig(name=name, width=8, depth=depth, forces=forces)
     return build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0).double().eval()
 
 
@@ -24,7 +24,14 @@ def crystal(seed: int, num_atoms: int = 5, pbc: tuple[bool, bool, bool] = (True,
     rng = np.random.default_rng(seed)
     cell = 3.6 * np.eye(3) + rng.normal(scale=0.3, size=(3, 3))
     x = rng.random((num_atoms, 3)) @ cell
+    while shortest(x, cell, pbc) < 0.5:  # angstrom; radial functions of 1 / length lose digits nearer
+        x = rng.random((num_atoms, 3)) @ cell
     return rng.integers(0, 3, num_atoms), x, cell, np.array(pbc)
+
+
+def shortest(x, cell, pbc) -> float:
+    edge_index, shifts = neighbor_list(x, cell, pbc, CUTOFF)
+    return np.linalg.norm(x[edge_index[0]] + shifts @ cell - x[edge_index[1]], axis=1).min()
 
 
 def graphs(element, x, cell, pbc) -> Graphs:
@@ -50,16 +57,18 @@ def rotation(seed: int) -> np.ndarray:
     return q * np.sign(np.diag(r))  # of O(3): reflections too
 
 
+models = pytest.mark.parametrize("name", MODELS)
 both = pytest.mark.parametrize("forces", ["conservative", "direct"])
 seeds = given(seed=st.integers(0, 10_000))
 few = settings(max_examples=15, deadline=None)
 
 
+@models
 @both
 @seeds
 @few
-def test_rotation_turns_forces_and_leaves_energy(forces, seed):
-    model, (element, x, cell, pbc), q = potential(forces), crystal(seed), rotation(seed)
+def test_rotation_turns_forces_and_leaves_energy(forces, name, seed):
+    model, (element, x, cell, pbc), q = potential(forces, name), crystal(seed), rotation(seed)
     energy, force = predict(model, element, x, cell, pbc)
     turned_energy, turned_force = predict(model, element, x @ q.T, cell @ q.T, pbc)
     assert turned_energy == pytest.approx(energy, abs=1e-10)
@@ -67,11 +76,12 @@ def test_rotation_turns_forces_and_leaves_energy(forces, seed):
     assert np.abs(turned_force - force).max() > 1e-6, "the control: forces do turn"
 
 
+@models
 @both
 @seeds
 @few
-def test_translation_and_image_shift_change_nothing(forces, seed):
-    model, (element, x, cell, pbc) = potential(forces), crystal(seed)
+def test_translation_and_image_shift_change_nothing(forces, name, seed):
+    model, (element, x, cell, pbc) = potential(forces, name), crystal(seed)
     rng = np.random.default_rng(seed)
     energy, force = predict(model, element, x, cell, pbc)
     moved = x + rng.normal(size=3) + rng.integers(-2, 3, size=x.shape) @ cell
@@ -80,11 +90,12 @@ def test_translation_and_image_shift_change_nothing(forces, seed):
     np.testing.assert_allclose(moved_force, force, atol=1e-9)
 
 
+@models
 @both
 @seeds
 @few
-def test_permutation_permutes_forces(forces, seed):
-    model, (element, x, cell, pbc) = potential(forces), crystal(seed)
+def test_permutation_permutes_forces(forces, name, seed):
+    model, (element, x, cell, pbc) = potential(forces, name), crystal(seed)
     order = np.random.default_rng(seed).permutation(len(x))
     energy, force = predict(model, element, x, cell, pbc)
     permuted_energy, permuted_force = predict(model, element[order], x[order], cell, pbc)
@@ -92,11 +103,12 @@ def test_permutation_permutes_forces(forces, seed):
     np.testing.assert_allclose(permuted_force, force[order], atol=1e-9)
 
 
+@models
 @both
 @seeds
 @few
-def test_supercell_has_so_many_times_the_energy_and_the_same_forces(forces, seed):
-    model, (element, x, cell, pbc) = potential(forces), crystal(seed, num_atoms=3)
+def test_supercell_has_so_many_times_the_energy_and_the_same_forces(forces, name, seed):
+    model, (element, x, cell, pbc) = potential(forces, name), crystal(seed, num_atoms=3)
     repeats = np.array([[i, j, 0] for i in range(2) for j in range(2)])
     big_x = (x[None] + (repeats @ cell)[:, None]).reshape(-1, 3)
     energy, force = predict(model, element, x, cell, pbc)
@@ -105,10 +117,11 @@ def test_supercell_has_so_many_times_the_energy_and_the_same_forces(forces, seed
     np.testing.assert_allclose(big_force, np.tile(force, (4, 1)), atol=1e-9)
 
 
+@models
 @seeds
 @few
-def test_conservative_forces_are_minus_the_energys_finite_difference(seed):
-    model, (element, x, cell, pbc) = potential("conservative"), crystal(seed)
+def test_conservative_forces_are_minus_the_energys_finite_difference(name, seed):
+    model, (element, x, cell, pbc) = potential("conservative", name), crystal(seed)
     _, force = predict(model, element, x, cell, pbc)
     direction = np.random.default_rng(seed).normal(size=x.shape)
     expected = -(force * direction).sum()
@@ -124,18 +137,20 @@ def test_conservative_forces_are_minus_the_energys_finite_difference(seed):
     assert best != pytest.approx(1.001 * expected, rel=1e-5, abs=1e-9), "the control"
 
 
-def test_direct_forces_are_not_a_gradient():
+@models
+def test_direct_forces_are_not_a_gradient(name):
     """The control of the finite differences: they do tell a force head from a gradient."""
-    model, (element, x, cell, pbc) = potential("direct"), crystal(1)
+    model, (element, x, cell, pbc) = potential("direct", name), crystal(1)
     _, force = predict(model, element, x, cell, pbc)
     ahead, _ = predict(model, element, x + 1e-5 * force, cell, pbc)
     behind, _ = predict(model, element, x - 1e-5 * force, cell, pbc)
     assert (ahead - behind) / 2e-5 != pytest.approx(-(force**2).sum(), rel=1e-2)
 
 
+@models
 @both
-def test_energy_and_forces_are_continuous_where_a_neighbour_leaves_the_cutoff(forces):
-    model = potential(forces)
+def test_energy_and_forces_are_continuous_where_a_neighbour_leaves_the_cutoff(forces, name):
+    model = potential(forces, name)
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
 
     def pair_and_spectator(length):
@@ -149,9 +164,10 @@ def test_energy_and_forces_are_continuous_where_a_neighbour_leaves_the_cutoff(fo
     assert abs(nearer[0] - outside[0]) > 1e-5, "the control: the pair does interact"
 
 
+@models
 @both
-def test_energies_of_separate_graphs_do_not_mix(forces):
-    model = potential(forces)
+def test_energies_of_separate_graphs_do_not_mix(forces, name):
+    model = potential(forces, name)
     one, other = graphs(*crystal(1)), graphs(*crystal(2))
     joined = Graphs(
         element_N=torch.cat([one.element_N, other.element_N]),

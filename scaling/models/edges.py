@@ -1,0 +1,328 @@
+"""The edges of a batch of graphs, and what every model does with them: gather, sum, reverse, set side by side.
+
+Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, E edges, b edges of one block, F features, P
+places of edges that are padded, n atoms of a group with D places each, 3 Cartesian.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scaling.parallel import Arrival, Share, reversed_edges
+
+#: Numbers of an edge tensor in one block on a CPU: a few buffers of this size fit its second- and third-level caches.
+BLOCK_NUMBERS = 2**18
+#: On a GPU a block fills the device, and buffers stay below the kept tensors in size.
+BLOCK_NUMBERS_GPU = 2**27
+
+
+def block_numbers(device: str) -> int:
+    """The largest block on this kind of device."""
+    return BLOCK_NUMBERS if device == "cpu" else BLOCK_NUMBERS_GPU
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of a batch of graphs, or of one rank's share of it, sorted by destination.
+
+    src_E, dst_E: atoms of each edge. num_atoms: the rank's own. shift_E3: lattice translation of the source. share: if
+    other ranks hold the rest; then src_E counts, after the rank's own atoms, those that it sees of others.
+    """
+
+    src_E: Tensor
+    dst_E: Tensor
+    num_atoms: int
+    shift_E3: Tensor | None = None
+    share: Share | None = None
+
+    @cached_property
+    def num_sources(self) -> int:
+        """Atoms that edges may begin at: the rank's own, then those it sees of others."""
+        return self.num_atoms + (0 if self.share is None else len(self.share.seen_h))
+
+    def sources(self, value_KNF: Tensor) -> "Sources":
+        """Bring the values of all atoms that edges begin at; other work may go on until `Sources.wait`."""
+        return Sources(value_KNF, self.share)
+
+    def swapped(self, value_KEF: Tensor) -> Tensor:
+        """Of each edge the value of the one that leads back."""
+        return _Swap.apply(self, value_KEF)  # type: ignore[no-any-return]
+
+    @cached_property
+    def reverse_E(self) -> Tensor:
+        """(E,) for each edge the one that leads back."""
+        assert self.shift_E3 is not None, "images of an atom are told apart by their translation"
+        return reversed_edges(self.src_E, self.dst_E, self.shift_E3, self.num_atoms)
+
+    def sum_to_dst(self, value_KEF: Tensor) -> Tensor:
+        """(K, N, F): the sum over each atom's incoming edges."""
+        return _SumToDst.apply(self, value_KEF)  # type: ignore[no-any-return]
+
+    def of_dst(self, value_KNF: Tensor) -> Tensor:
+        """(K, E, F): of each edge the value of the atom where it ends."""
+        return _OfDst.apply(self, value_KNF)  # type: ignore[no-any-return]
+
+    @cached_property
+    def neighborhoods(self) -> "Neighborhoods":
+        """Incoming edges of each atom, padded."""
+        return Neighborhoods(self)
+
+    @cached_property
+    def first_edge_N(self) -> Tensor:
+        """(N + 1,) where each atom's incoming edges begin; their number at the end."""
+        degree_N = torch.bincount(self.dst_E, minlength=self.num_atoms)
+        return F.pad(degree_N.cumsum(0), (1, 0))
+
+    def differences(self, value_N3: Tensor) -> Tensor:
+        """(E, 3) of each edge: its source's value minus its destination's."""
+        return _Differences.apply(self, value_N3)  # type: ignore[no-any-return]
+
+    def sum_ends(self, value_E3: Tensor) -> Tensor:
+        """(N, 3) of each atom: the values of its outgoing edges minus those of its incoming ones."""
+        return _SumEnds.apply(self, value_E3)  # type: ignore[no-any-return]
+
+    @cached_property
+    def by_atom(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The edges of each atom, outgoing and incoming: edge (2 E,), sign (2 E,), where an atom's begin (N,)."""
+        end_2E = torch.cat([self.src_E, self.dst_E])
+        if end_2E.device.type == "cpu" and self.num_sources <= 2**16:
+            order_2E = torch.from_numpy(np.argsort(end_2E.numpy().astype(np.uint16), kind="stable"))  # radix sort
+        else:
+            order_2E = end_2E.argsort(stable=True)
+        degree_N = torch.bincount(end_2E, minlength=self.num_sources)
+        num_edges = len(self.src_E)
+        sign_2E = (order_2E < num_edges).to(torch.int8).mul_(2).sub_(1)
+        edge_2E = order_2E.remainder_(max(1, num_edges))
+        return edge_2E.int(), sign_2E, (degree_N.cumsum(0) - degree_N).int()
+
+    def blocks(self, width: int) -> list["Block"]:
+        """Cut the edges between atoms into blocks whose tensors hold about `block_numbers`."""
+        if width not in self._blocks:
+            self._blocks[width] = self._cut(max(1, block_numbers(self.src_E.device.type) // width))
+        return self._blocks[width]
+
+    @cached_property
+    def _blocks(self) -> dict[int, list["Block"]]:
+        return {}
+
+    def _cut(self, size: int) -> list["Block"]:
+        num_edges = len(self.src_E)
+        if num_edges <= size:
+            return [Block(self, slice(0, self.num_atoms), slice(0, num_edges))]
+        starts = torch.searchsorted(
+            self.first_edge_N, torch.arange(size, num_edges, size, device=self.src_E.device)
+        ).unique()
+        atoms = sorted({0, *starts.tolist(), self.num_atoms})
+        edges = self.first_edge_N[torch.tensor(atoms, device=self.src_E.device)].tolist()
+        return [Block(self, slice(*atoms[i : i + 2]), slice(*edges[i : i + 2])) for i in range(len(atoms) - 1)]
+
+
+class _Differences(torch.autograd.Function):
+    """Linear, and the transpose of `_SumEnds`: each is the other's derivative, as often as one differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_N3: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        return value_N3.index_select(0, edges.src_E) - value_N3.index_select(0, edges.dst_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_E3: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.sum_ends(grad_E3)
+
+
+class _SumEnds(torch.autograd.Function):
+    """See `_Differences`; sums in the order of an atom's edges, several times as fast as `index_add`."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_E3: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        edge_2E, sign_2E, first_N = edges.by_atom
+        sign_2E = sign_2E.to(value_E3.dtype)
+        return F.embedding_bag(edge_2E, value_E3.contiguous(), first_N, mode="sum", per_sample_weights=sign_2E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_N3: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.differences(grad_N3)
+
+
+class _SumToDst(torch.autograd.Function):
+    """Linear, and the transpose of `_OfDst`: each is the other's derivative, as often as one differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_KEF: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        edge_E = torch.arange(len(edges.dst_E), device=value_KEF.device)
+        first_N = edges.first_edge_N[:-1]
+        if not len(first_N):
+            return value_KEF.new_zeros(len(value_KEF), 0, value_KEF.shape[2])
+        return torch.stack([F.embedding_bag(edge_E, value_EF, first_N, mode="sum") for value_EF in value_KEF])
+
+    @staticmethod
+    def backward(ctx: Any, grad_KNF: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.of_dst(grad_KNF)
+
+
+class _OfDst(torch.autograd.Function):
+    """See `_SumToDst`."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_KNF: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        return value_KNF.index_select(1, edges.dst_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_KEF: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.sum_to_dst(grad_KEF.contiguous())
+
+
+class _Swap(torch.autograd.Function):
+    """Its own transpose: of each edge the value of the one that leads back, wherever that one is."""
+
+    @staticmethod
+    def forward(ctx: Any, edges: Edges, value_KEF: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.edges = edges
+        if edges.share is None:
+            return value_KEF.index_select(1, edges.reverse_E)
+        here_e, theirs_e, elsewhere_e, exchange = edges.share.reversal
+        arrival = exchange.start(value_KEF.transpose(0, 1))
+        swapped_KEF = torch.empty_like(value_KEF)
+        swapped_KEF[:, here_e] = value_KEF[:, theirs_e]
+        swapped_KEF[:, elsewhere_e] = arrival.wait().transpose(0, 1)
+        return swapped_KEF
+
+    @staticmethod
+    def backward(ctx: Any, grad_KEF: Tensor) -> Any:  # type: ignore[override]
+        return None, ctx.edges.swapped(grad_KEF.contiguous())
+
+
+class Sources:
+    """Values of all atoms that a rank's edges begin at, some of them still on their way."""
+
+    def __init__(self, value_KNF: Tensor, share: Share | None) -> None:
+        self._own_KNF = value_KNF
+        self._arrival: Arrival | None = None if share is None else share.neighbors.start(value_KNF.transpose(0, 1))
+
+    def wait(self) -> Tensor:
+        """(K, S, F): the rank's own atoms, then those it sees of others."""
+        if self._arrival is None:
+            return self._own_KNF
+        return torch.cat([self._own_KNF, self._arrival.wait().transpose(0, 1)], dim=1)
+
+
+class Block:
+    """All incoming edges of some consecutive atoms."""
+
+    def __init__(self, edges: Edges, atoms: slice, block: slice) -> None:
+        self.atoms = atoms
+        self.edges = block
+        self.dst_b = edges.dst_E[block]
+        self.src_b = edges.src_E[block]
+        device = self.src_b.device
+        size = block.stop - block.start
+        self._ends_2b = torch.stack([self.dst_b, self.src_b + edges.num_atoms], dim=1).flatten()
+        self._first_of_pair_b = torch.arange(0, 2 * size, 2, device=device)
+        self._own_b = torch.arange(size, device=device)
+        self._first_edge_n = edges.first_edge_N[atoms] - block.start
+        self._by_source = self._sorted_by_source() if device.type == "cpu" and size else None
+
+    def _sorted_by_source(self) -> tuple[slice, Tensor, Tensor] | None:
+        """The atoms from the first to the last source, the edges sorted by source, where each source's edges begin."""
+        src_b = self.src_b.numpy()
+        first, last = int(src_b.min()), int(src_b.max())
+        if last - first >= min(len(src_b), 2**16):
+            return None
+        offset_b = (src_b - first).astype(np.uint16)  # radix sort
+        order_b = torch.from_numpy(np.argsort(offset_b, kind="stable"))
+        count = np.bincount(offset_b)
+        return slice(first, last + 1), order_b, torch.from_numpy(np.cumsum(count) - count)
+
+    def add_ends(self, table_MF: Tensor) -> Tensor:
+        """Rows of both atoms of each edge added, (b, F), from a table of all destinations, then all sources."""
+        return F.embedding_bag(self._ends_2b, table_MF, self._first_of_pair_b, mode="sum")
+
+    def sum_rows(self, table_MF: Tensor, index_b: list[Tensor], weight_b: list[Tensor]) -> Tensor:
+        """Weighted sums of rows of a table, one sum an edge, (b, F)."""
+        index, weight = torch.stack(index_b, dim=1), torch.stack(weight_b, dim=1).to(table_MF.dtype)
+        return F.embedding_bag(index, table_MF, mode="sum", per_sample_weights=weight)
+
+    def add_to_src(self, total_NF: Tensor, value_bF: Tensor) -> None:
+        """Add the rows of each atom's outgoing edges to its total."""
+        if self._by_source is None:
+            total_NF.index_add_(0, self.src_b, value_bF.to(total_NF.dtype))
+        else:
+            atoms, order_b, first = self._by_source
+            total_NF[atoms] += F.embedding_bag(order_b, value_bF, first, mode="sum")
+
+    def sum_to_dst(self, value_bF: Tensor, weight_b: Tensor | None = None) -> Tensor:
+        """Sum the (weighted) rows of each atom's edges, (n, F)."""
+        return F.embedding_bag(self._own_b, value_bF, self._first_edge_n, mode="sum", per_sample_weights=weight_b)
+
+
+#: Atoms share a group as long as the smallest has this part of the largest one's edges: what padding may waste.
+FULLNESS = 0.8
+
+
+class Neighborhoods:
+    """The incoming edges of each atom side by side, in groups of atoms with about as many, padded with zeros."""
+
+    def __init__(self, edges: Edges) -> None:
+        first_N = edges.first_edge_N.cpu().numpy()
+        degree_N = np.diff(first_N)
+        order_N = np.argsort(-degree_N, kind="stable")
+        order_N = order_N[degree_N[order_N] > 0]
+        self.shapes: list[tuple[int, int]] = []
+        place_N = np.zeros(len(degree_N), dtype=np.int64)
+        start, num_places = 0, 0
+        while start < len(order_N):
+            most = int(degree_N[order_N[start]])
+            is_near = degree_N[order_N[start:]] >= FULLNESS * most
+            count = int(is_near.sum())
+            place_N[order_N[start : start + count]] = num_places + most * np.arange(count)
+            self.shapes.append((count, most))
+            start, num_places = start + count, num_places + count * most
+        self.num_places = num_places
+        dst_E = edges.dst_E.cpu().numpy()
+        place_E = place_N[dst_E] + np.arange(len(dst_E)) - first_N[dst_E]
+        self.place_E = torch.from_numpy(place_E).to(edges.dst_E.device)
+
+    def pad(self, value_E: Tensor) -> list[Tensor]:
+        """From (..., E, T) to one (..., n, D, T) a group; empty places are zero."""
+        flat = _Pad.apply(value_E, self.place_E, self.num_places)
+        parts = flat.split([n * D for n, D in self.shapes], dim=-2)
+        return [part.unflatten(-2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+    def unpad(self, groups: list[Tensor]) -> Tensor:
+        """The inverse of `pad`."""
+        return _Unpad.apply(torch.cat([group.flatten(-3, -2) for group in groups], dim=-2), self.place_E)  # type: ignore[no-any-return]
+
+
+class _Pad(torch.autograd.Function):
+    """Linear, and the transpose of `_Unpad`: each is the other's derivative, as often as one differentiates."""
+
+    @staticmethod
+    def forward(ctx: Any, value_E: Tensor, place_E: Tensor, num_places: int) -> Tensor:  # type: ignore[override]
+        ctx.place_E = place_E
+        padded = value_E.new_zeros(*value_E.shape[:-2], num_places, value_E.shape[-1])
+        return padded.index_copy_(-2, place_E, value_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_P: Tensor) -> Any:  # type: ignore[override]
+        return _Unpad.apply(grad_P, ctx.place_E), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """See `_Pad`."""
+
+    @staticmethod
+    def forward(ctx: Any, value_P: Tensor, place_E: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.place_E, ctx.num_places = place_E, value_P.shape[-2]
+        return value_P.index_select(-2, place_E)
+
+    @staticmethod
+    def backward(ctx: Any, grad_E: Tensor) -> Any:  # type: ignore[override]
+        return _Pad.apply(grad_E, ctx.place_E, ctx.num_places), None

@@ -1,0 +1,30 @@
+"""Which ranks share a batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ranks that share each batch of graphs: this one's place among them, and how to reach them."""
+
+    rank: int = 0
+    size: int = 1
+    ranks: Any = None
+
+    @classmethod
+    def of(cls, rank: int, world_size: int, size: int) -> "Group":
+        """The group of a rank: consecutive ranks, as near to each other as the machine has them.
+
+        Every rank must call it; size must divide world_size.
+        """
+        if size == 1:
+            return ALONE
+        assert world_size % size == 0, "a group of ranks would be cut in two"
+        groups = [dist.new_group(list(range(k, k + size))) for k in range(0, world_size, size)]
+        return cls(rank % size, size, groups[rank // size])
+
+
+ALONE = Group()
