@@ -1,0 +1,43 @@
+"""A batch shared by several ranks has the energies, forces and gradients that one rank finds, to rounding."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def rows(request, tmp_path_factory):
+    """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
+    out = tmp_path_factory.mktemp("shares") / "rows.json"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
+    script = Path(__file__).with_name("share_ranks.py")
+    done = subprocess.run([*torchrun, script, out], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    sizes = 2 if request.param == 4 else 1
+    assert len(found) == sizes * (3 + 1) * 3 * 2, "sizes x batches, one of them with checkpointing, x models x forces"
+    return found
+
+
+def test_energies_and_forces_are_those_of_one_rank(rows):
+    assert not [row for row in rows if not max(row["energy_error"], row["force_error"]) < VALUES]
+
+
+def test_gradients_add_up_to_those_of_one_rank(rows):
+    assert not [row for row in rows if not row["gradient_error"] < GRADIENTS]
+
+
+def test_shares_are_uneven_empty_and_without_edges(rows):
+    edges = [row["edges"] for row in rows]
+    assert any(0 in counts for counts in edges)
+    assert any(len(set(counts)) > 1 and 0 not in counts for counts in edges)
+
+
+def test_what_is_a_millionth_off_would_be_noticed(rows):
+    joined = [row["gradient_control"] for row in rows if "three crystals" in row["case"]]
+    assert min(joined) > 10 * GRADIENTS
