@@ -21,7 +21,7 @@ from typing import Any
 from experiments.command import command, compose
 from scaling.config import DataConfig, ModelConfig, PlanConfig, RunConfig, ZeroConfig
 from scaling.errors import ConfigError
-from scaling.models.counting import egnn_parameters, egnn_training_flops, with_width
+from scaling.models.counting import closed_form, training_flops, with_width
 from scaling.runs.files import write_json
 from scaling.training.memory import most_edges, peak_bytes
 from scaling.training.schedule import num_steps
@@ -110,8 +110,8 @@ def plan_run(
         ConfigError: if the largest structure fits in no way.
     """
     model = with_width(config.model, data.num_elements)
-    count = egnn_parameters(model, data.num_elements)
-    flops = egnn_training_flops(model, num_atoms=data.num_atoms, num_edges=data.num_edges)
+    count = closed_form(model, data.num_elements)
+    flops = training_flops(model, num_atoms=data.num_atoms, num_edges=data.num_edges)
     train = config.train
     steps = num_steps(
         train.budget,
@@ -322,7 +322,7 @@ def measure_rate(config: RunConfig) -> Rate:
     layer_s = seconds_of_step(configs[MEASURED_WIDTHS[0]], nearly_none) / depth
     rates = []
     for width, model_config in configs.items():
-        flops = egnn_training_flops(model_config, num_atoms=len(batch.x_N3), num_edges=len(batch.src_E))
+        flops = training_flops(model_config, num_atoms=len(batch.x_N3), num_edges=len(batch.src_E))
         computing = seconds_of_step(model_config, batch) - depth * layer_s
         rates.append((width, flops / max(computing, 0.1 * depth * layer_s)))
     return Rate(tuple(rates), layer_s)

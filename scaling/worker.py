@@ -39,7 +39,7 @@ def work(run: RunDir) -> None:
     config = run.config()
     if DATA_VARIABLE in os.environ:
         config = replace(config, data=replace(config.data, path=os.path.expandvars(os.environ[DATA_VARIABLE])))
-    world = World.join()
+    world = World.join(config.parallel.graph)
     train(config, run, world)
     world.leave()
 

@@ -28,7 +28,7 @@ from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.launch import ALLOCATOR
 from scaling.models import build
-from scaling.models.counting import egnn_parameters, with_width
+from scaling.models.counting import closed_form, with_width
 from scaling.training.engine import Engine, World, construction
 from scaling.training.memory import peak_bytes
 from scaling.worker import end_at_once
@@ -161,7 +161,7 @@ def measure_size(num_params: float, ranks: int) -> dict[str, Any]:
     zero = ZeroConfig(stage=3, checkpointing=1)
     found = in_processes(Size("", config.width, config.depth, 1), config.forces, Technique("", 3, 1), ranks)
     graphs, _ = random_graphs(1, mean_degree=MEAN_DEGREE)
-    count = egnn_parameters(config, 5).total
+    count = closed_form(config, 5).total
     batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
     planned = peak_bytes(config, zero, num_params=count, num_ranks=ranks, **batch)
     return {"num_params": count, "width": config.width, "ranks": ranks, **found, "planned_peak_bytes": planned}

@@ -53,7 +53,7 @@ class Constants:
         """Leave constants.json."""
         write_json(run.constants_path, asdict(self))
 
-    def build(self, config: RunConfig) -> Potential:
+    def build(self, config: RunConfig, *, checkpointing: int = 0) -> Potential:
         """The run's network, its weights not yet those of the run."""
         return build(
             config.model,
@@ -61,6 +61,7 @@ class Constants:
             cutoff_ang=config.data.cutoff_ang,
             mean_degree=self.mean_degree,
             scale_ev=self.scale_ev,
+            checkpointing=checkpointing,
         )
 
 

@@ -29,6 +29,7 @@ from deepspeed.utils import safe_get_full_grad
 from scaling.config import OptimConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import Graphs, Potential
+from scaling.parallel import ALONE, Group
 from scaling.training.memory import bucket_numbers
 
 #: ZeRO-3 leaves parameters of fewer numbers whole.
@@ -41,15 +42,20 @@ deepspeed_logger.setLevel(logging.ERROR)
 
 @dataclass(frozen=True)
 class World:
-    """The ranks of a run and this one's place among them."""
+    """The ranks of a run and this one's place among them; group: those with which it shares each batch of graphs."""
 
     rank: int
     size: int
     device: torch.device
+    group: Group = ALONE
 
     @classmethod
-    def join(cls) -> "World":
-        """Join the process group that the environment describes (RANK, WORLD_SIZE, ...), or a world of one."""
+    def join(cls, graph: int = 1) -> "World":
+        """Join the process group that the environment describes (RANK, WORLD_SIZE, ...), or a world of one.
+
+        Args:
+            graph: how many ranks share each batch of graphs.
+        """
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         on_gpu = os.environ["DS_ACCELERATOR"] == "cuda"
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
@@ -64,7 +70,22 @@ class World:
         if not deepspeed.comm.is_initialized():
             os.environ.setdefault("LOCAL_RANK", "0")
             deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-        return cls(rank, size, device)
+        return cls(rank, size, device, Group.of(rank, size, graph))
+
+    @property
+    def data_rank(self) -> int:
+        """The place of this rank's group among the groups, each of which has batches of its own."""
+        return self.rank // self.group.size
+
+    @property
+    def data_size(self) -> int:
+        """How many groups there are."""
+        return self.size // self.group.size
+
+    @property
+    def counts(self) -> bool:
+        """Whether what this rank has of its group's batch enters a sum over all: once for each group."""
+        return self.group.rank == 0
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum a tensor over all ranks, in place."""
@@ -98,6 +119,7 @@ class Engine:
 
     The gradient of a step is the gradient of the sum of all losses given to `backward` on all ranks since the last
     step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's size.
+    Ranks that share a batch each add their part of its gradient, so that to DeepSpeed all ranks are data parallel.
     """
 
     def __init__(self, model: Potential, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World) -> None:

@@ -14,8 +14,8 @@ from scaling.config import RunConfig
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
 from scaling.errors import Interrupted, RunError
-from scaling.models import Graphs, build
-from scaling.models.counting import count_parameters, egnn_training_flops
+from scaling.models import Graphs
+from scaling.models.counting import count_parameters, training_flops
 from scaling.runs.claim import still_mine
 from scaling.runs.identity import computation, run_id
 from scaling.runs.store import RunDir
@@ -60,18 +60,11 @@ class Trainer:
             raise RunError(f"{run.path} no longer is what it was staged as ({expected}): its data changed meanwhile")
         torch.manual_seed(config.seed)
         with construction(config.zero):
-            model = build(
-                config.model,
-                num_elements=len(task.shards.manifest.elements),
-                cutoff_ang=config.data.cutoff_ang,
-                mean_degree=task.baseline.mean_degree,
-                scale_ev=task.train_scale.force_scale,
-                checkpointing=config.zero.checkpointing,
-            )
+            model = Constants.of(task).build(config, checkpointing=config.zero.checkpointing)
         self.parameters = count_parameters(model)
         self.engine = Engine(model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world)
         edges = self.task.edges[task.train]
-        self.flops_per_structure = egnn_training_flops(
+        self.flops_per_structure = training_flops(
             config.model,
             num_atoms=task.shards.num_atoms[task.train].mean(),
             num_edges=edges.mean(),
@@ -133,8 +126,8 @@ class Trainer:
             cost=self.task.edges,
             batch_size=config.train.batch_size,
             seed=config.seed,
-            rank=self.world.rank,
-            num_ranks=self.world.size,
+            rank=self.world.data_rank,
+            num_ranks=self.world.data_size,
             max_edges=config.train.max_edges,
             start=self.progress.step,
             stop=self.steps,
@@ -160,7 +153,8 @@ class Trainer:
         )
         grad_norm = self.engine.step(lr)
         check_gradient(grad_norm, step=step, structures=self._structures(step))
-        total, asked = self.world.sum(torch.tensor([loss_sum, stopping.is_asked()], dtype=torch.float64)).tolist()
+        mine = torch.tensor([loss_sum * self.world.counts, stopping.is_asked()], dtype=torch.float64)
+        total, asked = self.world.sum(mine).tolist()
         self.is_asked_to_stop = asked > 0  # by all ranks at the same step
         return total, grad_norm, lr
 
@@ -181,8 +175,8 @@ class Trainer:
         self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
     def _errors(self, batch: Data, forward: Any) -> Errors:
+        graphs = to_graphs(batch).divided(self.world.group).to(self.world.device)
         batch = batch.to(self.world.device)
-        graphs = to_graphs(batch)
         energy_G, forces_N3 = forward(graphs)
         return Errors.of(
             energy_G,
@@ -197,12 +191,12 @@ class Trainer:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
-        sampler = EvaluationSampler(structures, self.task.edges, self.world.rank, self.world.size, most)
+        sampler = EvaluationSampler(structures, self.task.edges, self.world.data_rank, self.world.data_size, most)
         sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
                 sums += batch.weight * self._errors(batch, self.engine.forward).sums().cpu()
-        return Means.of(self.world.sum(sums))
+        return Means.of(self.world.sum(sums * self.world.counts))
 
     def _validate(self, step: int) -> None:
         means = self.evaluate(self.task.split.val)

@@ -10,7 +10,7 @@ from experiments.bench.memory import Size, Technique, in_processes
 from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, ZeroConfig
 from scaling.models import build
-from scaling.models.counting import egnn_parameters
+from scaling.models.counting import closed_form
 from scaling.training.memory import most_edges, peak_bytes
 
 SIZES = {"num_elements": 5, "cutoff_ang": 5.0, "mean_degree": 30.0, "scale_ev": 1.0}
@@ -38,7 +38,7 @@ def test_memory_of_one_rank_is_predicted_within_15_percent(
 ):
     config = ModelConfig(width=width, depth=depth, forces=forces)
     counted, num_atoms, num_edges = counted_peak(config, checkpointing, structures, mean_degree)
-    num_params = egnn_parameters(config, 5).total
+    num_params = closed_form(config, 5).total
     batch = {"num_params": num_params, "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
     assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
     other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
@@ -55,9 +55,7 @@ def test_memory_of_two_ranks_is_predicted_within_15_percent(stage):
     config = ModelConfig(width=size.width, depth=size.depth, forces="direct")
     graphs, _ = random_graphs(1, mean_degree=40.0)
     batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
-    predicted = peak_bytes(
-        config, ZeroConfig(stage, 1), num_params=egnn_parameters(config, 5).total, num_ranks=2, **batch
-    )
+    predicted = peak_bytes(config, ZeroConfig(stage, 1), num_params=closed_form(config, 5).total, num_ranks=2, **batch)
     assert predicted == pytest.approx(counted, rel=0.15)
 
 
@@ -81,7 +79,7 @@ def test_counter_counts_each_storage_once_until_it_is_gone():
 
 def test_largest_micro_batch_just_fits():
     config, zero, limit = ModelConfig(width=64, depth=4), ZeroConfig(0, 1), 10.0**9
-    size = {"num_params": egnn_parameters(config, 5).total, "num_ranks": 1}
+    size = {"num_params": closed_form(config, 5).total, "num_ranks": 1}
     edges = most_edges(config, zero, limit, mean_degree=30.0, **size)
     assert peak_bytes(config, zero, num_atoms=edges / 30, num_edges=edges, **size) <= limit
     more = 1.01 * edges

@@ -1,0 +1,51 @@
+"""The networks of Sriram et al. (ICLR 2022) have the numbers of parameters that are published for them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import conf
+from scaling.config import ModelConfig
+from scaling.models import build
+from scaling.models.counting import closed_form, count_parameters
+
+PUBLISHED = {
+    "dimenetpp_xl": 240e6,
+    "gemnet_xl": 300e6,
+    "gemnet_125m": 125e6,
+    "gemnet_245m": 245e6,
+    "gemnet_480m": 480e6,
+    "gemnet_960m": 960e6,
+}
+#: DimeNet++ of its paper, and GemNet-dT as trained on OC20: sizes of the families that have no size of their own.
+FAMILIES = {
+    "dimenetpp": ({"width": 128, "depth": 4}, 1.88e6),
+    "gemnet_t": ({"width": 512, "depth": 3, "triplet_width": 64, "forces": "direct"}, 32e6),
+}
+OC20_ELEMENTS = 83
+
+
+def preset(name: str) -> ModelConfig:
+    return ModelConfig(**yaml.safe_load((Path(conf.__path__[0]) / "model" / f"{name}.yaml").read_text()))
+
+
+def built(config: ModelConfig) -> int:
+    with torch.device("meta"):
+        model = build(config, num_elements=OC20_ELEMENTS, cutoff_ang=6.0, mean_degree=30.0, scale_ev=1.0)
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+    assert count_parameters(model) == closed_form(config, OC20_ELEMENTS)
+    return count_parameters(model).total
+
+
+@pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
+def test_preset_has_the_published_number_of_parameters(name, published):
+    assert built(preset(name)) == pytest.approx(published, rel=0.05)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family_has_it_at_the_published_size(name):
+    size, published = FAMILIES[name]
+    assert built(replace(preset(name), **size)) == pytest.approx(published, rel=0.05)
