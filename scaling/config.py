@@ -123,7 +123,7 @@ class ModelConfig:
         if self.name == "egnn":
             return self
         triplet = self.triplet_width or max(1, self.width // 2)
-        own: dict[str, int] = {"num_spherical": self.num_spherical or 7, "triplet_width": triplet}
+        own: dict[str, Any] = {"num_spherical": self.num_spherical or 7, "triplet_width": triplet}
         if self.name == "dimenetpp":
             own["output_width"] = self.output_width or 2 * self.width
         else:

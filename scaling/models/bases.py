@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import spherical_jn
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 #: Exponents of the envelope in the two models' published code.
 DIMENET_P, GEMNET_P = 6, 5
@@ -112,20 +113,22 @@ def spherical_harmonics(unit_E3: Tensor, num_spherical: int) -> Tensor:
 
     Source: addition theorem and recurrence of associated Legendre functions, DLMF 14.30.9 and 14.10.3.
     """
-    x, y, z = unit_E3.unbind(1)
-    cosine, sine = [torch.ones_like(x)], [torch.zeros_like(x)]
+    x_E, y_E, z_E1 = unit_E3[:, 0], unit_E3[:, 1], unit_E3[:, 2:]
+    turns = [torch.ones_like(x_E) + 0j]  # (x + i y)^m
     for _ in range(1, num_spherical):
-        cosine.append(x * cosine[-1] - y * sine[-1])
-        sine.append(x * sine[len(cosine) - 2] + y * cosine[-2])
-    found: dict[tuple[int, int], Tensor] = {}
-    for m in range(num_spherical):
-        legendre = [torch.full_like(x, math.prod(range(1, 2 * m, 2)))]  # of l = m, m + 1, ..., over sin(theta)^m
-        for l in range(m + 1, num_spherical):  # noqa: E741 - the degree is called l
-            before = (l + m - 1) * legendre[-2] if l > m + 1 else 0.0
-            legendre.append(((2 * l - 1) * z * legendre[-1] - before) / (l - m))
-        for l, value in enumerate(legendre, start=m):  # noqa: E741
-            norm = math.sqrt((2 if m else 1) * math.factorial(l - m) / math.factorial(l + m))
-            found[l, m] = norm * value * cosine[m]
-            if m:
-                found[l, -m] = norm * value * sine[m]
-    return torch.stack([found[key] for key in sorted(found)], dim=1)
+        turns.append(turns[-1] * torch.complex(x_E, y_E))
+    turn_Em = torch.stack(turns, dim=1)
+    cosine_Em, sine_Em = turn_Em.real, turn_Em.imag
+    # P_l^m over sin(theta)^m for m = 0 .. l, from those of l - 1 and l - 2
+    legendre_Em, before_Em = torch.ones_like(z_E1), z_E1[:, :0]
+    rows = [legendre_Em]
+    for l in range(1, num_spherical):  # noqa: E741 - the degree is called l
+        m = torch.arange(l, dtype=z_E1.dtype, device=z_E1.device)
+        lower_Em = (2 * l - 1) / (l - m) * z_E1 * legendre_Em
+        lower_Em = lower_Em - F.pad((l + m[:-1] - 1) / (l - m[:-1]) * before_Em, (0, 1))
+        highest_E1 = torch.full_like(z_E1, math.prod(range(1, 2 * l, 2)))
+        before_Em, legendre_Em = legendre_Em, torch.cat([lower_Em, highest_E1], dim=1)
+        norm = [math.sqrt((2 if m else 1) * math.factorial(l - m) / math.factorial(l + m)) for m in range(l + 1)]
+        scaled_Em = legendre_Em * legendre_Em.new_tensor(norm)
+        rows += [scaled_Em * cosine_Em[:, : l + 1], scaled_Em[:, 1:] * sine_Em[:, 1 : l + 1]]
+    return torch.cat(rows, dim=1)

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from scaling.config import ModelConfig
 from scaling.models.bases import BesselBasis, SphericalBesselBasis
 from scaling.models.edges import Edges
-from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry, recomputed
+from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
 from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
 from scaling.models.messages import silu
+from scaling.models.recompute import recomputed
 from scaling.models.tangents import constant, product
 
 #: Size of the bottleneck through which functions of lengths and angles pass.

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from scaling.config import ModelConfig
 from scaling.models.bases import GaussianBasis
 from scaling.models.edges import Edges
-from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry, recomputed
+from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
 from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
 from scaling.models.messages import silu
+from scaling.models.recompute import recomputed
 from scaling.models.tangents import constant, product
 
 #: Sizes of the projected radial basis and of the basis of lengths and angles.

@@ -38,8 +38,9 @@ class TripletGeometry:
         def functions(r_E3: Tensor) -> tuple[Tensor, ...]:
             length_E = r_E3.square().sum(dim=1).sqrt()
             unit_E3 = r_E3 / length_E[:, None]
-            found = unit_E3, radial(length_E), spherical_harmonics(unit_E3, num_spherical)
-            return found if spherical is None else (*found, spherical(length_E))
+            # bases have nothing that ZeRO-3 could partition; its hooks have no derivative along a direction
+            found = unit_E3, radial.forward(length_E), spherical_harmonics(unit_E3, num_spherical)
+            return found if spherical is None else (*found, spherical.forward(length_E))
 
         unit_KE3, radial_KER, harmonics_KEM, *rest = along(functions, r_KE3)
         angles = Angles(harmonics_KEM, edges, num_spherical)

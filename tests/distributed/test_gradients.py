@@ -10,16 +10,32 @@ import pytest
 TOLERANCE = 1e-5  # fp32 sums in another order; 1e-3 would pass a wrong model
 
 
-@pytest.fixture(scope="module", params=[1, 2, pytest.param(4, marks=pytest.mark.long)])
+#: Ranks, how many share each batch, which ways to save memory, and the networks.
+MODELS = ("egnn", "dimenetpp", "gemnet_t")
+WORLDS = [
+    (1, 1, "all", "egnn"),
+    (2, 1, "all", "egnn"),
+    (2, 2, "few", *MODELS),
+    *(pytest.param((2, 2, "all", name), marks=pytest.mark.long) for name in MODELS),
+    pytest.param((4, 1, "all", "egnn"), marks=pytest.mark.long),
+    pytest.param((4, 2, "few", *MODELS), marks=pytest.mark.long),
+]
+
+
+@pytest.fixture(scope="module", params=WORLDS, ids=str)
 def rows(request, tmp_path_factory):
-    """One row a combination, by so many ranks; forces alone, in two unequal micro-batches a rank."""
+    """One row a combination; forces alone, in two unequal micro-batches a rank or group of ranks."""
+    ranks, graph, which, *names = request.param
     out = tmp_path_factory.mktemp("gradients") / "rows.json"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     script = Path(__file__).with_name("gradient_ranks.py")
-    done = subprocess.run([*torchrun, script, out], capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        [*torchrun, script, out, str(graph), *names], capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
-    assert len(found) == 2 * 4 * 4, "forces x stages x checkpointing and offload"
+    ways = 4 * 4 if which == "all" else 2
+    assert len(found) == len(names) * 2 * ways, "networks x forces x stages, checkpointing and offload"
     return found
 
 
@@ -29,6 +45,10 @@ def test_gradients_equal_plain_torch(rows):
 
 def test_losses_of_twenty_steps_equal_plain_torch(rows):
     assert not [row for row in rows if not row["loss_error"] < TOLERANCE]
+
+
+def test_all_ranks_hold_the_same_weights_after_twenty_steps(rows):
+    assert all(row["same_weights"] for row in rows)
 
 
 def test_what_is_a_little_off_would_be_noticed(rows):
