@@ -155,7 +155,7 @@ def _dimenet_flops(config: ModelConfig, num_atoms: float, num_edges: float) -> f
     of_elements = 3 if config.forces == "direct" else 4  # they have no tangents
     first = t.of_geometry * E * R * F + of_elements * N * 2 * F * F + t.linear * E * F * F
     gate = t.of_geometry * E * R * B + t.linear * E * B * F
-    angles = t.of_geometry * E * S * R * T + t.by_geometry * 2 * E * S * S * T + t.weights * 2 * T * B * S * R
+    angles = t.of_geometry * E * S * R * T + t.by_geometry * 2 * E * S * (2 * S - 1) * T + t.weights * 2 * T * B * S * R
     layer = gate + angles + t.linear * E * (9 * F * F + 2 * F * T)
     head = t.of_geometry * E * R * F + t.linear * N * (F * Q + _DIMENET_OUTPUT_LAYERS * Q * Q + Q)
     if config.forces == "direct":
@@ -168,7 +168,7 @@ def _gemnet_flops(config: ModelConfig, num_atoms: float, num_edges: float) -> fl
     t, N, E = _TIMES[config.forces], 2.0 * num_atoms, 2.0 * num_edges
     C, residual = _GEMNET_BASIS, 2 * _GEMNET_RESIDUAL
     first = t.of_elements * N * 2 * A * F + t.of_geometry * E * R * (F + (3 + S) * C)
-    angles = t.by_geometry * 2 * E * S * S * T + t.bilinear * E * C * S * T
+    angles = t.by_geometry * 2 * E * S * (2 * S - 1) * T + t.bilinear * E * C * S * T
     atoms = E * C * F + N * (F * A + residual * A * A)
     edges = 11 * F * F + C * F + F * T + C * T * B + 2 * B * F
     layer = angles + t.linear * (E * edges + atoms + N * 2 * A * F)

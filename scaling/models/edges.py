@@ -264,7 +264,7 @@ class Block:
 
 
 #: Atoms share a group as long as the smallest has this part of the largest one's edges: what padding may waste.
-FULLNESS = 0.8
+FULLNESS = 0.6
 
 
 class Neighborhoods:
