@@ -120,9 +120,10 @@ def plan_run(
         flops_per_structure=flops,
     )
     ranks = config.plan.num_devices or config.launcher.ranks
-    share = math.ceil(train.batch_size / ranks) * data.num_edges  # of the mean batch
+    graph = config.parallel.graph
+    share = math.ceil(train.batch_size / (ranks // graph)) * data.num_edges  # of the mean batch
     wanted = min(share, train.max_edges) if train.max_edges else share
-    size = Size(model, count.total, ranks, data.num_edges / data.num_atoms, device)
+    size = Size(model, count.total, ranks, data.num_edges / data.num_atoms, device, graph)
     if possible is None:
         is_given = replace(config.zero, auto=False) != ZeroConfig()
         possible = [config.zero] if is_given else ways(model.depth, ranks)
@@ -133,6 +134,7 @@ def plan_run(
     computing = (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width)
     waiting = ranks * steps * micro_batches * model.depth * rate.layer_s
     return {
+        "model": model.name,
         "width": model.width,
         "depth": model.depth,
         "forces": model.forces,
@@ -144,6 +146,7 @@ def plan_run(
         "train_flops": training,
         "evaluation_flops": evaluation,
         "ranks": ranks,
+        "graph": graph,
         "zero_stage": zero.stage,
         "checkpointing": zero.checkpointing,
         "offload": zero.offload,
@@ -161,24 +164,29 @@ def plan_run(
 
 @dataclass(frozen=True)
 class Size:
-    """A network, the devices that share it, and the mean number of neighbours: what memory depends on."""
+    """A network, the devices that share it, and the mean number of neighbours: what memory depends on.
+
+    graph: so many of the devices share each micro-batch.
+    """
 
     model: ModelConfig
     num_params: int
     num_ranks: int
     mean_degree: float
     device: str
+    graph: int = 1
 
     def peak(self, zero: ZeroConfig, edges: float) -> float:
         """Bytes with a micro-batch of so many edges."""
-        batch = {"num_atoms": edges / self.mean_degree, "num_edges": edges}
+        own = edges / self.graph
+        batch = {"num_atoms": own / self.mean_degree, "num_edges": own}
         kept = {"num_params": self.num_params, "num_ranks": self.num_ranks, "device": self.device}
         return peak_bytes(self.model, zero, **batch, **kept)  # type: ignore[arg-type]
 
     def most_edges(self, zero: ZeroConfig, limit: float) -> int:
         """The largest micro-batch that fits."""
         kept = {"num_params": self.num_params, "num_ranks": self.num_ranks, "device": self.device}
-        return most_edges(self.model, zero, limit, mean_degree=self.mean_degree, **kept)  # type: ignore[arg-type]
+        return self.graph * most_edges(self.model, zero, limit, mean_degree=self.mean_degree, **kept)  # type: ignore[arg-type]
 
 
 def _evaluation_flops(config: RunConfig, data: Data, steps: int, flops: float) -> float:
@@ -195,7 +203,7 @@ def _choose(
         ConfigError: if the largest structure fits in no way.
     """
     most = [size.most_edges(zero, USABLE * limit) for zero in possible]
-    efficient = max(data.largest_edges, min(wanted, EFFICIENT_EDGES[size.device]))
+    efficient = max(data.largest_edges, min(wanted, size.graph * EFFICIENT_EDGES[size.device]))
     best = next((k for k, edges in enumerate(most) if edges >= efficient), most.index(max(most)))
     if most[best] < data.largest_edges:
         need, zero = min(((size.peak(way, data.largest_edges), way) for way in possible), key=lambda pair: pair[0])
@@ -203,7 +211,8 @@ def _choose(
             f"model.width={size.model.width}, model.depth={size.model.depth} ({size.num_params:,} parameters) needs "
             f"{need / GIB:.3g} GiB a device for the largest structure alone, at zero.stage={zero.stage} with "
             f"zero.checkpointing={zero.checkpointing}; {USABLE * limit / GIB:.3g} GiB of {limit / GIB:.3g} may be "
-            f"used; raise the number of devices (now {size.num_ranks}) or plan.device_memory_gib, or lower the width"
+            f"used; raise the number of devices (now {size.num_ranks}), how many share a batch (now "
+            f"parallel.graph={size.graph}) or plan.device_memory_gib, or lower the width"
         )
     return possible[best], most[best]
 
@@ -249,7 +258,8 @@ def with_ranks(config: RunConfig, data: Data, *, device: str, limit: float) -> R
         return config
     per_node = config.launcher.slurm.ranks_per_node
     on_one = [2**k for k in range(per_node.bit_length()) if 2**k < per_node]
-    for ranks in [*on_one, *(per_node * 2**k for k in range(MOST_NODES.bit_length()))]:
+    numbers = [*on_one, *(per_node * 2**k for k in range(MOST_NODES.bit_length()))]
+    for ranks in (number for number in numbers if number % config.parallel.graph == 0):
         larger = replace(config, launcher=replace(config.launcher, ranks=ranks))
         try:
             plan_run(larger, data, Rate(((1, 1.0),)), device=device, limit=limit)
@@ -367,14 +377,20 @@ def planned_device(config: RunConfig) -> tuple[str, float]:
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
     """The plan as a table for people."""
-    head = ("width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs", "ZeRO", "ckpt")
+    head = ("model", "width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs", "ZeRO", "ckpt")
     head += ("ranks", "micro-batch", "memory", "device-hours")
     lines = [head]
     for row in rows:
         micro = f"{row['max_edges']:,} edges" if row["micro_batches"] > 1 else "whole"
         lines.append(
             (
-                *(str(row["width"]), str(row["depth"]), f"{row['fraction']:.4g}", _human(row["num_params"])),
+                *(
+                    row["model"],
+                    str(row["width"]),
+                    str(row["depth"]),
+                    f"{row['fraction']:.4g}",
+                    _human(row["num_params"]),
+                ),
                 *(f"{row['flops_per_structure']:.2e}", f"{row['steps']:,}", f"{row['train_flops']:.2e}"),
                 *(str(row["zero_stage"]), str(row["checkpointing"]), str(row["ranks"]), micro),
                 *(f"{row['peak_bytes'] / GIB:.2f} GiB", f"{row['device_hours']:,.3g}"),

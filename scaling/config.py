@@ -387,9 +387,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")
-        graph, ranks = self.parallel.graph, self.launcher.ranks
-        allowed = f"a divisor of launcher.ranks={ranks}"
-        _require(ranks % graph == 0, "parallel.graph", graph, allowed, "it is the ranks that share each batch")
+        planned, graph = self.plan.num_devices, self.parallel.graph
+        ranks = planned or self.launcher.ranks
+        allowed = f"a divisor of {'plan.num_devices' if planned else 'launcher.ranks'}={ranks}"
+        _require(ranks % graph == 0, "parallel.graph", graph, allowed, "so many ranks share each batch")
 
 
 def writable(schema: type) -> DictConfig:

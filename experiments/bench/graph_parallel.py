@@ -80,8 +80,8 @@ def exchanged_bytes(config: ModelConfig, graphs: Graphs, group: Group, checkpoin
     both_ways = passes * ((1 + again) * atoms + received)
     if config.name == "egnn":
         numbers = L * both_ways * F + (L - 1) * both_ways * 3
-        if config.forces == "direct":
-            numbers += (atoms + received) * F
+        # the force head's own; or less: the first layer's features do not depend on positions
+        numbers += (atoms + received) * F if config.forces == "direct" else -received * F
     elif config.name == "dimenetpp":
         assert config.triplet_width is not None, "sizes are given"
         numbers = L * passes * (2 + again) * edges * config.triplet_width

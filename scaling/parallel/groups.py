@@ -5,6 +5,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from scaling.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Group:
@@ -18,11 +20,15 @@ class Group:
     def of(cls, rank: int, world_size: int, size: int) -> "Group":
         """The group of a rank: consecutive ranks, as near to each other as the machine has them.
 
-        Every rank must call it; size must divide world_size.
+        Every rank must call it.
+
+        Raises:
+            ConfigError: if size does not divide world_size.
         """
         if size == 1:
             return ALONE
-        assert world_size % size == 0, "a group of ranks would be cut in two"
+        if world_size % size:
+            raise ConfigError(f"parallel.graph={size} must be a divisor of the number of ranks, {world_size}")
         groups = [dist.new_group(list(range(k, k + size))) for k in range(0, world_size, size)]
         return cls(rank % size, size, groups[rank // size])
 

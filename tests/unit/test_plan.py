@@ -165,3 +165,19 @@ def test_structures_that_are_not_at_hand_are_assumed():
         **{"num_structures": 800, "num_atoms": 10, "num_edges": 200, "num_elements": 3, "largest_edges": 200},
         **{"num_val": pytest.approx(100), "num_test": pytest.approx(100)},
     }
+
+
+@pytest.mark.parametrize("name", ["dimenetpp", "gemnet_t"])
+def test_ranks_that_share_a_batch_need_less_memory_each(name):
+    model = ModelConfig(name=name, width=128, depth=4)
+    sizes = [Size(model, 10**6, 4, 30.0, "cuda", graph) for graph in (1, 2, 4)]
+    alone, two, four = (size.peak(ZeroConfig(0, 0), 100_000) for size in sizes)
+    assert alone > 1.8 * two > 3 * four
+    most = [size.most_edges(ZeroConfig(0, 0), 10 * GIB) for size in sizes]
+    assert most[2] == pytest.approx(4 * most[0], rel=0.01)
+
+
+def test_number_of_ranks_that_share_a_batch_divides_the_ranks():
+    with pytest.raises(ConfigError, match=r"parallel.graph=3 must be a divisor of launcher.ranks=4"):
+        RunConfig(parallel=ParallelConfig(3), launcher=LauncherConfig(ranks=4))
+    assert RunConfig(parallel=ParallelConfig(2), launcher=LauncherConfig(ranks=4)).parallel.graph == 2

@@ -23,13 +23,13 @@ PUBLISHED = {
 #: DimeNet++ of its paper, and GemNet-dT as trained on OC20: sizes of the families that have no size of their own.
 FAMILIES = {
     "dimenetpp": ({"width": 128, "depth": 4}, 1.88e6),
-    "gemnet_t": ({"width": 512, "depth": 3, "triplet_width": 64, "forces": "direct"}, 32e6),
+    "gemnet_t": ({"width": 512, "depth": 3, "triplet_width": 64, "num_radial": 128, "forces": "direct"}, 32e6),
 }
 OC20_ELEMENTS = 83
 
 
 def preset(name: str) -> ModelConfig:
-    return ModelConfig(**yaml.safe_load((Path(conf.__path__[0]) / "model" / f"{name}.yaml").read_text()))
+    return ModelConfig(**yaml.safe_load((Path(conf.__path__[0]) / "model" / f"{name}.yaml").read_text())["model"])
 
 
 def built(config: ModelConfig) -> int:

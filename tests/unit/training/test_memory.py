@@ -46,6 +46,23 @@ def test_memory_of_one_rank_is_predicted_within_15_percent(
         assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing can be told from none"
 
 
+@pytest.mark.parametrize("forces", ["conservative", "direct"])
+@pytest.mark.parametrize("name", ["dimenetpp", "gemnet_t"])
+@pytest.mark.parametrize(
+    ("width", "depth", "checkpointing", "mean_degree"), [(24, 3, 0, 35), (48, 2, 1, 25), (80, 4, 2, 30)]
+)
+def test_memory_of_triplet_models_is_predicted_within_15_percent(
+    name, forces, width, depth, checkpointing, mean_degree
+):
+    config = ModelConfig(name=name, width=width, depth=depth, forces=forces, num_radial=12)
+    counted, num_atoms, num_edges = counted_peak(config, checkpointing, 1, mean_degree)
+    num_params = closed_form(config, 5).total
+    batch = {"num_params": num_params, "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
+    assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
+    other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
+    assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing can be told from none"
+
+
 @pytest.mark.parametrize(
     "stage", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2, 3]
 )
