@@ -17,6 +17,7 @@ COMMON = [
     "train.validate_every=4",
     "optim.lr=0.02",
 ]
+GEMNET = ["model.name=gemnet_t", "model.depth=1", "optim.lr=0.002"]
 RUNS = {
     "reference": [],
     "two ranks": ["launcher.ranks=2"],
@@ -28,6 +29,9 @@ RUNS = {
     "another seed": ["seed=1"],
     "bf16": ["train.precision=bf16"],
     "stage 3, two ranks": ["zero.stage=3", "launcher.ranks=2", "zero.checkpointing=2", "train.max_edges=300"],
+    "batches shared by two ranks, micro-batches": ["parallel.graph=2", "launcher.ranks=2", "train.max_edges=300"],
+    "gemnet_t": [*GEMNET],
+    "gemnet_t, batches shared, stage 2": [*GEMNET, "parallel.graph=2", "launcher.ranks=2", "zero.stage=2"],
     "direct": ["model.forces=direct"],
     "direct, stage 3, two ranks": ["model.forces=direct", "zero.stage=3", "launcher.ranks=2"],
 }
@@ -55,10 +59,17 @@ def _losses(run) -> list[float]:
 
 @pytest.mark.parametrize(
     "name",
-    ["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process", "stage 3, two ranks"],
+    [
+        *["two ranks", "micro-batches", "both, stage 2, checkpointing", "stage 1, loader process"],
+        *["stage 3, two ranks", "batches shared by two ranks, micro-batches"],
+    ],
 )
 def test_losses_are_those_of_one_rank_and_one_micro_batch(losses, name):
     assert losses[name] == pytest.approx(losses["reference"], rel=1e-5)
+
+
+def test_batches_of_gemnet_may_be_shared(losses):
+    assert losses["gemnet_t, batches shared, stage 2"] == pytest.approx(losses["gemnet_t"], rel=1e-5)
 
 
 def test_stage_3_follows_stage_0_with_direct_forces(losses):

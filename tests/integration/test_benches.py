@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.bench import graph_parallel
+from experiments.bench.graph_parallel import PUBLISHED, Case, Machine
 from experiments.bench.memory import BY_FORCES
 from tests.conftest import run_command
 
@@ -50,6 +52,45 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
     assert [row["way"] for row in rows][:2] == ["nothing added", "design"]
     assert all(row["mean_cost"] <= row["budget"] * (1 + 1e-6) for row in rows)
     assert rows[1]["median_width"] < rows[0]["median_width"], "the control: added runs narrow"
+
+
+@pytest.mark.parametrize(
+    ("name", "forces", "checkpointing"),
+    [
+        ("egnn", "conservative", 1),
+        ("egnn", "direct", 0),
+        ("dimenetpp", "conservative", 0),
+        ("gemnet_t", "conservative", 1),
+    ],
+)
+def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing):
+    found = graph_parallel.in_processes(Case(name, forces, 8, 2, 1, checkpointing), 2)
+    assert [rank["sent_bytes"] for rank in found] == [rank["expected_bytes"] for rank in found]
+    assert min(rank["sent_bytes"] for rank in found) > 1000, "the control: ranks do exchange"
+
+
+def test_efficiency_falls_with_the_time_that_links_take():
+    fast = Machine(1e13, 1e15, 1e15, 8, 0.0)
+    slow = Machine(1e13, 1e10, 1e9, 8, 1e-4)
+    ideal, real = (
+        {(row["network"], row["devices"]): row["efficiency_percent"] for row in graph_parallel.predicted(machine, 2)}
+        for machine in (fast, slow)
+    )
+    assert set(PUBLISHED) < set(ideal)
+    assert all(real[key] <= ideal[key] for key in ideal)
+    assert real["960M", 256] < 0.8 * ideal["960M", 256]
+
+
+def test_angles_without_triplets_are_measured_beside_triplets(tmp_path):
+    rows = measured("triplets", tmp_path)
+    assert all(row["triplets"] > 3 * row["edges"] for row in rows)
+    assert all(row["peak_percent"] < 100 for row in rows)
+
+
+@pytest.mark.long
+def test_shared_batches_are_measured(tmp_path):
+    rows = measured("graph_parallel", tmp_path)
+    assert {row["ranks"] for row in rows if "ranks" in row} == {1, 2, 4}
 
 
 @pytest.mark.long

@@ -5,8 +5,17 @@ from dataclasses import asdict, replace
 import pytest
 
 from experiments import plan as module
-from experiments.plan import EFFICIENT_EDGES, GIB, USABLE, Data, Rate, fitted, plan_run, ways
-from scaling.config import BudgetConfig, LauncherConfig, ModelConfig, PlanConfig, RunConfig, TrainConfig, ZeroConfig
+from experiments.plan import EFFICIENT_EDGES, GIB, USABLE, Data, Rate, Size, fitted, plan_run, ways
+from scaling.config import (
+    BudgetConfig,
+    LauncherConfig,
+    ModelConfig,
+    ParallelConfig,
+    PlanConfig,
+    RunConfig,
+    TrainConfig,
+    ZeroConfig,
+)
 from scaling.errors import ConfigError
 
 DATA = Data(

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.nn.models import DimeNetPlusPlus as Reference
 from torch_geometric.nn.models import dimenet
 
-from experiments.bench.triplets import triplets
+from experiments.bench.triplets import listed
 from scaling.config import ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
@@ -101,15 +101,6 @@ def graphs(z: torch.Tensor, x: torch.Tensor) -> Graphs:
     edge_index, _ = neighbor_list(x.numpy(), torch.zeros(3, 3).numpy(), torch.zeros(3).numpy(), CUTOFF)
     src, dst = torch.as_tensor(edge_index)
     return Graphs(z, x, src, dst, torch.zeros(len(src), 3).double(), torch.zeros(len(z), dtype=torch.long), 1)
-
-
-def listed(batch: Graphs) -> tuple[torch.Tensor, ...]:
-    """i, j of edges j -> i; i, j, k of triplets k -> j -> i; which edges these are."""
-    kj, ji = triplets(batch.edges)
-    i, j, k = batch.dst_E[ji], batch.src_E[ji], batch.src_E[kj]
-    assert bool((batch.dst_E[kj] == j).all())
-    assert bool((i != k).all()), "a molecule has no images"
-    return batch.dst_E, batch.src_E, i, j, k, kj, ji
 
 
 @pytest.mark.parametrize("seed", range(5))
