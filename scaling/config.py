@@ -192,9 +192,8 @@ class TrainConfig:
 
     precision: fp32; tf32 in products of matrices, on GPUs that have it; bf16 by autocast. validate_every,
     checkpoint_every: steps; validation chooses the weights that are tested, so it is part of the result, checkpointing
-    is not. max_edges: edge budget of one micro-batch, over all ranks that
-    share it (0: one micro-batch a step). num_threads: of one rank; 0 leaves
-    torch's choice.
+    is not. max_edges: edge budget of one micro-batch, over all ranks that share it (0: one micro-batch a step).
+    num_threads: of one rank; 0 leaves torch's choice.
     """
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
