@@ -8,6 +8,7 @@ from typing import Any
 from analysis.backtest import Backtest
 from analysis.fit import Law
 from analysis.objective import LITERATURE_DELTA, SMALL_TABLE
+from analysis.tables import RunTable
 from scaling.runs.files import write_atomic
 
 
@@ -53,6 +54,18 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "backtest": [_backtest_document(test) for test in backtests],
         "conventions": conventions(law),
+    }
+
+
+def document_without_law(table: RunTable, form: str, problem: str | None) -> dict[str, Any]:
+    """The contents of fit.json where the runs cannot determine the form."""
+    return {
+        "form": form,
+        "params": {},
+        "n": len(table),
+        "converged": False,
+        "problem": problem,
+        "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
     }
 
 

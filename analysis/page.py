@@ -17,12 +17,13 @@ class Remark:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table on the page; a cell is text, or (text, number to sort by). Remarks stand below it."""
+    """A table on the page; a cell is text, or (text, number to sort by). Remarks stand below it, its title may link."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Any]]
     title: str = ""
     remarks: Sequence[Remark] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True)

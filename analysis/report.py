@@ -2,17 +2,18 @@
 
 import base64
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
 from analysis.decisions import TextTable, decisions_lines
-from analysis.document import conventions, law_document, write_document
+from analysis.document import conventions, document_without_law, law_document, write_document
 from analysis.findings import best_run_sentence, cautions, headline, verdict_sentences
 from analysis.fit import Estimate, Law
 from analysis.page import PageTable, Remark, Section, number_cell, without_empty_column
@@ -45,39 +46,68 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write_report(results: Results, folder: Path, *, title: str) -> Report:
+def write_report(results: Results, folder: Path, *, title: str, up: str = "") -> Report:
     """Write index.html, every figure that can be drawn as PNG and SVG, and fit.json, each whole or not at all.
 
-    Where the runs cannot determine the form the page says so, with the runs it has.
+    Where the runs cannot determine the form the page says so, with the runs it has. `up` names the page above this one,
+    ../index.html, where there is one.
 
     Raises:
         ConfigError: if the choice itself is wrong; too few runs are no error here.
     """
-    results = replace(results, table=replace(results.table, source=Path(results.table.source).name))
+    results = results.from_file_name()
     law = None if results.problem else results.law
     folder.mkdir(parents=True, exist_ok=True)
     files, pictures, lacking = [], [], []
     for name, kind in FIGURES.items():
         if len(results.table) and not (reason := kind.lacks(results)):
-            figure = kind.draw(results)
-            files += [folder / f"{name}.png", folder / f"{name}.svg"]
-            png, svg = (save_bytes(figure, ending, name) for ending in ("png", "svg"))
-            write_atomic(files[-2], png)
-            write_atomic(files[-1], svg)
-            data = base64.b64encode(svg).decode()
-            pictures.append({"name": name, "caption": kind.caption, "data": data, "group": kind.group})
+            written, picture = write_picture(kind.draw(results), folder, name, kind.caption, kind.group)
+            files += written
+            pictures.append(picture)
         elif len(results.table) and law:
             lacking.append((name, str(reason)))
-    document = law_document(law, results.backtests) if law else _document_without_law(results)
+    if law:
+        document = law_document(law, results.backtests)
+    else:
+        document = document_without_law(results.table, results.choice.form, results.problem)
     write_document(document, folder / "fit.json")
     sections = [section for make in SECTIONS if (section := make(results))]
-    page = _template().render(title=title, sections=sections, pictures=pictures, lacking=lacking)
-    write_atomic(folder / "index.html", page)
-    for ending in ("png", "svg"):  # of an earlier report on other runs
-        for stale in {folder / f"{name}.{ending}" for name in FIGURES} - set(files):
-            stale.unlink(missing_ok=True)
+    write_page(folder, f"Scaling law of {title}", sections, pictures, lacking=lacking, up=up)
+    remove_stale(folder, files)
     verdicts = tuple(verdict_sentences(law)) if law else ()
     return Report(_headline(results), verdicts, law, (folder / "index.html", folder / "fit.json", *files))
+
+
+def write_picture(
+    figure: Figure, folder: Path, name: str, caption: str, group: str
+) -> tuple[list[Path], dict[str, str]]:
+    """Write a figure as PNG and SVG; the files, and what the page needs of it."""
+    files = [folder / f"{name}.png", folder / f"{name}.svg"]
+    png, svg = (save_bytes(figure, ending, name) for ending in ("png", "svg"))
+    write_atomic(files[0], png)
+    write_atomic(files[1], svg)
+    return files, {"name": name, "caption": caption, "data": base64.b64encode(svg).decode(), "group": group}
+
+
+def write_page(
+    folder: Path,
+    heading: str,
+    sections: Sequence[Section],
+    pictures: Sequence[dict[str, str]],
+    *,
+    lacking: Sequence[tuple[str, str]] = (),
+    up: str = "",
+) -> None:
+    """Write index.html."""
+    page = _template().render(heading=heading, sections=sections, pictures=pictures, lacking=lacking, up=up)
+    write_atomic(folder / "index.html", page)
+
+
+def remove_stale(folder: Path, files: Sequence[Path]) -> None:
+    """Remove the figures of an earlier report on other runs: all but `files`."""
+    for ending in ("png", "svg"):
+        for stale in {folder / f"{name}.{ending}" for name in FIGURES} - set(files):
+            stale.unlink(missing_ok=True)
 
 
 def _summary(results: Results) -> Section:
@@ -350,17 +380,6 @@ def _estimate_cell(estimate: Estimate | None) -> Any:
         return "–"
     interval = f" [{estimate.ci95[0]:.3g}, {estimate.ci95[1]:.3g}]" if estimate.ci95 else ""
     return (f"{estimate.value:.3g}{interval}", estimate.value)
-
-
-def _document_without_law(results: Results) -> dict[str, Any]:
-    return {
-        "form": results.choice.form,
-        "params": {},
-        "n": len(results.table),
-        "converged": False,
-        "problem": results.problem,
-        "excluded": [{"run": row.run, "reason": row.reason} for row in results.table.excluded],
-    }
 
 
 def formula_markup(text: str) -> Markup:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -96,6 +97,11 @@ class Results:
     def of(cls, law: Law, *, baseline: Reference | None = None) -> "Results":
         """Those of a law that has been fitted already."""
         return cls(law.table, FitChoice.of(law), law, own_baseline=baseline)
+
+    def from_file_name(self) -> "Results":
+        """The same of a table that is called by its file's name alone, as on a page that others read."""
+        name = Path(self.table.source).name
+        return self if name == self.table.source else replace(self, table=replace(self.table, source=name))
 
     @cached_property
     def problem(self) -> str | None:

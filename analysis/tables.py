@@ -40,10 +40,11 @@ AXES = {
     "epochs": Axis("epochs", "epochs", "epochs"),
 }
 LOSS_COLUMN = "test_loss"
+MODEL = "model"
 MIXED_COLUMNS = {
     "study": "studies",
     "experiment": "experiments",
-    "model": "model families",
+    MODEL: "model families",
     "forces": "ways of making forces",
     "precision": "precisions",
     "data_digest": "data sets",
@@ -156,6 +157,7 @@ def load_runs(
     *,
     loss: str | None = None,
     axes: tuple[str, ...] = ("N", "D"),
+    only: Mapping[str, str] | None = None,
     **columns: str | None,
 ) -> RunTable:
     """Read a CSV, JSONL or Parquet table, a study's directory (its runs.parquet) or a DataFrame.
@@ -165,13 +167,15 @@ def load_runs(
     Args:
         loss: column of the loss; test_loss if None.
         axes: which axes are needed (keys of AXES); a row is not excluded for lacking another.
+        only: column and value of the rows that are meant, e.g. {"model": "egnn"}; others are not listed as excluded.
         columns: num_params, data_size, flops, width, depth, epochs: the column of each axis, its own by default.
             Where flops is given without data_size, D = C / (6 N). Any unit; a law's coefficients are in that unit.
     Raises:
-        ConfigError: if a column is not in the table, or stands for two things.
+        ConfigError: if a column is not in the table, stands for two things, or does not hold the value of `only`.
         DataError: if the file cannot be read, is empty, holds more than MAX_RUNS rows, or text in a number column.
     """
     frame, name = read_frame(source)
+    meant = rows_with(frame, only or {}, name)
     options = {axis.option: key for key, axis in AXES.items()}
     if unknown := set(columns) - set(options):
         raise ConfigError(f"{', '.join(sorted(unknown))} names no axis; choose from {', '.join(options)}")
@@ -205,8 +209,8 @@ def load_runs(
         if key == "loss" or key in axes:
             _exclude_unusable(reasons, numbers[key], named[key])
     _exclude_duplicates(reasons, frame, runs)
-    mask = np.array([reason is None for reason in reasons])
-    excluded = tuple(Excluded(run, reason) for run, reason in zip(runs, reasons, strict=True) if reason is not None)
+    mask = meant & np.array([reason is None for reason in reasons])
+    excluded = tuple(Excluded(runs[row], reason) for row in np.flatnonzero(meant) if (reason := reasons[row]))
     return RunTable(
         frame[mask].reset_index(drop=True),
         tuple(run for run, kept in zip(runs, mask, strict=True) if kept),
@@ -216,6 +220,29 @@ def load_runs(
         excluded,
         name,
     )
+
+
+def rows_with(frame: pd.DataFrame, only: Mapping[str, str], name: str) -> np.ndarray:
+    """(rows,) mask of the rows that hold these values, as text, in these columns; see `load_runs` for errors."""
+    mask = np.ones(len(frame), dtype=bool)
+    for column, value in only.items():
+        kinds = kinds_of(frame, column, name)
+        if value not in kinds:
+            raise ConfigError(f"{name}: column {column!r} holds no {value!r}; choose one of {_listed(kinds)}")
+        mask &= (frame[column].notna() & (frame[column].astype(str) == value)).to_numpy()
+    return mask
+
+
+def kinds_of(frame: pd.DataFrame, column: str, name: str) -> list[str]:
+    """The different values of a column as text, in order; ConfigError if there is no such column."""
+    if column not in frame:
+        raise ConfigError(f"{name} has no column {column!r}. Present: {', '.join(map(str, frame.columns))}")
+    return sorted(set(map(str, frame[column].dropna())))
+
+
+def _listed(kinds: list[str]) -> str:
+    more = [f"{len(kinds) - MOST_VALUES} more"] if len(kinds) > MOST_VALUES else []
+    return ", ".join([*kinds[:MOST_VALUES], *more])
 
 
 def _derived(columns: Mapping[str, str]) -> str:
@@ -253,11 +280,12 @@ def mixtures(table: RunTable) -> list[str]:
     found = []
     for name, what in MIXED_COLUMNS.items():
         for column in [one for one in table.frame if str(one).lower() == name and one not in table.columns.values()]:
-            kinds = sorted(map(str, table.frame[column].dropna().unique()))
+            kinds = kinds_of(table.frame, column, table.source)
             if 1 < len(kinds) < len(table):
-                more = [f"{len(kinds) - MOST_VALUES} more"] if len(kinds) > MOST_VALUES else []
-                values = ", ".join([*kinds[:MOST_VALUES], *more])
-                found.append(f"One law was fitted across different {what} ({values}); fit them apart to compare them.")
+                found.append(
+                    f"One law was fitted across different {what} ({_listed(kinds)}); fit them apart to compare them "
+                    f"(--by {column} of fit and report, --only {column}={kinds[0]} of any command)."
+                )
     return found
 
 

@@ -3,12 +3,17 @@
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from analysis.backtest import Backtest, backtest
-from analysis.commands.options import add_fit, add_table, check_folder, read_law
+from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_law
 from analysis.document import law_document, strict, write_document
 from analysis.fit import Law
 from analysis.tables import mixtures
+from scaling.errors import DataError
+
+if TYPE_CHECKING:
+    from analysis.groups import Groups
 
 HELP = "fit one form to a table and print it"
 
@@ -17,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     add_table(parser)
     add_fit(parser)
+    add_by(parser)
     parser.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
     parser.add_argument("--out", help="also write fit.json here")
 
@@ -25,12 +31,29 @@ def run(options: argparse.Namespace) -> None:
     """Fit, test the fit, print it."""
     if options.out:
         check_folder("--out", Path(options.out).parent)
-    law = read_law(options)
-    backtests = backtest(law)
-    document = law_document(law, backtests)
+    if groups := read_groups(options):
+        if not groups.laws:
+            raise DataError("; ".join(f"{name}: {problem}" for name, problem in groups.unfitted.items()))
+        document, summary = groups.document, _comparison(groups)
+    else:
+        law = read_law(options)
+        backtests = backtest(law)
+        document, summary = law_document(law, backtests), _summary(law, backtests)
     if options.out:
         write_document(document, Path(options.out))
-    print(json.dumps(strict(document), indent=2) if options.json else _summary(law, backtests))
+    print(json.dumps(strict(document), indent=2) if options.json else summary)
+
+
+def _comparison(groups: "Groups") -> str:
+    """Each law, and whether they differ."""
+    unasked = "" if groups.asked else " (--by none fits one law to all)"
+    lines = [f"A law for each {groups.by}{unasked}"]
+    for name, results in groups.results.items():
+        told = results.problem if results.problem else _summary(results.law, results.backtests)
+        lines += ["", name, f"no law: {told}" if results.problem else told]
+    lines += ["", *(one.sentence for one in groups.differences)]
+    lines += [f"caution: {text}" for text in groups.cautions]
+    return "\n".join([*lines, *(f"excluded {row.run}: {row.reason}" for row in groups.excluded)])
 
 
 def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from analysis.commands.options import add_beside, add_fit, add_table, check_folder, read_results
+from analysis.commands.options import add_beside, add_by, add_fit, add_table, check_folder, read_groups, read_results
 
 HELP = "write a study's report: index.html, figures, fit.json"
 
@@ -12,6 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     add_table(parser)
     add_fit(parser)
+    add_by(parser)
     add_beside(parser)
     parser.add_argument("--json", action="store_true", help="print fit.json instead of a summary")
     parser.add_argument("--out", help="folder (default STUDY/report, or NAME_report beside a file)")
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the report and say where."""
+    from analysis.grouped_report import write_comparison
     from analysis.report import write_report
 
     source = Path(options.table)
@@ -26,8 +28,12 @@ def run(options: argparse.Namespace) -> None:
     folder = Path(options.out) if options.out else beside
     if options.out:
         check_folder("--out", folder)
-    results = read_results(options)
-    written = write_report(results, folder, title=results.name)
+    groups = read_groups(options)
+    if groups:
+        written = write_comparison(groups, folder, title=source.resolve().stem)
+    else:
+        results = read_results(options)
+        written = write_report(results, folder, title=results.name)
     if options.json:
         print((folder / "fit.json").read_text(), end="")
     else:

@@ -201,6 +201,12 @@ def _curve(axis: str, what: str, lines: str) -> Kind:
     )
 
 
+OVERLAY_CAPTION = (
+    "One law for each family, on the same axes, each drawn over its own range; bands are 95 % confidence. Below: "
+    "exponents and floor with 95 % intervals; hollow where the runs do not determine an exponent, an arrow where they "
+    "do not bound it."
+)
+
 FIGURES: dict[str, Kind] = {
     "loss_vs_params": _curve("N", "parameters", "data size"),
     "loss_vs_data": _curve("D", "data", "model size"),
@@ -218,8 +224,7 @@ FIGURES: dict[str, Kind] = {
     ),
     "overlay": Kind(
         LAW,
-        "One law for each family, on the same axes, each drawn over its own range; bands are 95 % confidence. Below: "
-        "exponents and floor with 95 % intervals.",
+        OVERLAY_CAPTION,
         lambda results: plot_overlay(_laws(results)),
         (_several_families,),
     ),
