@@ -335,3 +335,89 @@ def test_next_prints_runs_within_the_budget_and_says_what_else_it_would_buy(stud
 def test_next_tells_a_target_that_cannot_be(study, capsys):
     assert main(["next", str(study), "--bootstrap", "100", "--target", "kappa"]) == 2
     assert "choose loss, alpha, beta, N*" in capsys.readouterr().err
+
+
+@pytest.fixture
+def architectures(study):
+    """Two architectures with a law, one with too few runs."""
+    write_study(study, num_widths=5)
+    one = pd.read_parquet(study / "runs.parquet")
+    parts = []
+    for model, factor, part in (("egnn", 1.0, one), ("gemnet_t", 0.8, one), ("dimenetpp", 1.2, one.head(3))):
+        loss, names = factor * part["test_loss"], f"{model}-" + part["run_id"]
+        parts.append(part.assign(model=model, test_loss=loss, run_id=names, data_digest="ab12"))
+    pd.concat(parts, ignore_index=True).to_parquet(study / "runs.parquet")
+    return study
+
+
+def test_report_of_several_architectures_compares_their_laws_unasked(architectures, capsys):
+    assert main(["report", str(architectures), "--bootstrap", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "A law for each model: 2 of 3 could be fitted." in printed
+    assert "alpha of egnn and gemnet_t are not told apart" in printed
+    report = architectures / "report"
+    document = json.loads((report / "fit.json").read_text())
+    assert document["by"] == "model"
+    assert list(document["laws"]) == ["dimenetpp", "egnn", "gemnet_t"]
+    for name, law in document["laws"].items():
+        assert law == json.loads((report / f"report-{name}" / "fit.json").read_text())
+    assert document["laws"]["egnn"].keys() >= FIT_KEYS
+    assert "needs at least 6 runs" in document["laws"]["dimenetpp"]["problem"]
+    assert (report / "overlay.png").exists()
+    page = (report / "index.html").read_text()
+    for words in (
+        "Do the laws differ?",
+        "irreducible loss",
+        'href="report-gemnet_t/index.html"',
+        "No law of dimenetpp",
+    ):
+        assert words in page
+    own = (report / "report-egnn" / "index.html").read_text()
+    assert 'href="../index.html"' in own
+    assert "How far to trust it" in own
+    assert "One law was fitted across" not in own
+    assert "NOT comparable" not in page
+
+
+def test_losses_that_cannot_be_compared_are_told_on_the_page(architectures):
+    frame = pd.read_parquet(architectures / "runs.parquet")
+    frame.loc[frame["model"] == "egnn", "data_digest"] = "other"
+    frame.to_parquet(architectures / "runs.parquet")
+    assert main(["report", str(architectures), "--bootstrap", "0"]) == 0
+    assert "Losses are NOT comparable" in (architectures / "report" / "index.html").read_text()
+
+
+def test_pooled_report_warns_and_leaves_no_figure_of_the_compared_one(architectures, capsys):
+    assert main(["fit", str(architectures), "--bootstrap", "0", "--by", "none"]) == 0
+    assert "One law was fitted across different model families" in capsys.readouterr().out
+    assert main(["report", str(architectures), "--bootstrap", "0", "--by", "none"]) == 0
+    assert "One law was fitted across different model families" in (architectures / "report/index.html").read_text()
+    assert json.loads((architectures / "report" / "fit.json").read_text())["n"] == 53
+
+
+def test_fit_of_several_architectures_fits_each(architectures, tmp_path, capsys):
+    out = tmp_path / "laws.json"
+    assert main(["fit", str(architectures), "--bootstrap", "0", "--json", "--out", str(out)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads(out.read_text())
+    assert main(["fit", str(architectures), "--bootstrap", "0", "--json", "--only", "model=egnn"]) == 0
+    assert document["laws"]["egnn"] == json.loads(capsys.readouterr().out)
+    assert main(["fit", str(architectures), "--bootstrap", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "A law for each model (--by none fits one law to all)" in printed
+    assert "no law: form chinchilla" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "--by", "models"], "no column 'models'"),
+        (["report", "--by", "test_loss"], "53 values; laws of 2 to 7 kinds"),
+        (["report", "--by", "model", "--beside", "other.csv"], "give one of them"),
+        (["next", "--only", "model=schnet"], "holds no 'schnet'; choose one of dimenetpp, egnn, gemnet_t"),
+    ],
+)
+def test_mistakes_of_parting_a_table_are_one_line(architectures, capsys, arguments, words):
+    command, *options = arguments
+    assert main([command, str(architectures), *options]) == 2
+    assert words in capsys.readouterr().err
