@@ -14,8 +14,8 @@ from analysis.style import size_text
 
 TOGETHER = 0.95
 LOSS = "loss"
-Told = tuple[float, tuple[float, float], str | None]
-"""An estimate, its interval, and why it is not determined (None if it is)."""
+Told = tuple[float, tuple[float, float], bool]
+"""An estimate, its interval, and whether the runs determine it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Contrast:
         at: the sizes of the loss, nothing for exponents.
         value: first less second; of losses the logarithm of first over second.
         level: of the interval, so that those of all contrasts hold together with `together`.
-        untold: why the two cannot be told apart or not; None if they can.
+        undetermined: the laws, of the two, whose runs do not determine the quantity: nothing can then be told.
     """
 
     quantity: str
@@ -38,12 +38,12 @@ class Contrast:
     interval: tuple[float, float]
     level: float
     together: float
-    untold: str | None
+    undetermined: tuple[str, ...]
 
     @property
     def differs(self) -> bool | None:
         """Whether the interval leaves zero out; None where that cannot be told."""
-        return None if self.untold else not self.interval[0] <= 0 <= self.interval[1]
+        return None if self.undetermined else not self.interval[0] <= 0 <= self.interval[1]
 
     @property
     def name(self) -> str:
@@ -64,8 +64,9 @@ class Contrast:
         """The verdict in words."""
         value, low, high = self.shown
         pair, what = f"{self.first} and {self.second}", f"{self.name} of {self.first}"
-        if self.untold:
-            return f"Whether {self.name} of {pair} differ cannot be told: {self.untold}."
+        if self.undetermined:
+            which = " and ".join(self.undetermined)
+            return f"{self.name} of {pair} cannot be compared: the runs of {which} do not determine it."
         if self.quantity == LOSS:
             told = f"{value:.3g} [{low:.3g}, {high:.3g}] times that of {self.second}"
             verdict = "" if self.differs else "; the two are not told apart"
@@ -92,7 +93,7 @@ class Contrast:
             "interval": [low, high],
             "level": self.level,
             "differs": self.differs,
-            "untold": self.untold,
+            "undetermined": list(self.undetermined),
         }
 
 
@@ -115,13 +116,20 @@ def contrasts(laws: Mapping[str, Law], sizes: Mapping[str, float] | None) -> tup
         told = {name: one(law, level) for name, law in laws.items()}
         at = dict(sizes or {}) if quantity == LOSS else {}
         for first, second in pairs:
-            (a, ends_a, why_a), (b, ends_b, why_b) = told[first], told[second]
-            reasons = [f"{name}: {why}" for name, why in ((first, why_a), (second, why_b)) if why]
+            (a, ends_a, _), (b, ends_b, _) = told[first], told[second]
             between = difference_interval(a, ends_a, b, ends_b)
             together = 1 - count * (1 - level)
-            untold = "; ".join(reasons) or None
-            found.append(Contrast(quantity, at, first, second, a - b, between, level, together, untold))
+            undetermined = tuple(name for name in (first, second) if not told[name][2])
+            found.append(Contrast(quantity, at, first, second, a - b, between, level, together, undetermined))
     return tuple(found)
+
+
+def verdicts(found: tuple[Contrast, ...]) -> list[tuple[str, bool]]:
+    """A sentence for each two that can be compared and whether they differ, then one for each that cannot."""
+    told = [(one.sentence, bool(one.differs)) for one in found if one.differs is not None]
+    left_out = dict.fromkeys((one.name, name) for one in found for name in one.undetermined)
+    why = "its runs do not determine it"
+    return told + [(f"{quantity} of {name} is not compared: {why}.", False) for quantity, name in left_out]
 
 
 def difference_interval(
@@ -139,13 +147,12 @@ def difference_interval(
 def _reader(name: str) -> Callable[[Law, float], Told]:
     def read(law: Law, level: float) -> Told:
         found = law.interval(name, level)
-        verdict = next(one for one in law.verdicts if one.exponent == name)
-        return law[name].value, (found.low, found.high), "; ".join(verdict.reasons) or None
+        identified = next(one.identified for one in law.verdicts if one.exponent == name)
+        return law[name].value, (found.low, found.high), identified
 
     return read
 
 
 def _loss(law: Law, sizes: Mapping[str, float], level: float) -> Told:
     low, high = law.uncertainty.of_log_loss(law.logs(**sizes), level)[:, 0]
-    reasons = law.judge_loss(**sizes).reasons
-    return float(np.log(law.predict(**sizes)[0])), (float(low), float(high)), "; ".join(reasons) or None
+    return float(np.log(law.predict(**sizes)[0])), (float(low), float(high)), law.judge_loss(**sizes).identified

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.contrast import LOSS, Contrast
+from analysis.contrast import LOSS, Contrast, verdicts
 from analysis.document import interval_sentence, write_document
 from analysis.findings import best_run_sentence, headline, verdict_sentences
 from analysis.fit import Law
@@ -46,7 +46,7 @@ def write_comparison(groups: Groups, folder: Path, *, title: str) -> Report:
     sections = [_verdict(groups), _limits(groups), _side_by_side(groups), _each(groups, pages), _excluded(groups)]
     write_page(folder, f"Scaling laws of {title} by {groups.by}", [*sections, _conventions(groups)], pictures)
     remove_stale(folder, files)
-    sentences = tuple(one.sentence for one in groups.differences)
+    sentences = tuple(sentence for sentence, _ in verdicts(groups.differences))
     return Report(_headline(groups), sentences, None, (folder / "index.html", folder / "fit.json", *files))
 
 
@@ -69,7 +69,7 @@ def _headline(groups: Groups) -> str:
 def _verdict(groups: Groups) -> Section:
     remarks = [Remark(_headline(groups), "law" if groups.laws else "law none")]
     remarks += [Remark(text, "caution") for text in groups.unlike_losses]
-    remarks += [Remark(one.sentence, "yes" if one.differs else "no") for one in groups.differences]
+    remarks += [Remark(text, "yes" if differ else "no") for text, differ in verdicts(groups.differences)]
     remarks += [Remark(f"No law of {name}: {problem}.", "caution") for name, problem in groups.unfitted.items()]
     if groups.differences:
         one = groups.differences[0]
@@ -100,7 +100,7 @@ def _side_by_side(groups: Groups) -> Section:
             Remark("At equal compute each law takes its own best N and D; * marks sizes beyond the law's own runs.")
         )
     remarks.append(Remark(f"Equal N is not equal compute: a parameter does not cost alike in every {groups.by}."))
-    tables = [PageTable([groups.by, *rows], cells, "Laws", remarks)]
+    tables = [PageTable([groups.by, *rows], cells, "Laws, with 95 % intervals of each alone", remarks)]
     if groups.differences:
         rows_of = [[one.name, one.first, one.second, *_contrast_cells(one)] for one in groups.differences]
         head = ["", "first", "second", "first less second (losses: first over second)", "interval", "verdict"]
@@ -171,7 +171,7 @@ def _law_cells(law: Law) -> dict[str, Any]:
 def _contrast_cells(one: Contrast) -> list[Any]:
     value, low, high = one.shown
     style = ".3g" if one.quantity == LOSS else "+.3g"
-    verdict = {True: "differ", False: "not told apart", None: "cannot be told"}[one.differs]
+    verdict = {True: "differ", False: "not told apart", None: "not determined"}[one.differs]
     return [number_cell(value, style), f"{low:{style}} to {high:{style}}", verdict]
 
 

@@ -13,6 +13,7 @@ from analysis.contrast import Contrast, contrasts
 from analysis.document import document_without_law, law_document
 from analysis.fit import Law
 from analysis.flops import measure_flops
+from analysis.forms import find_form
 from analysis.frontier import Frontier, frontier, unusable
 from analysis.results import FitChoice, Results
 from analysis.tables import MIXED_COLUMNS, MODEL, Excluded, RunTable, distinct_sizes, kinds_of, numbers
@@ -100,7 +101,8 @@ class Groups:
             return ()
         return (
             f"Losses are NOT comparable between values of {self.by}, as these differ: {'; '.join(told)}. A law "
-            "belongs to its test set and its loss: neither losses nor exponents below should be compared.",
+            "belongs to its test set and its loss: losses are not compared below, and a difference of exponents may be "
+            "one of test set or loss.",
         )
 
     @cached_property
@@ -178,7 +180,8 @@ def group_runs(
 ) -> Groups | None:
     """A law for each value of the column `by`; of `model` if that is None and the table holds several, else None.
 
-    A column whose every value stands for one size along some axis names sizes, not kinds, and is not taken unasked.
+    A column whose every value stands for one size along some axis of the form names sizes, not kinds, and is not taken
+    unasked.
 
     Args:
         frame: the rows.
@@ -197,7 +200,10 @@ def group_runs(
         held = f"{len(kinds)} values" if len(kinds) != 1 else f"one value, {kinds[0]}"
         raise ConfigError(f"--by={by}: the column holds {held}; laws of 2 to {MOST_GROUPS} kinds can be compared")
     tables = {kind: read({column: kind}) for kind in kinds}
-    if by is None and (column in tables[kinds[0]].columns.values() or not any(map(_spans, tables.values()))):
+    axes = find_form(choice.form, choice.axis).axes
+    if by is None and (
+        column in tables[kinds[0]].columns.values() or not any(_spans(table, axes) for table in tables.values())
+    ):
         return None
     without = frame[frame[column].isna()]
     runs = without["run_id"] if "run_id" in frame else [f"row {row + 1}" for row in without.index]
@@ -206,10 +212,9 @@ def group_runs(
     return Groups(column, by is not None, results, tuple(excluded))
 
 
-def _spans(table: RunTable) -> bool:
-    """Whether the runs have two sizes or more along every axis that they all have."""
-    sizes = [distinct_sizes(sizes) for axis, sizes in table.sizes.items() if axis in ("N", "D")]
-    return all(len(one) > 1 for one in sizes)
+def _spans(table: RunTable, axes: tuple[str, ...]) -> bool:
+    """Whether the runs have two sizes or more along every axis."""
+    return all(len(distinct_sizes(table.axis(axis))) > 1 for axis in axes)
 
 
 def _common(sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from analysis.backtest import Backtest, backtest
 from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_law
+from analysis.contrast import verdicts
 from analysis.document import law_document, strict, write_document
 from analysis.fit import Law
 from analysis.tables import mixtures
@@ -51,7 +52,7 @@ def _comparison(groups: "Groups") -> str:
     for name, results in groups.results.items():
         told = results.problem if results.problem else _summary(results.law, results.backtests)
         lines += ["", name, f"no law: {told}" if results.problem else told]
-    lines += ["", *(one.sentence for one in groups.differences)]
+    lines += ["", *(sentence for sentence, _ in verdicts(groups.differences))]
     lines += [f"caution: {text}" for text in groups.cautions]
     return "\n".join([*lines, *(f"excluded {row.run}: {row.reason}" for row in groups.excluded)])
 

@@ -118,6 +118,6 @@ def _draw_estimates(axes: Axes, laws: Mapping[str, Law], name: str) -> None:
     axes.set_xlim(left, right)
     axes.set_ylim(-len(laws) + 0.4, 0.6)
     axes.tick_params(axis="y", length=0)
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
     axes.spines["left"].set_visible(False)
     axes.set_title({"alpha": "α", "beta": "β"}.get(name, name), fontsize=10)

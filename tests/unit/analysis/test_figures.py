@@ -1,5 +1,7 @@
 """The registry of figures: what a table allows is drawn, what it does not is refused with the reason."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from analysis.influence import dfbetas, leave_one_out, noteworthy
 from analysis.learning_rate import find_learning_rates
 from analysis.plots import FIGURES, draw, save
 from analysis.plots.cost import envelope
+from analysis.plots.law import plot_backtest
+from analysis.plots.overlay import plot_overlay
 from analysis.results import FitChoice, Results
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
@@ -131,3 +135,23 @@ def test_saved_figures_are_what_their_ending_says_and_the_same_bytes_again(make_
     assert {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF"}[ending] in contents[0][:2000]
     with pytest.raises(ConfigError, match="must be one of"):
         save(analysis.plot(law, "residuals"), tmp_path / "residuals.gif")
+
+
+def test_families_without_a_law_are_shown_by_their_runs(make_study):
+    law, few = fit(load_runs(make_study()), replicates=0), load_runs(make_study().tail(2))
+    figure = plot_overlay({"egnn": law}, {"gemnet_t": few})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "egnn (25 runs)",
+        "gemnet_t (2 runs, no law)",
+    ]
+    with pytest.raises(ConfigError, match="2 to 7 in all"):
+        plot_overlay({"egnn": law})
+
+
+def test_intervals_of_a_backtest_without_ends_run_to_the_edge(make_study):
+    (test,) = (one for one in results_of(make_study(), replicates=0).backtests if one.axis == "N")
+    assert test.runs
+    unbounded = replace(test, runs=tuple(replace(run, ci95=(0.0, np.inf)) for run in test.runs))
+    axes = plot_backtest((unbounded,)).axes[0]
+    low, high = axes.get_ylim()
+    assert 0 < low < high < np.inf
