@@ -259,6 +259,10 @@ def with_ranks(config: RunConfig, data: Data, *, device: str, limit: float) -> R
     per_node = config.launcher.slurm.ranks_per_node
     on_one = [2**k for k in range(per_node.bit_length()) if 2**k < per_node]
     numbers = [*on_one, *(per_node * 2**k for k in range(MOST_NODES.bit_length()))]
+    refused = ConfigError(
+        f"parallel.graph={config.parallel.graph} must divide a power of two below launcher.slurm.ranks_per_node="
+        f"{per_node}, or that times a power of two, for launcher.ranks=0 to find a number of ranks"
+    )
     for ranks in (number for number in numbers if number % config.parallel.graph == 0):
         larger = replace(config, launcher=replace(config.launcher, ranks=ranks))
         try:
@@ -416,12 +420,17 @@ def main() -> int:
     first = configs[0]
     device, limit = planned_device(first)
     flops_per_s = first.plan.flops_per_s
-    rate = Rate(((1, flops_per_s),)) if flops_per_s else measure_rate(first)
+    rates: dict[tuple[str, str], Rate] = {}
+    for config in configs:
+        kind = config.model.name, config.model.forces
+        if kind not in rates:
+            rates[kind] = Rate(((1, flops_per_s),)) if flops_per_s else measure_rate(config)
     rows, refused = [], []
     for config in configs:
         try:
             data = data_of(config)
             sized = with_ranks(config, data, device=device, limit=limit)
+            rate = rates[config.model.name, config.model.forces]
             rows.append(plan_run(sized, data, rate, device=device, limit=limit))
         except ConfigError as error:
             refused.append(str(error))
@@ -437,6 +446,8 @@ def main() -> int:
     if not first.plan.device_memory_gib:
         memory += " as here, shared by the ranks" if device == "cpu" else " as here"
         memory += "; plan.device_memory_gib says otherwise"
+    if first.parallel.graph > 1:
+        source += "; what ranks that share a batch tell each other is not counted"
     print(f"{len(rows)} runs, {total:,.4g} device-hours ({source}); memory of one device {memory}")
     given = [word for word in sys.argv[1:] if not word.startswith(("plan.", "zero=", "launcher.ranks="))]
     ranks = first.plan.num_devices or first.launcher.ranks
@@ -452,7 +463,7 @@ def main() -> int:
             "data": asdict(data_of(first)),
             "device": device,
             "device_memory_bytes": limit,
-            "flops_per_s_by_width": dict(rate.by_width),
+            "flops_per_s_by_width": {", ".join(kind): dict(rate.by_width) for kind, rate in rates.items()},
             "device_hours": total,
             "runs": rows,
         },

@@ -33,6 +33,10 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
     Raises:
         ScalingError: if the data is missing, or the study holds runs that are not comparable with these.
     """
+    for config in configs:
+        graph, ranks = config.parallel.graph, config.launcher.ranks
+        if ranks % graph:
+            raise ConfigError(f"parallel.graph={graph} must be a divisor of launcher.ranks={ranks}")
     shards = {config.data.path: ShardSet(config.data.path) for config in configs}
     directories = {Path(config.study.root) / config.study.name for config in configs}
     digests = {opened.manifest.digest for opened in shards.values()}

@@ -387,10 +387,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")
-        planned, graph = self.plan.num_devices, self.parallel.graph
-        ranks = planned or self.launcher.ranks
-        allowed = f"a divisor of {'plan.num_devices' if planned else 'launcher.ranks'}={ranks}"
-        _require(ranks % graph == 0, "parallel.graph", graph, allowed, "so many ranks share each batch")
+        key, ranks = ("launcher.ranks", self.launcher.ranks)
+        if self.plan.num_devices:
+            key, ranks = ("plan.num_devices", self.plan.num_devices)
+        allowed = f"a divisor of {key}={ranks}"
+        _require(ranks % self.parallel.graph == 0, "parallel.graph", self.parallel.graph, allowed)
 
 
 def writable(schema: type) -> DictConfig:

@@ -12,25 +12,27 @@ CUTOFF_ANG = 5.0
 ATOMS = 100
 
 
-def random_graphs(num_structures: int, *, mean_degree: float, seed: int = 0) -> tuple[Graphs, torch.Tensor]:
-    """Structures of 100 atoms at random places in periodic cubes, and forces to learn (N, 3)."""
+def random_graphs(
+    num_structures: int, *, mean_degree: float, seed: int = 0, num_atoms: int = ATOMS
+) -> tuple[Graphs, torch.Tensor]:
+    """Structures of 100 atoms, or so many, at random places in periodic cubes, and forces to learn (N, 3)."""
     rng = np.random.default_rng(seed)
-    side = (ATOMS * 4 / 3 * np.pi * CUTOFF_ANG**3 / mean_degree) ** (1 / 3)
+    side = (num_atoms * 4 / 3 * np.pi * CUTOFF_ANG**3 / mean_degree) ** (1 / 3)
     cell = side * np.eye(3)
-    positions = rng.random((num_structures, ATOMS, 3)) * side
+    positions = rng.random((num_structures, num_atoms, 3)) * side
     lists = [neighbor_list(x, cell, np.ones(3), CUTOFF_ANG) for x in positions]
-    edges = np.concatenate([edge_index + k * ATOMS for k, (edge_index, _) in enumerate(lists)], axis=1)
+    edges = np.concatenate([edge_index + k * num_atoms for k, (edge_index, _) in enumerate(lists)], axis=1)
     shifts = np.concatenate([shift @ cell for _, shift in lists])
     graphs = Graphs(
-        element_N=torch.from_numpy(rng.integers(0, 5, num_structures * ATOMS)),
+        element_N=torch.from_numpy(rng.integers(0, 5, num_structures * num_atoms)),
         x_N3=torch.from_numpy(positions.reshape(-1, 3)).float(),
         src_E=torch.from_numpy(edges[0].copy()),
         dst_E=torch.from_numpy(edges[1].copy()),
         shift_E3=torch.from_numpy(shifts).float(),
-        graph_N=torch.arange(num_structures).repeat_interleave(ATOMS),
+        graph_N=torch.arange(num_structures).repeat_interleave(num_atoms),
         num_graphs=num_structures,
     )
-    return graphs, torch.from_numpy(rng.normal(size=(num_structures * ATOMS, 3))).float()
+    return graphs, torch.from_numpy(rng.normal(size=(num_structures * num_atoms, 3))).float()
 
 
 def backward(model: Potential, graphs: Graphs, loss: Callable[..., torch.Tensor]) -> None:

@@ -5,8 +5,11 @@ python -m experiments.bench.graph_parallel [--json FILE] [--quick]
 Measured here with 1, 2 and 4 ranks of one thread: the same batch for all, each rank with its share. Then a cost model
 of weak scaling as in Sriram et al. (ICLR 2022, arXiv 2203.09697, Table 4 and Figure 2): networks that grow with the
 number of devices that share a batch, and batches with the number of groups. It takes FLOPs from their closed form
-(scaling/models/counting.py), bytes and balance from the division of a batch of the size of OC20's, and the rates of
-devices and links that are given; published efficiencies stand beside it, nothing is fitted to them.
+(scaling/models/counting.py), bytes and balance from the division of a batch, and the rates of devices and links that
+are given, whose defaults are round numbers for V100s; nothing overlaps. Efficiency is FLOPs per second and device over
+those of one device with the smallest network. What decides it is how many structures a batch holds, which is not
+published: rows for several. The published efficiencies beside it are of another program, which lists triplets and sums
+whole tensors over the ranks.
 """
 
 import json
@@ -96,13 +99,14 @@ def exchanged_bytes(config: ModelConfig, graphs: Graphs, group: Group, checkpoin
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: structures of 100 atoms as one batch."""
+    """What is measured: structures of so many atoms as one batch."""
 
     name: str
     forces: str
     width: int
     depth: int
     structures: int
+    atoms: int
     checkpointing: int
 
     def config(self) -> ModelConfig:
@@ -111,7 +115,7 @@ class Case:
 
     def batch(self) -> tuple[Graphs, Tensor]:
         """The batch, and forces to learn."""
-        return random_graphs(self.structures, mean_degree=MEAN_DEGREE)
+        return random_graphs(self.structures, mean_degree=MEAN_DEGREE, num_atoms=self.atoms)
 
 
 def measure(case: Case, world: World) -> dict[str, float]:
@@ -140,6 +144,7 @@ def measure(case: Case, world: World) -> dict[str, float]:
         step()
         with counted_bytes() as sent:
             step()
+    edges = replace(graphs).divided(world.group).edges
     seconds = []
     for _ in range(5):
         world.barrier()
@@ -153,7 +158,8 @@ def measure(case: Case, world: World) -> dict[str, float]:
         if world.group.size > 1
         else 0,
         "peak_bytes": counter.peak,
-        "edges": len(replace(graphs).divided(world.group).edges.src_E),
+        "edges": len(edges.src_E),
+        "crossing": int((edges.src_E >= edges.num_atoms).sum()),
     }
 
 
@@ -195,7 +201,9 @@ def measured(case: Case) -> list[dict[str, Any]]:
                 "model": case.name,
                 "forces": case.forces,
                 "checkpointing": case.checkpointing,
+                "batch": f"{case.structures} x {case.atoms} atoms",
                 "ranks": ranks,
+                "crossing_percent": 100 * sum(rank["crossing"] for rank in found) / sum(edges),
                 "ms_per_step": worst["ms_per_step"],
                 "time_percent_of_one": 100 * worst["ms_per_step"] / first["ms_per_step"],
                 "sent_bytes": int(worst["sent_bytes"]),
@@ -234,9 +242,15 @@ class Machine:
     near_devices: int
     latency_s: float
 
-    def bytes_per_s(self, devices: int) -> float:
-        """The slowest link that so many devices need."""
+    def exchanging(self, devices: int) -> float:
+        """Bytes per second that each of so many devices sends the others."""
         return self.near_bytes_per_s if devices <= self.near_devices else self.far_bytes_per_s
+
+    def summing(self, devices: int) -> float:
+        """Of a sum over so many devices, in which each node's link is crossed once for all of its devices."""
+        if devices <= self.near_devices:
+            return self.near_bytes_per_s
+        return min(self.near_bytes_per_s, self.near_devices * self.far_bytes_per_s)
 
 
 def gemnet(sizes: tuple[int, ...]) -> ModelConfig:
@@ -261,18 +275,18 @@ def step_seconds(config: ModelConfig, graphs: Graphs, graph: int, devices: int, 
     imbalance = max(shares) * graph / sum(shares)
     flops = training_flops(config, num_atoms=len(graphs.element_N), num_edges=len(graphs.src_E))
     exchanged = max(exchanged_bytes(config, graphs, group) for group in groups) if graph > 1 else 0
-    exchanges = 2 * (2 * config.depth + 1) + 1 if graph > 1 else 0
+    exchanges = 2 * (2 * config.depth + 1) + 2 if graph > 1 else 0
     num_params = closed_form(config, 83).total
     summed = 2 * FLOAT * num_params * (devices - 1) / devices  # a ring
     return {
         "computing_s": flops * imbalance / graph / machine.flops_per_s,
-        "exchanging_s": exchanged / machine.bytes_per_s(graph) + exchanges * machine.latency_s,
-        "summing_s": summed / machine.bytes_per_s(devices) if devices > 1 else 0.0,
+        "exchanging_s": exchanged / machine.exchanging(graph) + exchanges * machine.latency_s,
+        "summing_s": summed / machine.summing(devices) if devices > 1 else 0.0,
     }
 
 
 def predicted(machine: Machine, structures: int) -> list[dict[str, Any]]:
-    """Weak scaling: FLOPs per second and device, relative to one device with the smallest network."""
+    """Weak scaling, with so many structures in each batch."""
     graphs, _ = random_graphs(structures, mean_degree=MEAN_DEGREE)
     rows, first = [], 0.0
     for name, (sizes, graph) in TABLE_4.items():
@@ -284,6 +298,7 @@ def predicted(machine: Machine, structures: int) -> list[dict[str, Any]]:
             first = first or rate
             rows.append(
                 {
+                    "structures": structures,
                     "network": name,
                     "devices": devices,
                     "sharing_a_batch": graph,
@@ -306,20 +321,25 @@ def main() -> None:
     parser.add_argument("--far-bytes-per-s", type=float, default=3e9, help="between nodes, each device's part (3e9)")
     parser.add_argument("--near-devices", type=int, default=8, help="devices of a node")
     parser.add_argument("--latency-s", type=float, default=30e-6, help="of one exchange")
-    parser.add_argument("--structures", type=int, default=8, help="of 100 atoms and 4,000 edges, that a batch holds")
+    parser.add_argument(
+        "--structures", type=int, nargs="+", default=[2, 8, 32], help="of 100 atoms and 4,000 edges, that a batch holds"
+    )
     given = parser.parse_args()
-    width, depth, structures = (8, 1, 2) if given.quick else (48, 3, 4)
+    width, depth, batches = (8, 1, [(2, 100)]) if given.quick else (48, 3, [(4, 100), (1, 400)])
     cases = [
-        Case(name, forces, width, depth, structures, checkpointing)
+        Case(name, forces, width, depth, structures, atoms, checkpointing)
         for name in MODELS
         for forces, checkpointing in (("direct", 0), ("conservative", 1))
+        for structures, atoms in batches
     ]
     machine = Machine(
         given.flops_per_s, given.near_bytes_per_s, given.far_bytes_per_s, given.near_devices, given.latency_s
     )
     tables = {
         "One batch shared by ranks of this machine": [row for case in cases for row in measured(case)],
-        f"Weak scaling as predicted for {machine}": predicted(machine, given.structures),
+        f"Weak scaling as predicted for {machine}": [
+            row for structures in given.structures for row in predicted(machine, structures)
+        ],
     }
     publish(tables, given.json)
 

@@ -18,14 +18,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scaling.models.edges import Edges
-from scaling.models.tangents import product
+from scaling.models.tangents import exact, product
 
 
 class Angles:
     """The angles between the edges of each atom.
 
     Inside, all degrees have as many harmonics as the last one, zeros for those that they lack, so that one batched
-    product serves them all.
+    product serves them all. Products are taken in the harmonics' precision also under autocast: the terms of a sum, and
+    the edge's own that is taken out of it, must cancel for energies not to depend on how a structure is turned.
 
     Args:
         harmonics_KEM: of each edge's direction (`scaling/models/bases.py`).
@@ -33,6 +34,7 @@ class Angles:
 
     def __init__(self, harmonics_KEM: Tensor, edges: Edges, num_spherical: int) -> None:
         self.num_spherical = num_spherical
+        self.dtype = harmonics_KEM.dtype
         self._neighborhoods = edges.neighborhoods
         most = 2 * num_spherical - 1
         columns = torch.full((num_spherical, most), num_spherical**2)  # a column of zeros
@@ -47,21 +49,25 @@ class Angles:
 
     def sum_each(self, z_KET: Tensor) -> Tensor:
         """(K, S, E, T): for every degree, the sums over each edge's angles of z (K, E, T)."""
+        z_KET = z_KET.to(self.dtype)
         found = []
-        for z_KnDT, harmonics_KnDW in zip(self._neighborhoods.pad(z_KET), self._padded, strict=True):
-            sums_KnWT = product(_sum, harmonics_KnDW, z_KnDT)
-            sums_KnSmT = sums_KnWT.unflatten(2, (self.num_spherical, -1))
-            found.append(product(torch.matmul, self._by_degree(harmonics_KnDW), sums_KnSmT).transpose(1, 2))
+        with exact(z_KET):
+            for z_KnDT, harmonics_KnDW in zip(self._neighborhoods.pad(z_KET), self._padded, strict=True):
+                sums_KnWT = product(_sum, harmonics_KnDW, z_KnDT)
+                sums_KnSmT = sums_KnWT.unflatten(2, (self.num_spherical, -1))
+                found.append(product(torch.matmul, self._by_degree(harmonics_KnDW), sums_KnSmT).transpose(1, 2))
         if not found:
             return z_KET[:, None].expand(-1, self.num_spherical, -1, -1)
         return self._neighborhoods.unpad(found) - z_KET[:, None]
 
     def sum_all(self, z_KSET: Tensor) -> Tensor:
         """(K, E, T): the sums over each edge's angles of z (K, S, E, T), which differs by degree, over all degrees."""
+        z_KSET = z_KSET.to(self.dtype)
         found = []
-        for z_KSnDT, harmonics_KnDW in zip(self._neighborhoods.pad(z_KSET), self._padded, strict=True):
-            sums_KnSmT = product(_sum, self._by_degree(harmonics_KnDW), z_KSnDT.transpose(1, 2))
-            found.append(product(torch.matmul, harmonics_KnDW, sums_KnSmT.flatten(2, 3)))
+        with exact(z_KSET):
+            for z_KSnDT, harmonics_KnDW in zip(self._neighborhoods.pad(z_KSET), self._padded, strict=True):
+                sums_KnSmT = product(_sum, self._by_degree(harmonics_KnDW), z_KSnDT.transpose(1, 2))
+                found.append(product(torch.matmul, harmonics_KnDW, sums_KnSmT.flatten(2, 3)))
         if not found:
             return z_KSET.sum(1)
         return self._neighborhoods.unpad(found) - z_KSET.sum(1)

@@ -26,7 +26,7 @@ from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, Trip
 from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
 from scaling.models.messages import silu
 from scaling.models.recompute import recomputed
-from scaling.models.tangents import constant, product
+from scaling.models.tangents import constant, exact, product
 
 #: Size of the bottleneck through which functions of lengths and angles pass.
 BASIS_WIDTH = 8
@@ -94,9 +94,12 @@ class Interaction(nn.Module):
         down_KET = self.down(gated_KEF)
         basis_SRT = torch.einsum("tb,bsr->srt", self.spherical_out, self.spherical_in)
         assert geometry.spherical_KSER is not None
-        heard_KSET = product(torch.mul, down_KET[:, None], geometry.spherical_KSER @ basis_SRT)
-        answer_KET = geometry.edges.swapped(self.sum_scale * geometry.angles.sum_all(heard_KSET))
-        x_KEF = self.before_skip(self.own(m_KEF) + self.up(answer_KET))
+        with exact(geometry.spherical_KSER):
+            basis_KSET = geometry.spherical_KSER @ basis_SRT.to(geometry.spherical_KSER.dtype)
+        heard_KSET = product(torch.mul, down_KET[:, None], basis_KSET)
+        answer = geometry.edges.swapped(self.sum_scale * geometry.angles.sum_all(heard_KSET))
+        own_KEF = self.own(m_KEF)
+        x_KEF = self.before_skip(own_KEF + self.up(answer.wait()))
         return self.after_skip(m_KEF + self.skip(x_KEF))  # type: ignore[no-any-return]
 
 

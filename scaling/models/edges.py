@@ -49,9 +49,9 @@ class Edges:
         """Bring the values of all atoms that edges begin at; other work may go on until `Sources.wait`."""
         return Sources(value_KNF, self.share)
 
-    def swapped(self, value_KEF: Tensor) -> Tensor:
-        """Of each edge the value of the one that leads back."""
-        return _Swap.apply(self, value_KEF)  # type: ignore[no-any-return]
+    def swapped(self, value_KEF: Tensor) -> "Swapped":
+        """Bring, for each edge, the value of the one that leads back; other work may go on until `Swapped.wait`."""
+        return Swapped(self, value_KEF)
 
     @cached_property
     def reverse_E(self) -> Tensor:
@@ -90,6 +90,7 @@ class Edges:
     def by_atom(self) -> tuple[Tensor, Tensor, Tensor]:
         """The edges of each atom, outgoing and incoming: edge (2 E,), sign (2 E,), where an atom's begin (N,)."""
         end_2E = torch.cat([self.src_E, self.dst_E])
+        assert len(end_2E) < 2**31, "counted in 32 bits"
         if end_2E.device.type == "cpu" and self.num_sources <= 2**16:
             order_2E = torch.from_numpy(np.argsort(end_2E.numpy().astype(np.uint16), kind="stable"))  # radix sort
         else:
@@ -181,23 +182,36 @@ class _OfDst(torch.autograd.Function):
 
 
 class _Swap(torch.autograd.Function):
-    """Its own transpose: of each edge the value of the one that leads back, wherever that one is."""
+    """Its own transpose, and derivative: of each edge the value of the one that leads back."""
 
     @staticmethod
     def forward(ctx: Any, edges: Edges, value_KEF: Tensor) -> Tensor:  # type: ignore[override]
         ctx.edges = edges
-        if edges.share is None:
-            return value_KEF.index_select(1, edges.reverse_E)
-        here_e, theirs_e, elsewhere_e, exchange = edges.share.reversal
-        arrival = exchange.start(value_KEF.transpose(0, 1))
-        swapped_KEF = torch.empty_like(value_KEF)
-        swapped_KEF[:, here_e] = value_KEF[:, theirs_e]
-        swapped_KEF[:, elsewhere_e] = arrival.wait().transpose(0, 1)
-        return swapped_KEF
+        return value_KEF.index_select(1, edges.reverse_E)
 
     @staticmethod
     def backward(ctx: Any, grad_KEF: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.swapped(grad_KEF.contiguous())
+        return None, _Swap.apply(ctx.edges, grad_KEF)
+
+
+class Swapped:
+    """Of each edge the value of the one that leads back, some of them still on their way."""
+
+    def __init__(self, edges: Edges, value_KEF: Tensor) -> None:
+        self._edges, self._value_KEF = edges, value_KEF
+        self._arrival: Arrival | None = None
+        if edges.share is not None:
+            *_, exchange = edges.share.reversal
+            self._arrival = exchange.start(value_KEF.transpose(0, 1))
+
+    def wait(self) -> Tensor:
+        """(K, E, F)."""
+        if self._arrival is None:
+            return _Swap.apply(self._edges, self._value_KEF)  # type: ignore[no-any-return]
+        assert self._edges.share is not None, "what arrives comes from other ranks"
+        here_e, theirs_e, elsewhere_e, _ = self._edges.share.reversal
+        found_KEF = torch.cat([self._value_KEF[:, theirs_e], self._arrival.wait().transpose(0, 1)], dim=1)
+        return found_KEF[:, torch.cat([here_e, elsewhere_e]).argsort()]
 
 
 class Sources:

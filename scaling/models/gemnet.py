@@ -26,7 +26,7 @@ from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, Trip
 from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
 from scaling.models.messages import silu
 from scaling.models.recompute import recomputed
-from scaling.models.tangents import constant, product
+from scaling.models.tangents import constant, exact, product
 
 #: Sizes of the projected radial basis and of the basis of lengths and angles.
 RADIAL_WIDTH, CIRCULAR_WIDTH = 16, 16
@@ -105,15 +105,17 @@ class Meeting(nn.Module):
         geometry = bases.geometry
         down_KET = self.down(product(torch.mul, self.other(m_KEF), self.gate(bases.meeting_KEC)))
         met_KSET = self.sum_scale * geometry.angles.sum_each(down_KET)
-        joined_KECT = product(_contract, bases.circular_KESC, met_KSET)
+        with exact(met_KSET):
+            joined_KECT = product(_contract, bases.circular_KESC, met_KSET)
         answer_KEB = joined_KECT.flatten(2) @ self.bilinear.flatten(0, 1)
-        swapped_KEB = geometry.edges.swapped(answer_KEB)
-        return HALF * (self.up(answer_KEB) + self.up_swapped(swapped_KEB))  # type: ignore[no-any-return]
+        swapped = geometry.edges.swapped(answer_KEB)
+        own_KEF = self.up(answer_KEB)
+        return HALF * (own_KEF + self.up_swapped(swapped.wait()))  # type: ignore[no-any-return]
 
 
 def _contract(circular_ESC: Tensor, met_SET: Tensor) -> Tensor:
     """(E, C, T): the sum over degrees."""
-    return circular_ESC.transpose(1, 2) @ met_SET.transpose(0, 1)
+    return circular_ESC.to(met_SET.dtype).transpose(1, 2) @ met_SET.transpose(0, 1)
 
 
 class AtomUpdate(nn.Module):

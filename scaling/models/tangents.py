@@ -5,6 +5,7 @@ The first axis of a quantity has K = 1 rows (its values) or 2 (values and their 
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -30,3 +31,8 @@ def along(function: Callable[[Tensor], tuple[Tensor, ...]], r_KE3: Tensor) -> tu
 def constant(value: Tensor, num_rows: int) -> Tensor:
     """A value that does not depend on positions, with its tangent if K = 2."""
     return value[None] if num_rows == 1 else torch.stack([value, torch.zeros_like(value)])
+
+
+def exact(value_K: Tensor) -> AbstractContextManager[None]:
+    """Where products are taken in the precision of their factors, whatever autocast says: those with directions."""
+    return torch.autocast(value_K.device.type, enabled=False)  # type: ignore[no-any-return]

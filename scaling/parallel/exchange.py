@@ -54,7 +54,7 @@ class _Transfer:
         received = rows.new_empty(sum(self.num_received), *rows.shape[1:])
         self._kept = rows  # until they have left
         self._work = dist.all_to_all_single(
-            received, rows, self.num_received, self.num_sent, group=self.group.ranks, async_op=True
+            received, rows, self.num_received, self.num_sent, group=self.group.processes, async_op=True
         )
         self.received = received
         return received
@@ -107,7 +107,7 @@ class _Total(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, group: Group) -> Tensor:  # type: ignore[override]
         summed = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(summed, group=group.ranks)
+        dist.all_reduce(summed, group=group.processes)
         return summed
 
     @staticmethod

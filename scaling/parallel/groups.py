@@ -10,11 +10,11 @@ from scaling.errors import ConfigError
 
 @dataclass(frozen=True)
 class Group:
-    """The ranks that share each batch of graphs: this one's place among them, and how to reach them."""
+    """The ranks that share each batch of graphs: this one's place among them; processes: torch's group of them."""
 
     rank: int = 0
     size: int = 1
-    ranks: Any = None
+    processes: Any = None
 
     @classmethod
     def of(cls, rank: int, world_size: int, size: int) -> "Group":

@@ -83,7 +83,7 @@ class World:
         return self.size // self.group.size
 
     @property
-    def counts(self) -> bool:
+    def speaks_for_group(self) -> bool:
         """Whether what this rank has of its group's batch enters a sum over all: once for each group."""
         return self.group.rank == 0
 
@@ -93,6 +93,23 @@ class World:
             values = values.to(self.device)
             dist.all_reduce(values)
         return values
+
+    def require_same(self, graphs: Graphs) -> None:
+        """See that all ranks of a group have built the same batch, before they rely on it.
+
+        Raises:
+            RunError: if they have not.
+        """
+        if self.group.size == 1:
+            return
+        numbers = [len(graphs.element_N), len(graphs.src_E), int((graphs.src_E * (graphs.dst_E + 1)).sum())]
+        bounds = torch.tensor([*numbers, *(-number for number in numbers)], device=self.device)
+        dist.all_reduce(bounds, op=dist.ReduceOp.MAX, group=self.group.processes)
+        if bounds[:3].tolist() != (-bounds[3:]).tolist():
+            raise RunError(
+                "ranks that share a batch have found different neighbours, perhaps on processors of different kinds; "
+                "run them on nodes of one kind, or set parallel.graph=1"
+            )
 
     def leave(self) -> None:
         """Take leave of the other ranks, so that none ends while another still needs it."""

@@ -13,7 +13,7 @@ from scaling import stopping
 from scaling.config import RunConfig
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
-from scaling.errors import Interrupted, RunError
+from scaling.errors import ConfigError, Interrupted, RunError
 from scaling.models import Graphs
 from scaling.models.counting import count_parameters, training_flops
 from scaling.runs.claim import still_mine
@@ -64,6 +64,7 @@ class Trainer:
         self.parameters = count_parameters(model)
         self.engine = Engine(model, optim=config.optim, zero=config.zero, precision=config.train.precision, world=world)
         edges = self.task.edges[task.train]
+        self._require_countable(int(edges.max()))
         self.flops_per_structure = training_flops(
             config.model,
             num_atoms=task.shards.num_atoms[task.train].mean(),
@@ -91,6 +92,16 @@ class Trainer:
             print(f"resumed at step {self.progress.step}", flush=True)
         self.metrics = MetricsLog(run.metrics_path, keep_bytes=self.progress.metrics_bytes, enabled=self.is_first)
         self.started = time.monotonic()
+
+    def _require_countable(self, largest: int) -> None:
+        """Both ends of a micro-batch's edges are counted in 32 bits."""
+        train = self.config.train
+        edges = max(train.max_edges, largest) if train.max_edges else train.batch_size * largest
+        if 2 * edges >= 2**31:
+            raise ConfigError(
+                f"train.max_edges={train.max_edges} lets a micro-batch have {edges:,} edges (the largest structure has "
+                f"{largest:,}), but {2**30 - 1:,} are the most; set train.max_edges, or lower data.cutoff_ang"
+            )
 
     def run(self) -> None:
         """Train to the end of the budget, then test the best weights."""
@@ -153,7 +164,7 @@ class Trainer:
         )
         grad_norm = self.engine.step(lr)
         check_gradient(grad_norm, step=step, structures=self._structures(step))
-        mine = torch.tensor([loss_sum * self.world.counts, stopping.is_asked()], dtype=torch.float64)
+        mine = torch.tensor([loss_sum * self.world.speaks_for_group, stopping.is_asked()], dtype=torch.float64)
         total, asked = self.world.sum(mine).tolist()
         self.is_asked_to_stop = asked > 0  # by all ranks at the same step
         return total, grad_norm, lr
@@ -175,7 +186,9 @@ class Trainer:
         self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
     def _errors(self, batch: Data, forward: Any) -> Errors:
-        graphs = to_graphs(batch).divided(self.world.group).to(self.world.device)
+        graphs = to_graphs(batch)
+        self.world.require_same(graphs)
+        graphs = graphs.divided(self.world.group).to(self.world.device)
         batch = batch.to(self.world.device)
         energy_G, forces_N3 = forward(graphs)
         return Errors.of(
@@ -196,7 +209,7 @@ class Trainer:
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
                 sums += batch.weight * self._errors(batch, self.engine.forward).sums().cpu()
-        return Means.of(self.world.sum(sums * self.world.counts))
+        return Means.of(self.world.sum(sums * self.world.speaks_for_group))
 
     def _validate(self, step: int) -> None:
         means = self.evaluate(self.task.split.val)

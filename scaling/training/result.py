@@ -50,6 +50,7 @@ def describe(
     samples = outcome.steps * config.train.batch_size
     extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
     extra |= test.columns("test")
+    extra["parallel_graph"] = config.parallel.graph
     for name, means in outcome.apart.items():
         extra |= means.columns(f"test_{name}")
         extra[f"test_{name}_structures"] = means.num_structures

@@ -92,10 +92,10 @@ def compared(batch: Graphs, model: Potential, alone: tuple[torch.Tensor, torch.T
     with corrupted():
         *_, off = step(model, batch)
     for part in [*gradient, *off]:
-        dist.all_reduce(part, group=group.ranks)
+        dist.all_reduce(part, group=group.processes)
     edges = torch.zeros(group.size, dtype=torch.long)
     edges[group.rank] = len(batch.edges.src_E)
-    dist.all_reduce(edges, group=group.ranks)
+    dist.all_reduce(edges, group=group.processes)
     return {
         "energy_error": worst([energy], [alone[0]]),
         "force_error": worst([force], [alone[1]]) if alone[1].abs().max() > 1e-12 else float(force.abs().max()),

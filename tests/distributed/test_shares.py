@@ -10,7 +10,7 @@ import pytest
 VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 
 
-@pytest.fixture(scope="module", params=[2, 3, 4])
+@pytest.fixture(scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.long)])
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
     out = tmp_path_factory.mktemp("shares") / "rows.json"

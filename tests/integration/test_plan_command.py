@@ -26,7 +26,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path):
     little = ["plan.num_devices=1", "plan.device_memory_gib=40"]
     planned = run_command("experiments.plan", "study=li2025_width_data", f"study.root={tmp_path}", *little)
     assert planned.returncode == 2
-    assert "raise the number of devices (now 1) or plan.device_memory_gib" in planned.stderr
+    assert "raise the number of devices (now 1), how many share a batch (now parallel.graph=1)" in planned.stderr
     assert not list(tmp_path.rglob("plan.json"))
 
 

@@ -190,3 +190,10 @@ def test_number_of_ranks_that_share_a_batch_divides_the_ranks():
     with pytest.raises(ConfigError, match=r"parallel.graph=3 must be a divisor of launcher.ranks=4"):
         RunConfig(parallel=ParallelConfig(3), launcher=LauncherConfig(ranks=4))
     assert RunConfig(parallel=ParallelConfig(2), launcher=LauncherConfig(ranks=4)).parallel.graph == 2
+
+
+def test_number_of_ranks_is_not_sought_where_none_can_share_batches_so():
+    config = RunConfig(parallel=ParallelConfig(3), launcher=LauncherConfig(kind="slurm", ranks=0))
+    data = Data(100, 10.0, 300.0, 3, 300.0, 10, 10)
+    with pytest.raises(ConfigError, match=r"parallel.graph=3 must divide a power of two"):
+        module.with_ranks(config, data, device="cpu", limit=GIB)

@@ -1,5 +1,7 @@
 """Sums over angles without triplets are those over triplets, listed one by one; bases are the published functions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,13 @@ from torch.nn import functional as F
 
 from experiments.bench.triplets import triplets
 from scaling.config import ModelConfig
+from scaling.errors import DataError
 from scaling.models import Graphs, build
 from scaling.models.angles import Angles
 from scaling.models.bases import SphericalBesselBasis, envelope, spherical_harmonics
 from scaling.models.gemnet import Interaction
-from tests.unit.models.test_physics import CUTOFF, crystal, graphs
+from scaling.parallel import reversed_edges
+from tests.unit.models.test_physics import CUTOFF, crystal, graphs, rotation
 
 DEGREES = 7
 
@@ -60,7 +64,7 @@ def test_sums_are_those_over_listed_triplets(batch, which):
         return each if which == "each" else each.sum(0)
 
     found = angles.sum_each(z_SET[None, 0]).flatten(0, 1) if which == "each" else angles.sum_all(z_SET[None])
-    found = edges.swapped(found)
+    found = edges.swapped(found).wait()
     expected = summed(torch.ones_like(ji, dtype=torch.bool))
     torch.testing.assert_close(found, expected.reshape(found.shape), rtol=1e-12, atol=1e-12)
     without_images = summed(batch.dst_E[ji] != batch.src_E[kj])
@@ -146,6 +150,44 @@ def test_a_layer_of_gemnet_is_the_published_one(batch):
     (h, m, bases), found = seen["inputs"], seen["output"]
     shared = bases.meeting_KEC[0], bases.atom_KEC[0], bases.circular_KESC[0]
     expected = by_triplets(model.trunk.layers[0], h[0], m[0], batch, shared)
+    model.trunk.layers[0].meeting.bilinear.data[3, 2, 1] *= 1.01
+    off = by_triplets(model.trunk.layers[0], h[0], m[0], batch, shared)
+    assert (off[1] - expected[1]).abs().max() > 1e-7, "the control: a weight that is a hundredth off is seen"
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one[0], other, rtol=1e-12, atol=1e-12)
-        assert (one[0] - other * 1.001).abs().max() > 1e-6, "the control"
+
+
+@pytest.mark.parametrize("angle", [60, 120])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_edges_that_lead_back_are_found_where_images_lie_symmetrically(angle, dtype):
+    """Hexagonal cells with the axis along each direction, one atom, many images."""
+    turned = np.deg2rad(angle)
+    flat = 2.5 * np.array([[1, 0, 0], [np.cos(turned), np.sin(turned), 0], [0, 0, 1.6]])
+    for axes in ([0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1]):
+        batch = graphs(np.zeros(1, int), np.zeros((1, 3)), flat[:, axes], np.ones(3, bool))
+        shift = batch.shift_E3.to(dtype)
+        back = reversed_edges(batch.src_E, batch.dst_E, shift, 1)
+        torch.testing.assert_close(shift[back], -shift)
+        assert (back[back] == torch.arange(len(back))).all()
+
+
+def test_list_of_neighbours_that_is_not_symmetric_is_refused():
+    batch = graphs(*crystal(1))
+    with pytest.raises(DataError, match="has none that leads back"):
+        reversed_edges(batch.src_E[1:], batch.dst_E[1:], batch.shift_E3[1:], 5)
+
+
+def test_energies_under_bf16_do_not_change_when_a_structure_is_turned():
+    """Sums over angles in bf16 would make them change by about a hundredth."""
+    torch.manual_seed(0)
+    config = ModelConfig("dimenetpp", width=32, depth=2, num_radial=6)
+    model = build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0)
+    element, x, cell, pbc = crystal(3)
+    energies = []
+    for seed in range(6):
+        turn = rotation(seed)
+        batch = graphs(element, x @ turn.T, cell @ turn.T, pbc)
+        batch = replace(batch, x_N3=batch.x_N3.float(), shift_E3=batch.shift_E3.float())
+        with torch.autocast("cpu", torch.bfloat16):
+            energies.append(float(model(batch)[0]))
+    assert np.ptp(energies) < 1e-3 * abs(np.mean(energies))
