@@ -109,7 +109,13 @@ class ModelConfig:
             if value is None or "models" not in entry.metadata:
                 continue
             key, models = f"model.{entry.name}", entry.metadata["models"]
-            _require(self.name in models, key, value, f"left out for model.name={self.name}", f"{models} have it")
+            _require(
+                self.name in models,
+                key,
+                value,
+                f"left out for model.name={self.name}",
+                f"it is of {' and '.join(models)}",
+            )
             _require(value >= 1, key, value, ">= 1")
         if self.num_params is not None:
             _require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")

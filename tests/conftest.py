@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, no accelerator, and one tiny prepared data set."""
 
+import json
 import os
 import subprocess
 import sys
@@ -35,3 +36,12 @@ def run_command(module: str, *arguments: str, cwd: Path = ROOT, timeout: float =
         timeout=timeout,
         check=False,
     )
+
+
+def run_ranks(script: str, ranks: int, out: Path, *arguments: str) -> list[dict]:
+    """What a script of tests/distributed, run by so many ranks, has left in `out`."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command = [*torchrun, "-m", f"tests.distributed.{script}", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(out.read_text())

@@ -1,11 +1,8 @@
 """DeepSpeed beside plain torch and double backward: gradients of every tensor, and the losses of twenty steps."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.conftest import run_ranks
 
 TOLERANCE = 1e-5  # fp32 sums in another order; 1e-3 would pass a wrong model
 
@@ -27,13 +24,7 @@ def rows(request, tmp_path_factory):
     """One row a combination; forces alone, in two unequal micro-batches a rank or group of ranks."""
     ranks, graph, which, *names = request.param
     out = tmp_path_factory.mktemp("gradients") / "rows.json"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    script = Path(__file__).with_name("gradient_ranks.py")
-    done = subprocess.run(
-        [*torchrun, script, out, str(graph), *names], capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
+    found = run_ranks("gradient_ranks", ranks, out, str(graph), which, *names)
     ways = 4 * 4 if which == "all" else 2
     assert len(found) == len(names) * 2 * ways, "networks x forces x stages, checkpointing and offload"
     return found

@@ -1,11 +1,8 @@
 """A batch shared by several ranks has the energies, forces and gradients that one rank finds, to rounding."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.conftest import run_ranks
 
 VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 
@@ -14,11 +11,7 @@ VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
     out = tmp_path_factory.mktemp("shares") / "rows.json"
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
-    script = Path(__file__).with_name("share_ranks.py")
-    done = subprocess.run([*torchrun, script, out], capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
+    found = run_ranks("share_ranks", request.param, out)
     sizes = 2 if request.param == 4 else 1
     assert len(found) == sizes * (3 + 1) * 3 * 2, "sizes x batches, one of them with checkpointing, x models x forces"
     return found
