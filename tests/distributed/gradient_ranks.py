@@ -29,17 +29,18 @@ engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stag
 
 
 def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
-    """Random periodic structures as one graph, with force labels; the same whichever rank asks."""
+    """Random periodic structures as one graph, with force labels; the same whichever rank asks. The last has one atom."""
     parts = []
     for k, i in enumerate(structures):
+        atoms = ATOMS if i < NUM_STRUCTURES - 1 else 1
         rng = np.random.default_rng(i)
         cell = 3.6 * np.eye(3) + rng.normal(scale=0.2, size=(3, 3))
-        x = rng.random((ATOMS, 3)) @ cell
+        x = rng.random((atoms, 3)) @ cell
         while shortest(x, cell, np.ones(3)) < 1.5:  # angstrom; nearer ones cost digits and make twenty steps chaotic
-            x = rng.random((ATOMS, 3)) @ cell
+            x = rng.random((atoms, 3)) @ cell
         edge_index, shifts = neighbor_list(x, cell, np.ones(3), CUTOFF)
-        labels = rng.normal(size=(ATOMS, 3))
-        parts.append((rng.integers(0, 3, ATOMS), x, edge_index + k * ATOMS, shifts @ cell, labels))
+        labels = rng.normal(size=(atoms, 3))
+        parts.append((rng.integers(0, 3, atoms), x, edge_index + k * ATOMS, shifts @ cell, labels))
     element, x, edges, shift, labels = (list(column) for column in zip(*parts, strict=True))
     graphs = Graphs(
         element_N=torch.as_tensor(np.concatenate(element)),
@@ -47,7 +48,7 @@ def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
         src_E=torch.as_tensor(np.concatenate(edges, axis=1)[0]),
         dst_E=torch.as_tensor(np.concatenate(edges, axis=1)[1]),
         shift_E3=torch.as_tensor(np.concatenate(shift), dtype=torch.float32),
-        graph_N=torch.arange(len(structures)).repeat_interleave(ATOMS),
+        graph_N=torch.arange(len(structures)).repeat_interleave(torch.tensor([len(z) for z in element])),
         num_graphs=len(structures),
     )
     return graphs, torch.as_tensor(np.concatenate(labels), dtype=torch.float32)
@@ -95,8 +96,13 @@ def plain_losses(name: str, forces: str, lr: float) -> torch.Tensor:
 
 
 def shares(world: World) -> list[range]:
-    """Two micro-batches for this rank's group, of unequal sizes over the groups."""
+    """Two micro-batches for this rank's group, of unequal sizes over the groups.
+
+    Where ranks share them, the last holds the structure of one atom alone: all ranks but one have nothing of it.
+    """
     cuts = np.linspace(0, NUM_STRUCTURES, 2 * world.data_size + 1).astype(int)
+    if world.group.size > 1:
+        cuts[-2] = NUM_STRUCTURES - 1
     return [range(cuts[k], cuts[k + 1]) for k in (2 * world.data_rank, 2 * world.data_rank + 1)]
 
 

@@ -15,7 +15,9 @@ WORLDS = [
     (2, 2, "few", "gemnet_t"),
     *(pytest.param((2, 2, "all", name), marks=pytest.mark.long) for name in MODELS),
     pytest.param((4, 1, "all", "egnn"), marks=pytest.mark.long),
-    pytest.param((4, 2, "few", *MODELS), marks=pytest.mark.long),
+    *(pytest.param((4, 2, "few", name), marks=pytest.mark.long) for name in MODELS),
+    *(pytest.param((3, 3, "few", name), marks=pytest.mark.long) for name in MODELS),
+    *(pytest.param((4, 4, "few", name), marks=pytest.mark.long) for name in MODELS),
 ]
 
 

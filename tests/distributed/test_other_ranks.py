@@ -20,9 +20,9 @@ SETTINGS = [
 ]
 
 
-def staged(tiny_data, root, ranks: int, zero_stage: int):
+def staged(tiny_data, root, ranks: int, zero_stage: int, graph: int = 1):
     where = [f"data.path={tiny_data}", f"study.root={root}"]
-    logistics = [f"launcher.ranks={ranks}", f"zero.stage={zero_stage}"]
+    logistics = [f"launcher.ranks={ranks}", f"zero.stage={zero_stage}", f"parallel.graph={min(graph, ranks)}"]
     (run,) = stage([validated(OmegaConf.from_dotlist([*SETTINGS, *where, *logistics]))])
     return run
 
@@ -52,18 +52,19 @@ def undisturbed(tiny_data, tmp_path_factory) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("zero_stage", "before", "after"),
+    ("zero_stage", "before", "after", "graph"),
     [
-        (0, 2, 1),
-        pytest.param(1, 2, 1, marks=pytest.mark.long),
-        (2, 2, 1),
-        pytest.param(3, 2, 1, marks=pytest.mark.long),
-        (3, 1, 2),
+        (0, 2, 1, 2),
+        pytest.param(1, 2, 1, 1, marks=pytest.mark.long),
+        (2, 2, 1, 1),
+        pytest.param(3, 2, 1, 1, marks=pytest.mark.long),
+        (3, 1, 2, 2),
     ],
 )
-def test_run_goes_on_with_another_number_of_ranks(undisturbed, tiny_data, tmp_path, zero_stage, before, after):
-    break_off(staged(tiny_data, tmp_path, before, zero_stage), before)
-    run = staged(tiny_data, tmp_path, after, zero_stage)
+def test_run_goes_on_with_another_number_of_ranks(undisturbed, tiny_data, tmp_path, zero_stage, before, after, graph):
+    """graph: how many ranks share each batch, where there are as many."""
+    break_off(staged(tiny_data, tmp_path, before, zero_stage, graph), before)
+    run = staged(tiny_data, tmp_path, after, zero_stage, graph)
     losses = compute(run)
     assert "resumed at step" in (run.path / "log.txt").read_text()
     assert losses == pytest.approx(undisturbed, rel=1e-5)
