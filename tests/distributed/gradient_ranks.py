@@ -29,7 +29,7 @@ engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stag
 
 
 def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
-    """Random periodic structures as one graph, with force labels; the same whichever rank asks. The last has one atom."""
+    """Random periodic structures as one graph, with force labels, alike on all ranks; the last has one atom."""
     parts = []
     for k, i in enumerate(structures):
         atoms = ATOMS if i < NUM_STRUCTURES - 1 else 1
