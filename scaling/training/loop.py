@@ -151,7 +151,7 @@ class Trainer:
         while True:
             batch = next(batches)
             assert batch.step == step, "loader and loop disagree about the step"
-            errors = self._errors(batch, self.engine.forward)
+            errors = self._errors(batch, self._predict)
             losses_G = self.task.train_scale.per_structure(errors) * batch.loss_weight
             loss = losses_G.sum() * (batch.weight / self.config.train.batch_size)
             loss_sum += loss.item()
@@ -185,11 +185,14 @@ class Trainer:
             )
         self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
-    def _errors(self, batch: Data, forward: Any) -> Errors:
-        graphs = to_graphs(batch)
+    def _predict(self, graphs: Graphs) -> tuple[torch.Tensor, ...]:
+        """Energies and forces; all ranks that share the batch take part."""
         self.world.require_same(graphs)
-        graphs = graphs.divided(self.world.group).to(self.world.device)
+        return self.engine.forward(graphs.divided(self.world.group))
+
+    def _errors(self, batch: Data, forward: Any) -> Errors:
         batch = batch.to(self.world.device)
+        graphs = to_graphs(batch)
         energy_G, forces_N3 = forward(graphs)
         return Errors.of(
             energy_G,
@@ -208,7 +211,7 @@ class Trainer:
         sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
-                sums += batch.weight * self._errors(batch, self.engine.forward).sums().cpu()
+                sums += batch.weight * self._errors(batch, self._predict).sums().cpu()
         return Means.of(self.world.sum(sums * self.world.speaks_for_group))
 
     def _validate(self, step: int) -> None:
