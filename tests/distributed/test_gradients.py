@@ -10,7 +10,8 @@ TOLERANCE = 1e-5  # fp32 sums in another order; 1e-3 would pass a wrong model
 #: Ranks, how many share each batch, which ways to save memory, and the networks.
 MODELS = ("egnn", "dimenetpp", "gemnet_t")
 WORLDS = [
-    (1, 1, "all", "egnn"),
+    (1, 1, "few", "egnn"),
+    pytest.param((1, 1, "all", "egnn"), marks=pytest.mark.long),
     (2, 1, "all", "egnn"),
     (2, 2, "few", "gemnet_t"),
     *(pytest.param((2, 2, "all", name), marks=pytest.mark.long) for name in MODELS),

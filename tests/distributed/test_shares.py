@@ -7,7 +7,7 @@ from tests.conftest import run_ranks
 VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 
 
-@pytest.fixture(scope="module", params=[2, 3, pytest.param(4, marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[2, *(pytest.param(ranks, marks=pytest.mark.long) for ranks in (3, 4))])
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
     out = tmp_path_factory.mktemp("shares") / "rows.json"

@@ -57,8 +57,8 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
 @pytest.mark.parametrize(
     ("name", "forces", "checkpointing"),
     [
-        ("egnn", "conservative", 1),
         ("gemnet_t", "conservative", 1),
+        pytest.param("egnn", "conservative", 1, marks=pytest.mark.long),
         pytest.param("egnn", "direct", 0, marks=pytest.mark.long),
         pytest.param("dimenetpp", "direct", 1, marks=pytest.mark.long),
     ],
