@@ -12,8 +12,9 @@ MODELS = ("egnn", "dimenetpp", "gemnet_t")
 WORLDS = [
     (1, 1, "few", "egnn"),
     pytest.param((1, 1, "all", "egnn"), marks=pytest.mark.long),
-    (2, 1, "all", "egnn"),
-    (2, 2, "few", "gemnet_t"),
+    (2, 1, "few", "egnn"),
+    (2, 2, "few", "egnn"),
+    pytest.param((2, 1, "all", "egnn"), marks=pytest.mark.long),
     *(pytest.param((2, 2, "all", name), marks=pytest.mark.long) for name in MODELS),
     pytest.param((4, 1, "all", "egnn"), marks=pytest.mark.long),
     *(pytest.param((4, 2, "few", name), marks=pytest.mark.long) for name in MODELS),
