@@ -209,9 +209,9 @@ class Swapped:
         if self._arrival is None:
             return _Swap.apply(self._edges, self._value_KEF)  # type: ignore[no-any-return]
         assert self._edges.share is not None, "what arrives comes from other ranks"
-        here_e, theirs_e, elsewhere_e, _ = self._edges.share.reversal
+        theirs_e, place_e, _ = self._edges.share.reversal
         found_KEF = torch.cat([self._value_KEF[:, theirs_e], self._arrival.wait().transpose(0, 1)], dim=1)
-        return found_KEF[:, torch.cat([here_e, elsewhere_e]).argsort()]
+        return found_KEF[:, place_e]
 
 
 class Sources:

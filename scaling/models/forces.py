@@ -88,8 +88,9 @@ class Graphs:
 
     def to(self, device: torch.device) -> "Graphs":
         """The same batch on another device."""
+        assert self.share is None, "a batch is shared where it is computed"
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Graphs(**{k: v.to(device) if isinstance(v, Tensor | Share) else v for k, v in moved.items()})
+        return Graphs(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
 
 class Potential(nn.Module):

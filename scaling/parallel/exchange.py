@@ -24,10 +24,6 @@ class Exchange:
         """Send rows of a tensor (N, ...) on their way; every rank of the group takes part."""
         return Arrival(self, value_NKF.index_select(0, self.send_X))
 
-    def to(self, device: torch.device) -> "Exchange":
-        """The same exchange on another device."""
-        return Exchange(self.send_X.to(device), self.num_sent, self.num_received, self.group)
-
 
 class Arrival:
     """Rows on their way; the gradient of what arrives goes back the same way."""

@@ -42,12 +42,11 @@ class Share:
     owner_N: Tensor
 
     @cached_property
-    def reversal(self) -> tuple[Tensor, Tensor, Tensor, Exchange]:
+    def reversal(self) -> tuple[Tensor, Tensor, Exchange]:
         """For each of its edges the one in the other direction.
 
         Returns:
-            which of its edges have theirs on this rank, and which those are; which have them elsewhere, in the order
-            in which the exchange brings them; and the exchange.
+            those on this rank; where each edge's is found, among these and then what the exchange brings; the exchange.
         """
         reverse_E = reversed_edges(self.src_E, self.dst_E, self.shift_E3, len(self.owner_N))
         first, size = self.edges.start, self.group.size
@@ -63,16 +62,8 @@ class Share:
             self.group,
         )
         theirs_e = reverse_E[self.edges][here_e] - first
-        return here_e, theirs_e, elsewhere_e[asked_of_e.argsort(stable=True)], exchange
-
-    def to(self, device: torch.device) -> "Share":
-        """The same share on another device."""
-        moved = {
-            key: value.to(device) if isinstance(value, Tensor | Exchange) else value
-            for key, value in vars(self).items()
-        }
-        moved.pop("reversal", None)
-        return Share(**moved)
+        place_e = torch.cat([here_e, elsewhere_e[asked_of_e.argsort(stable=True)]]).argsort()
+        return theirs_e, place_e, exchange
 
 
 def divide(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: int, group: Group) -> Share:
