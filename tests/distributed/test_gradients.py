@@ -4,6 +4,8 @@ import pytest
 
 from tests.conftest import run_ranks
 
+pytestmark = pytest.mark.timeout(1800)  # seconds; the longest take five minutes on a quiet machine
+
 TOLERANCE = 1e-5  # fp32 sums in another order; 1e-3 would pass a wrong model
 
 

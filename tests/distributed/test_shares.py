@@ -4,6 +4,8 @@ import pytest
 
 from tests.conftest import run_ranks
 
+pytestmark = pytest.mark.timeout(1800)  # seconds; the longest take minutes on a quiet machine
+
 VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 
 
