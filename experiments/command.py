@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -110,6 +111,7 @@ def _cells(launcher: Any, batch: Sequence[Sequence[str]]) -> Iterator[DictConfig
     is_group = cache(lambda key: bool(loader.get_group_options(key)))
     read: dict[tuple[str, ...], DictConfig] = {}
     for words in batch:
+        _refuse_bare_name(words)
         overrides = OverridesParser.create().parse_overrides(list(words))
         is_file = [is_group(each.key_or_group) or each.is_delete() for each in overrides]
         files = tuple(word for word, chooses in zip(words, is_file, strict=True) if chooses)
@@ -122,6 +124,16 @@ def _cells(launcher: Any, batch: Sequence[Sequence[str]]) -> Iterator[DictConfig
         values = [each for each, chooses in zip(overrides, is_file, strict=True) if not chooses]
         ConfigLoaderImpl._apply_overrides_to_config([v for v in values if not v.is_hydra_override()], config)
         yield config
+
+
+def _refuse_bare_name(overrides: Sequence[str]) -> None:
+    """An architecture comes with its learning rate and basis, which its name alone would leave those of another."""
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key == "model.name":
+            raise ConfigError(
+                f"model.name={value} would train it with the learning rate of another architecture; say model={value}"
+            )
 
 
 def compose() -> list[RunConfig]:
@@ -138,6 +150,7 @@ def compose() -> list[RunConfig]:
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(config: DictConfig) -> None:
+        _refuse_bare_name(HydraConfig.get().overrides.task)
         composed.append(config)
 
     take()

@@ -332,7 +332,8 @@ def measure_rate(config: RunConfig) -> Rate:
     batch, nearly_none = (
         random_graphs(count, mean_degree=degree)[0].to(device) for count, degree in ((2, 30.0), (1, 1.0))
     )
-    configs = {width: replace(config.model, width=width, depth=depth, num_params=None) for width in MEASURED_WIDTHS}
+    plain = ModelConfig(config.model.name, num_radial=config.model.num_radial, forces=config.model.forces, depth=depth)
+    configs = {width: replace(plain, width=width) for width in MEASURED_WIDTHS}
     layer_s = seconds_of_step(configs[MEASURED_WIDTHS[0]], nearly_none) / depth
     rates = []
     for width, model_config in configs.items():

@@ -52,7 +52,7 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
         configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
     hold_together(study_dir, configs, digest)
     staged: dict[str, RunDir] = {}
-    for config in sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True):
+    for config in _by_cost(configs):
         run = RunDir(study_dir / run_id(config, digest))
         if run.run_id in staged:
             raise ConfigError(
@@ -64,6 +64,18 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
         is_planned = config.zero.auto or config.launcher.ranks == 0
         run.stage(_fitted(config, run) if is_planned else config)
     return list(staged.values())
+
+
+def _by_cost(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The dearest run first."""
+    if len({config.model.name for config in configs}) == 1:
+        return sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True)
+    from scaling.models.counting import training_flops  # brings torch, which takes seconds
+
+    def cost(config: RunConfig) -> tuple[float, float]:
+        return training_flops(config.model, num_atoms=1, num_edges=10), config.data.fraction
+
+    return sorted(configs, key=cost, reverse=True)
 
 
 def _fitted(config: RunConfig, run: RunDir) -> RunConfig:

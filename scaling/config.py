@@ -71,7 +71,7 @@ class DataConfig:
 
 
 def _size_of(*models: str) -> Any:
-    """A size that only these models have; null: it follows from the width. Where it is null it is no part of the id."""
+    """A size that only these models have; null: it follows from the width."""
     return field(default=None, metadata={"models": models})
 
 
@@ -121,6 +121,7 @@ class ModelConfig:
             _require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")
             is_free = self.width == type(self).__dataclass_fields__["width"].default
             _require(is_free, "model.width", self.width, "left out where model.num_params is given", "give one of them")
+        _require((self.num_spherical or 1) <= 16, "model.num_spherical", self.num_spherical, "<= 16", "more overflow")
         _require(self.num_radial >= 2, "model.num_radial", self.num_radial, ">= 2")
         _require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
 
@@ -468,7 +469,7 @@ def result_fields(config: Any) -> dict[str, Any]:
         value = getattr(config, entry.name)
         if is_dataclass(value):
             kept[entry.name] = result_fields(value)
-        elif value is None and "models" in entry.metadata:
+        elif "models" in entry.metadata and config.name not in entry.metadata["models"]:
             continue
         elif entry.metadata.get("changes_result", True):
             kept[entry.name] = float(value) if entry.type is float else value

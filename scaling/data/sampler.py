@@ -86,7 +86,7 @@ def micro_batches(
 
 @dataclass(frozen=True)
 class TrainSampler:
-    """All micro-batches of one rank from step `start` to `stop`.
+    """All micro-batches of one rank, or of a group of ranks that shares them, from step `start` to `stop`.
 
     structures: (D,) indices the run learns from. cost: (S,) edges of every structure of the set.
     """

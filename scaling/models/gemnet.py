@@ -8,8 +8,10 @@ Source: Gasteiger, Becker, Guennemann, "GemNet: Universal Directional Graph Neur
 2021, the variant with triplets; layers and sizes as in the Open Catalyst Project (its gemnet_t, Gaussian radial basis),
 whose graph-parallel sizes Sriram et al., ICLR 2022, Table 4, scale. Here
 - sums over angles are had without triplets (`scaling/models/angles.py`);
-- sums over neighbours are divided by the root of their mean number and residual updates by the root of the depth,
-  where the original has factors fitted to data and 1 / sqrt(2).
+- constants are others: SiLU is not scaled by 1 / 0.6; sums over neighbours are divided by the root of their mean
+  number, where the original has factors fitted to data; residual layers add what they find, and layers' updates are
+  divided by the root of the depth, where the original divides both sums by sqrt(2); the sum of the output blocks is
+  divided by the root of their number.
 """
 
 import math

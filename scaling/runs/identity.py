@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 from scaling.config import RunConfig, result_fields
@@ -11,7 +12,8 @@ COMPUTATION_VERSION = 3
 
 
 def computation(config: RunConfig, data_digest: str) -> dict[str, Any]:
-    """All that decides what a run computes."""
+    """All that decides what a run computes; sizes as numbers, whether they were given or follow from the width."""
+    config = replace(config, model=config.model.sized())
     return {"version": COMPUTATION_VERSION, "data_digest": data_digest, **result_fields(config)}
 
 

@@ -13,7 +13,7 @@ class RunResult:
     loss_spikes: steps whose loss stood out from those before it; metrics.jsonl names their structures.
     train_flops: floating-point operations of all matrix products of the training, forward and backward.
     baseline_*: the composition-only model of the run's own training subset on the same test structures.
-    rank_imbalance: edges of the rank with most over the mean of all, a step; 1 is even.
+    rank_imbalance: edges of the rank, or group that shares batches, with most over the mean of all, a step; 1 is even.
     extra: S2EF metrics, further test sets, reported apart, and package versions; they become columns of their own.
     """
 

@@ -90,7 +90,7 @@ def compared(batch: Graphs, model: Potential, alone: tuple[torch.Tensor, torch.T
     group = batch.share.group
     energy, force, gradient = step(model, batch)
     with corrupted():
-        *_, off = step(model, batch)
+        off_energy, off_force, off = step(model, batch)
     for part in [*gradient, *off]:
         dist.all_reduce(part, group=group.processes)
     edges = torch.zeros(group.size, dtype=torch.long)
@@ -100,6 +100,7 @@ def compared(batch: Graphs, model: Potential, alone: tuple[torch.Tensor, torch.T
         "energy_error": worst([energy], [alone[0]]),
         "force_error": worst([force], [alone[1]]) if alone[1].abs().max() > 1e-12 else float(force.abs().max()),
         "gradient_error": worst(gradient, alone[2]),
+        "value_control": max(worst([off_energy], [alone[0]]), worst([off_force], [alone[1]])),
         "gradient_control": worst(off, alone[2]),
         "edges": edges.tolist(),
     }

@@ -15,7 +15,7 @@ WORLDS = [
     (1, 1, "few", "egnn"),
     pytest.param((1, 1, "all", "egnn"), marks=pytest.mark.long),
     (2, 1, "few", "egnn"),
-    (2, 2, "few", "egnn"),
+    (2, 2, "few", "gemnet_t"),
     pytest.param((2, 1, "all", "egnn"), marks=pytest.mark.long),
     *(pytest.param((2, 2, "all", name), marks=pytest.mark.long) for name in MODELS),
     pytest.param((4, 1, "all", "egnn"), marks=pytest.mark.long),

@@ -17,7 +17,7 @@ COMMON = [
     "train.validate_every=4",
     "optim.lr=0.02",
 ]
-GEMNET = ["model.name=gemnet_t", "model.depth=1", "optim.lr=0.002"]
+GEMNET = ["model=gemnet_t", "model.depth=1", "optim.lr=0.002"]
 RUNS = {
     "reference": [],
     "two ranks": ["launcher.ranks=2"],

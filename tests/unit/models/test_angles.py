@@ -21,21 +21,6 @@ from tests.unit.models.test_physics import CUTOFF, crystal, graphs, rotation
 DEGREES = 7
 
 
-@pytest.fixture
-def batch() -> Graphs:
-    """Two small cells, whose atoms meet their own images and several of each neighbour; and an atom without edges."""
-    one, other = graphs(*crystal(1)), graphs(*crystal(2, num_atoms=3))
-    return Graphs(
-        element_N=torch.cat([one.element_N, other.element_N, torch.tensor([0])]),
-        x_N3=torch.cat([one.x_N3, other.x_N3, torch.zeros(1, 3)]),
-        src_E=torch.cat([one.src_E, other.src_E + 5]),
-        dst_E=torch.cat([one.dst_E, other.dst_E + 5]),
-        shift_E3=torch.cat([one.shift_E3, other.shift_E3]),
-        graph_N=torch.tensor([0] * 5 + [1] * 3 + [2]),
-        num_graphs=3,
-    )
-
-
 def vectors(batch: Graphs) -> torch.Tensor:
     return batch.edges.differences(batch.x_N3) + batch.shift_E3
 
@@ -105,7 +90,7 @@ def test_envelope_leaves_the_cutoff_smoothly():
 
 
 def by_triplets(layer: Interaction, h: torch.Tensor, m: torch.Tensor, batch: Graphs, bases: tuple) -> tuple:
-    """A GemNet-T block as published, term by term, with triplets c -> a <- b."""
+    """A layer's equations written out term by term, with triplets c -> a <- b."""
     radial, atom, circular = bases
     (kj, ji), edges = triplets(batch.edges), batch.edges
     meeting, root = layer.meeting, meeting_scale(layer)
@@ -140,7 +125,7 @@ def meeting_scale(layer: Interaction) -> float:
     return float(layer.meeting.sum_scale)
 
 
-def test_a_layer_of_gemnet_is_the_published_one(batch):
+def test_a_layer_of_gemnet_is_its_equations_over_listed_triplets(batch):
     torch.manual_seed(0)
     config = ModelConfig("gemnet_t", width=8, depth=1, node_width=6, triplet_width=5, bilinear_width=4)
     model = build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0).double()

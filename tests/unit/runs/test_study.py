@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
 
@@ -41,8 +42,8 @@ def test_keys_that_the_first_grid_swept_may_vary(tmp_path):
     rates = [replace(GRID[0], optim=replace(GRID[0].optim, lr=lr)) for lr in (0.01, 0.02)]
     hold_together(tmp_path / "s", rates, "digest")
     hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, lr=0.04))], "digest")
-    assert "optim.lr" in json.loads((tmp_path / "s" / "study.json").read_text())["axes"]
-    with pytest.raises(RunError, match=r"optim\.beta1 = 0\.9, now it is 0\.5"):
+    assert "optim.lr (egnn)" in json.loads((tmp_path / "s" / "study.json").read_text())["axes"]
+    with pytest.raises(RunError, match=r"optim\.beta1 \(egnn\) = 0\.9, now it is 0\.5"):
         hold_together(tmp_path / "s", [replace(GRID[0], optim=replace(GRID[0].optim, beta1=0.5))], "digest")
 
 
@@ -51,3 +52,36 @@ def test_damaged_study_file_is_named_with_the_way_out(tmp_path):
     (tmp_path / "s" / "study.json").write_text('{"axes": ["se')
     with pytest.raises(RunError, match=r"study\.json is damaged .*remove it"):
         hold_together(tmp_path / "s", GRID, "digest")
+
+
+def family(name, lr, **sizes):
+    model = replace(RunConfig().model, name=name, **sizes)
+    return replace(RunConfig(), model=model, optim=replace(RunConfig().optim, lr=lr))
+
+
+@pytest.mark.parametrize(
+    "order", list(permutations([family("egnn", 0.02), family("gemnet_t", 0.012, num_spherical=5)]))
+)
+def test_architectures_have_recipes_of_their_own_in_any_order(tmp_path, order):
+    for configs in (order, order, order[::-1]):
+        hold_together(tmp_path / "together", configs, "digest")
+    for config in order * 2:
+        hold_together(tmp_path / "one by one", [config], "digest")
+    for study in ("together", "one by one"):
+        with pytest.raises(RunError, match=r"optim\.lr \(gemnet_t\) = 0\.012, now it is 0\.02"):
+            hold_together(tmp_path / study, [family("gemnet_t", 0.02, num_spherical=5)], "digest")
+        with pytest.raises(RunError, match=r"model\.num_spherical \(gemnet_t\) = 5, now it is None"):
+            hold_together(tmp_path / study, [family("gemnet_t", 0.012)], "digest")
+
+
+def test_one_network_of_an_architecture_beside_another_of_given_sizes(tmp_path):
+    grid = [family("gemnet_t", 0.012, node_width=8), family("gemnet_t", 0.012)]
+    for configs in (grid, grid, grid[::-1], grid[1:]):
+        hold_together(tmp_path / "s", configs, "digest")
+
+
+def test_what_architectures_share_is_kept_for_one_that_comes_later(tmp_path):
+    hold_together(tmp_path / "s", [family("egnn", 0.02)], "digest")
+    later = family("gemnet_t", 0.012)
+    with pytest.raises(RunError, match=r"train\.batch_size = 32, now it is 7"):
+        hold_together(tmp_path / "s", [replace(later, train=replace(later.train, batch_size=7))], "digest")
