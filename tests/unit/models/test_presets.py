@@ -1,13 +1,11 @@
 """The networks of Sriram et al. (ICLR 2022) have the numbers of parameters that are published for them."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-import conf
+from experiments.bench.graph_parallel import preset
 from scaling.config import ModelConfig
 from scaling.models import build
 from scaling.models.counting import closed_form, count_parameters
@@ -26,10 +24,6 @@ FAMILIES = {
     "gemnet_t": ({"width": 512, "depth": 3, "triplet_width": 64, "num_radial": 128, "forces": "direct"}, 32e6),
 }
 OC20_ELEMENTS = 83
-
-
-def preset(name: str) -> ModelConfig:
-    return ModelConfig(**yaml.safe_load((Path(conf.__path__[0]) / "model" / f"{name}.yaml").read_text())["model"])
 
 
 def built(config: ModelConfig) -> int:
