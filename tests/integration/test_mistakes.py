@@ -11,6 +11,7 @@ from tests.conftest import run_command
         (["model.widht=8"], "did you mean width?"),
         (["train.budget.amout=8"], "did you mean amount?"),
         (["zero=stge1"], "stage1"),
+        (["-m", "model.name=egnn,gemnet_t"], "say model=egnn"),
         (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
         (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
         (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted"),

@@ -9,6 +9,7 @@ from scaling.config import (
     BudgetConfig,
     DataConfig,
     LauncherConfig,
+    ModelConfig,
     OptimConfig,
     RunConfig,
     TrainConfig,
@@ -101,6 +102,15 @@ def test_whatever_changes_the_result_renames_the_run(config):
     assert run_id(config, "d") != run_id(BASE, "d")
 
 
+def test_a_size_is_the_same_whether_given_or_by_the_width():
+    model = ModelConfig("gemnet_t", width=16)
+    by_width, given, other = (
+        run_id(replace(BASE, model=replace(model, **sizes)), "d")
+        for sizes in ({}, {"triplet_width": 8, "num_spherical": 7, "node_width": 16}, {"triplet_width": 9})
+    )
+    assert by_width == given != other
+
+
 def test_other_data_is_another_run():
     assert run_id(BASE, "d") != run_id(BASE, "e")
 
@@ -128,3 +138,16 @@ def test_width_and_number_of_parameters_exclude_each_other():
     validated(OmegaConf.create({"model": {"num_params": 1e6}}))
     with pytest.raises(ConfigError, match=r"model\.width=8 must be left out where model\.num_params is given"):
         validated(OmegaConf.create({"model": {"num_params": 1e6, "width": 8}}))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"name": "gemnet_t", "num_spherical": 17}, r"model\.num_spherical=17 must be <= 16"),
+        ({"name": "gemnet_t", "num_spherical": 0}, r"model\.num_spherical=0 must be >= 1"),
+        ({"num_spherical": 7}, r"model\.num_spherical=7 must be left out for model\.name=egnn"),
+    ],
+)
+def test_size_that_a_network_cannot_have_is_refused(model, message):
+    with pytest.raises(ConfigError, match=message):
+        validated(OmegaConf.create({"model": model}))

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from itertools import permutations
 
 import pytest
 
@@ -59,9 +58,10 @@ def family(name, lr, **sizes):
     return replace(RunConfig(), model=model, optim=replace(RunConfig().optim, lr=lr))
 
 
-@pytest.mark.parametrize(
-    "order", list(permutations([family("egnn", 0.02), family("gemnet_t", 0.012, num_spherical=5)]))
-)
+FAMILIES = [family("egnn", 0.02), family("gemnet_t", 0.012, num_spherical=5)]
+
+
+@pytest.mark.parametrize("order", [FAMILIES, FAMILIES[::-1]])
 def test_architectures_have_recipes_of_their_own_in_any_order(tmp_path, order):
     for configs in (order, order, order[::-1]):
         hold_together(tmp_path / "together", configs, "digest")
