@@ -84,7 +84,8 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
 
     def log_loss(theta: FloatArray, log_budget: FloatArray) -> FloatArray:
         logs = {**optimum(theta, log_budget), **{axis: np.log([[size]]) for axis, size in fixed.items()}}
-        return np.asarray(np.log(predict_each(law, theta, logs)[:, 0]))
+        with np.errstate(invalid="ignore"):  # no number where a draw allows none: it counts as undetermined
+            return np.asarray(np.log(predict_each(law, theta, logs)[:, 0]))
 
     log_size = Derived.of(law, log_n, count)
     sizes = {"N": log_size.map(np.exp), "D": log_size.map(lambda log_n: np.exp(log_nd - log_n))}

@@ -46,7 +46,8 @@ def write_comparison(groups: Groups, folder: Path, *, title: str) -> Report:
     sections = [_verdict(groups), _limits(groups), _side_by_side(groups), _each(groups, pages), _excluded(groups)]
     write_page(folder, f"Scaling laws of {title} by {groups.by}", [*sections, _conventions(groups)], pictures)
     remove_stale(folder, files)
-    sentences = tuple(sentence for sentence, _ in verdicts(groups.differences))
+    no_law = (f"No law of {name}: {problem}." for name, problem in groups.unfitted.items())
+    sentences = (*no_law, *(sentence for sentence, _ in verdicts(groups.differences)))
     return Report(_headline(groups), sentences, None, (folder / "index.html", folder / "fit.json", *files))
 
 

@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help=f"in place of studies/NAME/RUN/{RESULT}")
     arguments = parser.parse_args()
     starts = Starts(arguments.relax, arguments.rattle, arguments.seed)
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise ConfigError(f"--json {arguments.json}: there is no directory {arguments.json.parent}")
     found = evaluate(arguments.run_dir, starts, device=arguments.device)
     print(show(found))
     write_json(arguments.json or arguments.run_dir / RESULT, found)

@@ -125,8 +125,7 @@ def plan_run(
     wanted = min(share, train.max_edges) if train.max_edges else share
     size = Size(model, count.total, ranks, data.num_edges / data.num_atoms, device, graph)
     if possible is None:
-        is_given = replace(config.zero, auto=False) != ZeroConfig()
-        possible = [config.zero] if is_given else ways(model.depth, ranks)
+        possible = [config.zero] if _is_given(config.zero) else ways(model.depth, ranks)
     zero, edges = _choose(possible, size, data, wanted, limit)
     training, evaluation = steps * train.batch_size * flops, _evaluation_flops(config, data, steps, flops)
     recomputed = _recomputed(model.depth, zero.checkpointing) / model.depth
@@ -309,6 +308,8 @@ def measure_rate(config: RunConfig) -> Rate:
     from scaling.models import Graphs, build
 
     device = torch.device(_device_here())
+    what = f"{config.model.name}, {config.model.forces} forces"
+    print(f"timing steps on this machine: {what} (plan.flops_per_s=... spares it)", file=sys.stderr, flush=True)
     torch.backends.cuda.matmul.allow_tf32 = config.train.precision == "tf32"
     torch.set_num_threads(config.train.num_threads or torch.get_num_threads())
 
@@ -382,8 +383,8 @@ def planned_device(config: RunConfig) -> tuple[str, float]:
 
 def show(rows: Sequence[dict[str, Any]]) -> str:
     """The plan as a table for people."""
-    head = ("model", "width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs", "ZeRO", "ckpt")
-    head += ("ranks", "micro-batch", "memory", "device-hours")
+    head = ("model", "forces", "width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs")
+    head += ("ZeRO", "ckpt", "ranks", "micro-batch", "memory", "device-hours")
     lines = [head]
     for row in rows:
         micro = f"{row['max_edges']:,} edges" if row["micro_batches"] > 1 else "whole"
@@ -391,6 +392,7 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
             (
                 *(
                     row["model"],
+                    row["forces"],
                     str(row["width"]),
                     str(row["depth"]),
                     f"{row['fraction']:.4g}",
@@ -398,11 +400,19 @@ def show(rows: Sequence[dict[str, Any]]) -> str:
                 ),
                 *(f"{row['flops_per_structure']:.2e}", f"{row['steps']:,}", f"{row['train_flops']:.2e}"),
                 *(str(row["zero_stage"]), str(row["checkpointing"]), str(row["ranks"]), micro),
-                *(f"{row['peak_bytes'] / GIB:.2f} GiB", f"{row['device_hours']:,.3g}"),
+                *(_memory(row["peak_bytes"]), f"{row['device_hours']:,.3g}"),
             )
         )
     widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
     return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+
+
+def _is_given(zero: ZeroConfig) -> bool:
+    return replace(zero, auto=False) != ZeroConfig()
+
+
+def _memory(count: float) -> str:
+    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.0f} MiB"
 
 
 def _human(number: float) -> str:
@@ -449,10 +459,13 @@ def main() -> int:
         memory += "; plan.device_memory_gib says otherwise"
     if first.parallel.graph > 1:
         source += "; what ranks that share a batch tell each other is not counted"
-    print(f"{len(rows)} runs, {total:,.4g} device-hours ({source}); memory of one device {memory}")
-    given = [word for word in sys.argv[1:] if not word.startswith(("plan.", "zero=", "launcher.ranks="))]
+    runs = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
+    print(f"{runs}, {total:,.4g} device-hours ({source}); memory of one device {memory}")
+    chosen = [] if _is_given(first.zero) else ["zero=auto"]
+    left_out = ("plan.", "launcher.ranks=", *(["zero"] if chosen else []))
+    given = [word for word in sys.argv[1:] if not word.startswith(left_out)]
     ranks = first.plan.num_devices or first.launcher.ranks
-    command_line = " ".join(map(shlex.quote, [*given, "zero=auto", f"launcher.ranks={ranks}"]))
+    command_line = " ".join(map(shlex.quote, [*given, *chosen, f"launcher.ranks={ranks}"]))
     print(f"to train in these ways: python -m experiments.train {command_line}")
     if refused:
         raise ConfigError("\n".join(refused))

@@ -14,7 +14,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from safetensors import SafetensorError, safe_open
 
 from scaling.data.neighbors import neighbor_list
-from scaling.errors import DataError, RunError
+from scaling.errors import ConfigError, DataError, RunError
 from scaling.models import Graphs, Potential
 from scaling.runs.store import BEST_WEIGHTS, RunDir
 from scaling.structure import FloatArray
@@ -41,11 +41,12 @@ class TrainedPotential:
             path: studies/NAME/RUN. device: as torch calls it; None: the GPU if there is one.
         Raises:
             RunError: if there is no such run, it is not done, or a file of it is damaged.
+            ConfigError: if there is no such device.
         """
         self.run = RunDir(Path(path))
-        status = self.run.status()
         if not self.run.config_path.exists():
             raise RunError(f"{path} is not a run; name the directory of one: studies/NAME/RUN")
+        status = self.run.status()
         if status.state != "done":
             raise RunError(
                 f"{path} is {status.state} at step {status.step} of {status.num_steps or '?'}; train it to its end "
@@ -53,7 +54,7 @@ class TrainedPotential:
             )
         self.config = self.run.config()
         self.constants = Constants.read(self.run, self.config)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = _device(device)
         self._potential = self.constants.build(self.config)
         _load(self._potential, self.run.checkpoints / BEST_WEIGHTS)
         self._potential.eval().to(self.device)
@@ -157,10 +158,24 @@ class TrainedCalculator(Calculator):
         self.results = {"energy": energy, "free_energy": energy, "forces": forces}
 
 
+def _device(name: str | None) -> torch.device:
+    is_there = torch.cuda.is_available()
+    if name is None:
+        return torch.device("cuda" if is_there else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name} is none of torch's: cpu, cuda or cuda:1") from error
+    if device.type == "cuda" and not is_there:
+        raise ConfigError(f"device {name} is not here: torch sees no GPU; leave it out to take what there is")
+    return device
+
+
 def _load(potential: Potential, weights: Path) -> None:
     try:
         with safe_open(weights, "pt") as file, torch.no_grad():
             for name, parameter in potential.named_parameters():
                 parameter.copy_(file.get_tensor(name))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise RunError(f"{weights} cannot be used ({error}); remove {weights.parents[1]} and train it again") from error
+        remedy = f"restore it, or remove {weights.parents[1]} and train it again"
+        raise RunError(f"{weights} cannot be used ({error}); {remedy}") from error

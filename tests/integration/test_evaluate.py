@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 
@@ -130,11 +131,20 @@ def test_what_cannot_be_evaluated_is_refused_with_a_remedy(run, tmp_path):
     (unfinished / "result.json").unlink()
     (broken / "checkpoints" / "best.safetensors").unlink()
     (damaged / "checkpoints" / "best.safetensors").write_bytes(b"x" * 100)
-    for path, words in [(tmp_path, "is not a run"), (broken, "train it again"), (damaged, "train it again")]:
+    for path in (tmp_path, run / "result.json"):
+        with pytest.raises(RunError, match="is not a run"):
+            TrainedPotential(path)
+    for path, words in [(broken, "train it again"), (damaged, "restore it")]:
         with pytest.raises(RunError, match=words):
             TrainedPotential(path)
     with pytest.raises(ConfigError, match=r"--rattle -1.0 must not be negative"):
         Starts(1, -1.0, 0)
+    for device, words in (("cuda:9", "torch sees no GPU"), ("tpu", "none of torch's")):
+        if device == "tpu" or not torch.cuda.is_available():
+            with pytest.raises(ConfigError, match=words):
+                TrainedPotential(run, device=device)
+    done = run_command("experiments.evaluate", str(run), "--json", str(tmp_path / "nowhere" / "x.json"))
+    assert "there is no directory" in done.stderr
     done = run_command("experiments.evaluate", str(unfinished))
     assert done.returncode == 4
     assert "train it to its end" in done.stderr

@@ -14,7 +14,7 @@ from tests.conftest import run_command
         (["-m", "model.name=egnn,gemnet_t"], "say model=egnn"),
         (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
         (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
-        (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted"),
+        (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted\ntimes are in the unit"),
         (["launcher.slurm.options=--exclusive"], """'KEY=["one","two"]'"""),
         (["launcher.slurm.options=[--mem-per-cpu=4G]"], """'KEY=["a=b"]'"""),
         (["study.root=/proc/nowhere"], "check that it exists, its permissions"),
