@@ -22,8 +22,8 @@ NEAR = 0.15  # runs this close (relative) to the size a curve is drawn at are dr
 def plot_overlay(laws: Mapping[str, Law], unfitted: Mapping[str, RunTable] | None = None) -> Figure:
     """One law each of several families: their curves on the same axes, and exponents and floor with 95 % intervals.
 
-    A curve against one axis is drawn at the largest size of the other that every family has reached. Families without
-    a law are shown by their runs there.
+    A curve against one axis is drawn at the largest size of the other that every family has reached, with its band if
+    the runs determine all exponents. Families without a law are shown by their runs there.
 
     Raises:
         ConfigError: if there is no law, if there are not 2 to MOST_FAMILIES families, or if forms differ.
@@ -82,7 +82,7 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], unfitted: Mapping[str, Run
         grid = np.geomspace(*widened(table.axis(axis).min(), table.axis(axis).max()), POINTS)
         query: dict[str, Any] = {axis: grid} | {name: np.full(POINTS, size) for name, size in held.items()}
         curve = law.predict(**query)
-        if law.uncertainty.is_known:
+        if law.uncertainty.is_known and all(verdict.identified for verdict in law.verdicts):
             draw_band(axes, law, grid, query, color, of_runs=False, alpha=0.18)
         axes.plot(grid, curve, color=color)
         losses.append(curve)
@@ -101,12 +101,15 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], unfitted: Mapping[str, Run
 
 
 def _draw_estimates(axes: Axes, laws: Mapping[str, Law], name: str) -> None:
-    """Values with intervals; an end that the runs do not bound is an arrow, an exponent not determined is hollow."""
+    """Values with intervals; an end that the runs do not bound is an arrow, a value not determined is hollow."""
     told = [law[name] for law in laws.values()]
     ends = np.array([end for one in told for end in (one.value, *(one.ci95 or ())) if np.isfinite(end)])
     margin = 0.15 * float(np.ptp(ends)) or 0.1 * abs(float(ends[0])) or 1.0
     left, right = float(ends.min()) - margin, float(ends.max()) + margin
-    undetermined = [any(v.exponent == name and not v.identified for v in law.verdicts) for law in laws.values()]
+    undetermined = [
+        any(v.exponent == name and not v.identified for v in law.verdicts) or not np.isfinite(one.ci95 or 0).all()
+        for law, one in zip(laws.values(), told, strict=True)
+    ]
     for i, (estimate, hollow, color, marker) in enumerate(zip(told, undetermined, FAMILIES, MARKERS, strict=False)):
         if estimate.ci95:
             low, high = max(estimate.ci95[0], left), min(estimate.ci95[1], right)
