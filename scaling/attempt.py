@@ -198,7 +198,7 @@ def _torchrun(run: RunDir, launcher: LauncherConfig) -> list[str]:
 
 def _killed_rank(log: Path, begin: int) -> Failure | None:
     """Which rank was killed, if torchrun says so in the log from there on; the others then fail too, for want of it."""
-    for rank, exitcode in RANK_ENDED.findall(log_tail(log, begin)):
+    for rank, exitcode in reversed(RANK_ENDED.findall(log_tail(log, begin))):  # the first to fail stands last
         # A rank that misses another one may abort, and torchrun terminates those that are left.
         if int(exitcode) < 0 and -int(exitcode) not in (signal.SIGABRT, signal.SIGTERM):
             return Failure.of_exit(f"rank {rank}", int(exitcode), log, begin=begin)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from experiments.train import execute, stage
-from scaling.attempt import MAX_FRUITLESS
+from scaling.attempt import MAX_FRUITLESS, _killed_rank
 from scaling.config import BudgetConfig, DataConfig, LauncherConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from scaling.errors import RunError
 from scaling.failure import Failure, failure_path
@@ -134,6 +134,13 @@ def test_killed_rank_is_named_with_its_signal_and_the_run_goes_on(endless, study
     os.kill(rank_1, signal.SIGKILL)
     wait_for_attempt(endless, 2)
     assert "rank 1 ended early (killed by SIGKILL; out of memory?)" in (endless.path / "log.txt").read_text()
+
+
+def test_rank_that_torchrun_calls_the_root_cause_is_told_and_not_one_that_it_killed_itself(tmp_path):
+    log = tmp_path / "log.txt"
+    entry = "  rank      : {0} (local_rank: {0})\n  exitcode  : {1} (pid: 5467)  (SIGKILL)\n"
+    log.write_text("Failures:\n" + entry.format(0, -9) + "Root Cause (first observed failure):\n" + entry.format(1, -9))
+    assert _killed_rank(log, 0).message.startswith("rank 1 ended early (killed by SIGKILL")
 
 
 @pytest.mark.long
