@@ -23,7 +23,7 @@ def plot_overlay(laws: Mapping[str, Law], unfitted: Mapping[str, RunTable] | Non
     """One law each of several families: their curves on the same axes, and exponents and floor with 95 % intervals.
 
     A curve against one axis is drawn at the largest size of the other that every family has reached, with its band if
-    the runs determine all exponents. Families without a law are shown by their runs there.
+    the runs bound all exponents. Families without a law are shown by their runs there.
 
     Raises:
         ConfigError: if there is no law, if there are not 2 to MOST_FAMILIES families, or if forms differ.
@@ -82,7 +82,7 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], unfitted: Mapping[str, Run
         grid = np.geomspace(*widened(table.axis(axis).min(), table.axis(axis).max()), POINTS)
         query: dict[str, Any] = {axis: grid} | {name: np.full(POINTS, size) for name, size in held.items()}
         curve = law.predict(**query)
-        if law.uncertainty.is_known and all(verdict.identified for verdict in law.verdicts):
+        if law.uncertainty.is_known and all(_is_bounded(law, verdict.exponent) for verdict in law.verdicts):
             draw_band(axes, law, grid, query, color, of_runs=False, alpha=0.18)
         axes.plot(grid, curve, color=color)
         losses.append(curve)
@@ -98,6 +98,11 @@ def _draw_curves(axes: Axes, laws: Mapping[str, Law], unfitted: Mapping[str, Run
     axes.set_xlabel(axis_name(first.table, axis))
     if held:
         axes.set_title("at " + ", ".join(f"{name} ≈ {size_text(size)}" for name, size in held.items()), fontsize=10)
+
+
+def _is_bounded(law: Law, exponent: str) -> bool:
+    low, high = law[exponent].ci95 or (0.0, np.inf)
+    return low > 0 and bool(np.isfinite(high))
 
 
 def _draw_estimates(axes: Axes, laws: Mapping[str, Law], name: str) -> None:
