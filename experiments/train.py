@@ -50,8 +50,7 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
 
         num_elements = len(next(iter(shards.values())).manifest.elements)
         configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
-    hold_together(study_dir, configs, digest)
-    staged: dict[str, RunDir] = {}
+    staged: dict[str, tuple[RunDir, RunConfig]] = {}
     for config in _by_cost(configs):
         run = RunDir(study_dir / run_id(config, digest))
         if run.run_id in staged:
@@ -60,10 +59,12 @@ def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
                 "in what does not change the result (ranks, ZeRO stage, micro-batches); compare those under different "
                 "study.name"
             )
-        staged[run.run_id] = run
+        staged[run.run_id] = run, config
+    hold_together(study_dir, configs, digest)
+    for run, config in staged.values():
         is_planned = config.zero.auto or config.launcher.ranks == 0
         run.stage(_fitted(config, run) if is_planned else config)
-    return list(staged.values())
+    return [run for run, _ in staged.values()]
 
 
 def _by_cost(configs: Sequence[RunConfig]) -> list[RunConfig]:

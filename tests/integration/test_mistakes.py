@@ -20,10 +20,13 @@ from tests.conftest import run_command
         (["study.root=/proc/nowhere"], "check that it exists, its permissions"),
     ],
 )
-def test_mistake_is_told_in_few_lines(arguments, words, tiny_data):
-    done = run_command("experiments.train", *arguments, f"data.path={tiny_data}")
+def test_mistake_is_told_in_few_lines_and_leaves_nothing(arguments, words, tiny_data, tmp_path):
+    flags, overrides = [word for word in arguments if word == "-m"], [word for word in arguments if word != "-m"]
+    where = [f"data.path={tiny_data}", f"study.root={tmp_path}"]
+    done = run_command("experiments.train", *flags, *where, *overrides)
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert "provider=hydra" not in done.stderr
     assert len(done.stderr.splitlines()) < 12
+    assert not list(tmp_path.rglob("*.json"))
