@@ -142,6 +142,7 @@ def compose() -> list[RunConfig]:
         ConfigError: naming the first key that is not allowed.
     """
     composed: list[DictConfig] = []
+    overrides: list[str] = []
     # Hydra would compose every job once more to see whether it can; here all are validated before the first one starts.
     Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
     launcher = Plugins.instance().class_name_to_class[BASIC_LAUNCHER]
@@ -149,8 +150,9 @@ def compose() -> list[RunConfig]:
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(config: DictConfig) -> None:
-        _refuse_bare_name(HydraConfig.get().overrides.task)
+        overrides.extend(HydraConfig.get().overrides.task)
         composed.append(config)
 
     take()
+    _refuse_bare_name(overrides)
     return [validated(config) for config in composed]

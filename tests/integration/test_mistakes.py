@@ -12,6 +12,7 @@ from tests.conftest import run_command
         (["train.budget.amout=8"], "did you mean amount?"),
         (["zero=stge1"], "stage1"),
         (["-m", "model.name=egnn,gemnet_t"], "say model=egnn"),
+        (["model.name=gemnet_t"], "error: model.name=gemnet_t would"),
         (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
         (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
         (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted\ntimes are in the unit"),
@@ -27,6 +28,7 @@ def test_mistake_is_told_in_few_lines_and_leaves_nothing(arguments, words, tiny_
     assert done.returncode in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
     assert "provider=hydra" not in done.stderr
     assert len(done.stderr.splitlines()) < 12
     assert not list(tmp_path.rglob("*.json"))
