@@ -32,7 +32,7 @@ A_LIST = re.compile(r"Value '\[.*\]' of type '\w+' could not be converted")
 WAYS_OUT = {
     re.compile(r"is not a ListConfig"): 'a list is written in brackets: \'KEY=["one","two"]\'',
     re.compile(r"could not be converted to Integer"): "a whole number is wanted",
-    re.compile(r"_(?:min|s)\b"): "times are in the unit that ends the key",
+    re.compile(r"(?<!per)_(?:min|s)\b"): "times are in the unit that ends the key",
     re.compile(
         r"override_grammar"
     ): "a value with = , : or brackets needs quotes of its own: 'KEY=\"a=b\"' 'KEY=[\"a=b\"]'",

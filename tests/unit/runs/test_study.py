@@ -76,8 +76,14 @@ def test_architectures_have_recipes_of_their_own_in_any_order(tmp_path, order):
 
 def test_one_network_of_an_architecture_beside_another_of_given_sizes(tmp_path):
     grid = [family("gemnet_t", 0.012, node_width=8), family("gemnet_t", 0.012)]
-    for configs in (grid, grid, grid[::-1], grid[1:]):
+    hold_together(tmp_path / "s", grid, "digest")
+    begun = json.loads((tmp_path / "s" / "study.json").read_text())
+    assert "model.node_width (gemnet_t)" in begun["axes"]
+    for configs in (grid, grid[::-1], grid[1:]):
         hold_together(tmp_path / "s", configs, "digest")
+        assert json.loads((tmp_path / "s" / "study.json").read_text()) == begun
+    with pytest.raises(RunError, match=r"model\.triplet_width \(gemnet_t\) = None, now it is 3"):
+        hold_together(tmp_path / "s", [family("gemnet_t", 0.012, triplet_width=3)], "digest")
 
 
 def test_what_architectures_share_is_kept_for_one_that_comes_later(tmp_path):
