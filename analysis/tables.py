@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
-from analysis.terms import FloatArray
+from analysis.forms.terms import FloatArray
 from scaling.errors import ConfigError, DataError
 
 SAME_SIZE = 1e-6

@@ -7,7 +7,7 @@ from ase.symbols import Symbols
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis.style import BLUE, ORANGE, house_style, save_bytes
+from analysis.plots.style import BLUE, ORANGE, house_style, save_bytes
 from scaling.data.leaks import TOLERANCE_ANG, SplitConfig, leaks_of_splits
 from scaling.data.shards import ShardSet, read_columns
 from scaling.errors import DataError

@@ -22,9 +22,9 @@ from experiments.command import command, compose
 from scaling.config import DataConfig, ModelConfig, PlanConfig, RunConfig, ZeroConfig
 from scaling.errors import ConfigError
 from scaling.models.counting import closed_form, training_flops, with_width
+from scaling.optim.schedule import num_steps
 from scaling.runs.files import write_json
 from scaling.training.memory import most_edges, peak_bytes
-from scaling.training.schedule import num_steps
 
 GIB = 2**30
 #: Of a device's memory, what tensors may take: the rest is the runtime, libraries and the allocator's fragments.

@@ -17,11 +17,11 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.command import command
-from experiments.submit import JOBS, job_name, live
-from scaling import slurm
 from scaling.errors import RunError
-from scaling.failure import log_tail
-from scaling.job import ERROR
+from scaling.launch import slurm
+from scaling.launch.job import ERROR
+from scaling.launch.submit import JOBS, job_name, live
+from scaling.runs.failure import log_tail
 from scaling.runs.files import read_json
 from scaling.runs.store import STATES, RunDir, Status, run_dirs
 

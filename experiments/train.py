@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from experiments.command import command, compose
 from experiments.status import wait
-from experiments.submit import job_name, submit
 from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError
-from scaling.launch import run_all, slots
+from scaling.launch.pool import run_all, slots
+from scaling.launch.submit import job_name, submit
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.runs.study import hold_together

@@ -5,9 +5,9 @@ import json
 
 from analysis.commands.compare import add_reach, score_document
 from analysis.commands.options import add_fit, add_table, read_table
-from analysis.compare import REPLICATES, compare
-from analysis.document import strict
-from analysis.forms import find_form
+from analysis.forms.registry import find_form
+from analysis.selection.compare import REPLICATES, compare
+from analysis.study.document import strict
 from analysis.tables import mixtures
 
 HELP = "fit one form to the smaller runs and predict the larger ones, from several origins"

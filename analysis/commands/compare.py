@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 from analysis.commands.options import add_objective, add_table, read_table
-from analysis.compare import REACH, REPLICATES, Comparison, Contender, Plain, compare
-from analysis.document import strict
-from analysis.forms import FORMS, find_form
-from analysis.rolling import Score
+from analysis.forms.registry import FORMS, find_form
+from analysis.selection.compare import REACH, REPLICATES, Comparison, Contender, Plain, compare
+from analysis.selection.rolling import Score
+from analysis.study.document import strict
 from analysis.tables import AXES, RunTable, distinct_sizes, mixtures
 from scaling.errors import ConfigError
 

@@ -5,16 +5,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.backtest import Backtest, backtest
 from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_law
-from analysis.contrast import verdicts
-from analysis.document import law_document, strict, write_document
-from analysis.fit import Law
+from analysis.fitting.law import Law
+from analysis.selection.holdout import Backtest, backtest
+from analysis.study.contrast import verdicts
+from analysis.study.document import law_document, strict, write_document
 from analysis.tables import mixtures
 from scaling.errors import DataError
 
 if TYPE_CHECKING:
-    from analysis.groups import Groups
+    from analysis.study.groups import Groups
 
 HELP = "fit one form to a table and print it"
 

@@ -4,9 +4,9 @@ import argparse
 import json
 
 from analysis.commands.options import add_fit, add_table, read_law
-from analysis.decisions import decide, decisions_document, decisions_text
-from analysis.document import conventions, strict
-from analysis.saturation import DEFAULT_SHARE
+from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.saturation import DEFAULT_SHARE
+from analysis.study.document import conventions, strict
 
 HELP = "say what compute is best spent on: sizes for each budget, their limits, what more still buys"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from analysis.commands.options import add_fit, add_table, check_folder, read_law
-from analysis.design import NextRuns, Plan, next_runs
-from analysis.document import strict
+from analysis.design.next_runs import NextRuns, Plan, next_runs
+from analysis.study.document import strict
 from analysis.tables import AXES, read_frame
 
 HELP = "which further runs narrow a prediction's interval most for their cost"
@@ -142,7 +142,7 @@ def _table(rows: list[list[str]]) -> list[str]:
 
 def _write_figures(result: NextRuns, folder: Path) -> None:
     from analysis.plots.design import plot_next_map, plot_next_width
-    from analysis.style import save_bytes
+    from analysis.plots.style import save_bytes
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"next_width": plot_next_width(result)}

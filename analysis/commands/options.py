@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.fit import Law, fit
-from analysis.forms import FORMS, find_form
+from analysis.fitting.bootstrap import DEFAULT_REPLICATES
+from analysis.fitting.law import Law, fit
+from analysis.forms.registry import FORMS, find_form
 from analysis.tables import AXES, LOSS_COLUMN, MODEL, RunTable, load_runs, read_frame, rows_with
-from analysis.uncertainty import DEFAULT_REPLICATES
 from scaling.errors import ConfigError
 
 if TYPE_CHECKING:
-    from analysis.groups import Groups
-    from analysis.results import FitChoice, Results
+    from analysis.study.groups import Groups
+    from analysis.study.results import FitChoice, Results
 
 POOLED = "none"
 
@@ -87,7 +87,7 @@ def read_law(options: argparse.Namespace) -> Law:
 
 def read_results(options: argparse.Namespace) -> "Results":
     """The table and the fit of `add_table`, `add_fit` and `add_beside`, and what follows from them on demand."""
-    from analysis.results import Results
+    from analysis.study.results import Results
 
     axes = find_form(options.form, options.axis).axes
     beside = {
@@ -99,7 +99,7 @@ def read_results(options: argparse.Namespace) -> "Results":
 
 def read_groups(options: argparse.Namespace) -> "Groups | None":
     """The table and the fit of `add_table`, `add_fit` and `add_by` for each kind of runs; None for one law of all."""
-    from analysis.groups import group_runs
+    from analysis.study.groups import group_runs
 
     if options.by == POOLED or (options.by is None and getattr(options, "beside", ())):
         return None
@@ -118,7 +118,7 @@ def check_folder(option: str, folder: Path) -> None:
 
 
 def _choice(options: argparse.Namespace) -> "FitChoice":
-    from analysis.results import FitChoice
+    from analysis.study.results import FitChoice
 
     return FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
 

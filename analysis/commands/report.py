@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the report and say where."""
-    from analysis.grouped_report import write_comparison
-    from analysis.report import write_report
+    from analysis.report.grouped import write_comparison
+    from analysis.report.report import write_report
 
     source = Path(options.table)
     beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")

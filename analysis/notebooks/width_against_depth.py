@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from analysis import fit, load_runs, plot
 from analysis.example import SCATTER, SHAPE_LAW, example_runs
 from analysis.plots import save
-from analysis.style import MUTED, house_style, log_axis, shades, size_text, widened
+from analysis.plots.style import MUTED, house_style, log_axis, shades, size_text, widened
 
 TABLE = "studies/quickstart"
 FIGURES = Path("figures")

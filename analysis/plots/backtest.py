@@ -5,8 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.compare import Comparison, Contender, Plain
-from analysis.style import (
+from analysis.plots.style import (
     BLUE,
     INK,
     MARKERS,
@@ -19,6 +18,7 @@ from analysis.style import (
     size_text,
     widened,
 )
+from analysis.selection.compare import Comparison, Contender, Plain
 
 MOST_ROWS = 10
 ROW_IN = 0.38

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.design import NextRuns, Plan
+from analysis.design.next_runs import NextRuns, Plan
+from analysis.forms.terms import FloatArray
 from analysis.plots.law import AXIS_NAMES
-from analysis.style import (
+from analysis.plots.style import (
     BLUE,
     INK,
     MARKERS,
@@ -22,7 +23,6 @@ from analysis.style import (
     size_text,
     widened,
 )
-from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
 LINES = "#c0c0c0"

@@ -9,15 +9,16 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
-from analysis.allocate import Derived
-from analysis.fit import Law
-from analysis.flops import measure_flops
-from analysis.frontier import Frontier, frontier
-from analysis.isoflop import IsoFlop
+from analysis.compute.allocate import Derived
+from analysis.compute.cost import measure_flops
+from analysis.compute.frontier import Frontier, frontier
+from analysis.compute.isoflop import IsoFlop
+from analysis.compute.saturation import DEFAULT_SHARE, saturation
+from analysis.compute.shape import best_shape, measure_shape, require_shape
+from analysis.fitting.law import Law
+from analysis.forms.terms import FloatArray
 from analysis.plots.law import AXIS_NAMES, loss_levels
-from analysis.saturation import DEFAULT_SHARE, saturation
-from analysis.shape import best_shape, measure_shape, require_shape
-from analysis.style import (
+from analysis.plots.style import (
     BLUE,
     INK,
     MUTED,
@@ -30,7 +31,6 @@ from analysis.style import (
     size_text,
     widened,
 )
-from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
 POINTS = 20  # each has an interval of its own

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.fit import Law
-from analysis.influence import noteworthy
+from analysis.fitting.influence import noteworthy
+from analysis.fitting.law import Law
+from analysis.forms.terms import FloatArray
 from analysis.plots.law import axis_name, greek, loss_name, size_axis
-from analysis.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, size_text, widened
-from analysis.terms import FloatArray
+from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, size_text, widened
 from scaling.errors import ConfigError
 
 MOST_PANELS = 4
@@ -21,7 +21,7 @@ def plot_influence(law: Law, influence: dict[str, FloatArray]) -> Figure:
     """DFBETAS of exponents and floor against the size they belong to; beyond the dashed lines a run deserves a look.
 
     Args:
-        influence: (M,) per parameter, of `analysis.influence.dfbetas`.
+        influence: (M,) per parameter, of `analysis.fitting.influence.dfbetas`.
     Raises:
         ConfigError: if there is none of an exponent or a floor.
     """

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.backtest import Backtest
-from analysis.findings import Reference
-from analysis.fit import Law
-from analysis.style import (
+from analysis.fitting.law import Law
+from analysis.forms.terms import FloatArray
+from analysis.plots.style import (
     FAMILIES,
     INK,
     MARKERS,
@@ -28,8 +27,9 @@ from analysis.style import (
     size_text,
     widened,
 )
+from analysis.selection.holdout import Backtest
+from analysis.study.findings import Reference
 from analysis.tables import RunTable, distinct_sizes, same_size
-from analysis.terms import FloatArray
 from scaling.errors import ConfigError
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines

@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.learning_rate import LearningRates
 from analysis.plots.law import DOT, axis_name, loss_name
-from analysis.style import INK, WIDTH_IN, count_text, house_style, log_axis, shades, size_text, widened
+from analysis.plots.style import INK, WIDTH_IN, count_text, house_style, log_axis, shades, size_text, widened
+from analysis.study.learning_rate import LearningRates
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 

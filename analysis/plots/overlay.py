@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fit import Law
+from analysis.fitting.law import Law
 from analysis.plots.law import DOT, POINTS, axis_name, draw_band, loss_name, size_axis
-from analysis.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
+from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 

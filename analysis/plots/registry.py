@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.compare import Comparison
-from analysis.design import NextRuns
-from analysis.findings import Reference
-from analysis.fit import Law
-from analysis.frontier import Frontier
-from analysis.isoflop import IsoFlop
+from analysis.compute.frontier import Frontier
+from analysis.compute.isoflop import IsoFlop
+from analysis.compute.saturation import saturation
+from analysis.compute.shape import best_shape
+from analysis.design.next_runs import NextRuns
+from analysis.fitting.law import Law
 from analysis.plots.backtest import plot_comparison
 from analysis.plots.cost import costs_of, plot_cost
 from analysis.plots.design import plot_next_map, plot_next_width
@@ -21,9 +21,9 @@ from analysis.plots.law import loss_name, plot_backtest, plot_curves, plot_resid
 from analysis.plots.learning_rate import plot_learning_rates
 from analysis.plots.overlay import MOST_FAMILIES, plot_overlay
 from analysis.plots.uncertainty import plot_corner, plot_profile
-from analysis.results import Results
-from analysis.saturation import saturation
-from analysis.shape import best_shape
+from analysis.selection.compare import Comparison
+from analysis.study.findings import Reference
+from analysis.study.results import Results
 from scaling.errors import ConfigError
 
 LAW, COST, TRUST, TUNING = "The law", "What a loss costs", "How far to trust it", "Tuning"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from analysis.style import save_bytes
+from analysis.plots.style import save_bytes
 from scaling.errors import ConfigError
 from scaling.runs.files import write_atomic
 

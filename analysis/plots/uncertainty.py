@@ -7,10 +7,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 from scipy.special import fdtri
 
-from analysis.fit import Law
-from analysis.profile import numerical
-from analysis.style import BLUE, INK, MUTED, ORANGE, WIDTH_IN, house_style, round_numbers, size_text, widened
-from analysis.terms import FloatArray
+from analysis.fitting.law import Law
+from analysis.fitting.profile import numerical
+from analysis.forms.terms import FloatArray
+from analysis.plots.style import BLUE, INK, MUTED, ORANGE, WIDTH_IN, house_style, round_numbers, size_text, widened
 from scaling.errors import ConfigError
 
 JOINT_LEVELS = (0.5, 0.9, 0.95)

@@ -6,10 +6,10 @@ What the product is measured against, in equality (tests) and in memory and time
 from torch import Tensor, autograd, enable_grad
 from torch.nn import functional as F
 
-from scaling.models.edges import Edges
 from scaling.models.forces import Graphs, Potential
-from scaling.models.geometry import RadialBasis
-from scaling.models.messages import MessageNet
+from scaling.models.ops.edges import Edges
+from scaling.models.ops.geometry import RadialBasis
+from scaling.models.ops.messages import MessageNet
 
 
 def left_to_autograd(potential: Potential) -> Potential:

@@ -35,12 +35,12 @@ from experiments.bench.batches import CUTOFF_ANG, random_graphs
 from experiments.bench.table import options, publish
 from experiments.bench.tensors import PeakTensors
 from scaling.config import MODELS, ModelConfig, OptimConfig, ZeroConfig
-from scaling.launch import ALLOCATOR
+from scaling.launch.pool import ALLOCATOR
+from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, build
 from scaling.models.counting import closed_form, training_flops
 from scaling.parallel import Group, divide
 from scaling.training.engine import Engine, World
-from scaling.worker import end_at_once
 
 FLOAT = 4
 MEAN_DEGREE = 40.0

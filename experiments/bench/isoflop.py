@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fit import fit
-from analysis.frontier import frontier
-from analysis.isoflop import isoflop
+from analysis.compute.frontier import frontier
+from analysis.compute.isoflop import isoflop
+from analysis.fitting.law import fit
 from analysis.tables import load_runs
 from experiments.bench.table import options, publish
 

@@ -62,7 +62,7 @@ def _has_ended(proc: Path) -> bool:
 
 def _role(proc: Path) -> str:
     line = (proc / "cmdline").read_text()
-    if "scaling.worker" not in line:
+    if "scaling.launch.worker" not in line:
         return "command" if "experiments.train" in line else "holder of the run"
     if "torch.distributed.run" in line:
         return "torchrun"

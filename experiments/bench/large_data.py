@@ -24,11 +24,11 @@ from tqdm import tqdm
 from experiments.bench.table import options, publish
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.manifest import Rejected, write_manifest
-from scaling.data.prepare import prepare, verify
+from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.source import PlainSource, slices
+from scaling.data.preparation.validation import Bounds
 from scaling.data.sampler import TrainSampler
 from scaling.data.shards import INDEX, ShardSet, write_rows
-from scaling.data.source import PlainSource, slices
-from scaling.data.validation import Bounds
 from scaling.structure import Structure
 
 ATOMS = 100

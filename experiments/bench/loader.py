@@ -28,10 +28,10 @@ from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.manifest import Rejected
-from scaling.data.prepare import prepare
+from scaling.data.preparation.prepare import prepare
+from scaling.data.preparation.source import PlainSource, slices
 from scaling.data.sampler import MicroBatch, TrainSampler
 from scaling.data.shards import ShardSet, StoredStructure
-from scaling.data.source import PlainSource, slices
 from scaling.models import build
 from scaling.structure import Structure
 from scaling.training.engine import Engine, World

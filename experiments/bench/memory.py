@@ -26,12 +26,12 @@ from experiments.bench.double_backward import left_to_autograd
 from experiments.bench.table import options, publish
 from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
-from scaling.launch import ALLOCATOR
+from scaling.launch.pool import ALLOCATOR
+from scaling.launch.worker import end_at_once
 from scaling.models import build
 from scaling.models.counting import closed_form, with_width
 from scaling.training.engine import Engine, World, construction
 from scaling.training.memory import peak_bytes
-from scaling.worker import end_at_once
 
 RANKS = 2
 MEAN_DEGREE = 40.0

@@ -26,12 +26,12 @@ from scipy.stats import t as student
 from tqdm import tqdm
 
 from analysis import fit, load_runs
-from analysis.candidates import own_grid
-from analysis.costs import cost_model
-from analysis.design import next_runs
-from analysis.fit import Law
-from analysis.information import log_width, state_of
-from analysis.targets import find_target
+from analysis.compute.costs import cost_model
+from analysis.design.candidates import own_grid
+from analysis.design.information import log_width, state_of
+from analysis.design.next_runs import next_runs
+from analysis.design.targets import find_target
+from analysis.fitting.law import Law
 from experiments.bench.table import options, publish
 
 STEP = 4.0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scaling.config import ModelConfig
 from scaling.models import Graphs
-from scaling.models.geometry import RadialBasis
+from scaling.models.ops.geometry import RadialBasis
 
 
 def mlp(*widths: int, last: nn.Module | None = None) -> nn.Sequential:

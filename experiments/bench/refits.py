@@ -24,11 +24,11 @@ import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from tqdm import tqdm
 
-from analysis.fit import fit
-from analysis.minimize import minimize
-from analysis.optimum import Optimum
+from analysis.fitting.bootstrap import balanced_counts
+from analysis.fitting.law import fit
+from analysis.fitting.minimize import minimize
+from analysis.fitting.optimum import Optimum
 from analysis.tables import RunTable, load_runs
-from analysis.uncertainty import balanced_counts
 from experiments.bench.table import options, publish
 from scaling.errors import ConfigError
 

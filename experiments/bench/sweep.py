@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.bench.table import options, publish
-from experiments.submit import job_name
-from scaling import slurm
+from scaling.launch import slurm
+from scaling.launch.submit import job_name
 from scaling.runs.store import run_dirs
 
 POLL_S = 10.0

@@ -26,7 +26,7 @@ from experiments.bench.plain_egnn import plain_egnn
 from experiments.bench.table import options, publish
 from experiments.bench.tensors import matrix_flops
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
-from scaling.launch import ALLOCATOR
+from scaling.launch.pool import ALLOCATOR
 from scaling.models import Graphs, Potential, build
 from scaling.training.engine import Engine, World
 

@@ -24,7 +24,7 @@ from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, build
-from scaling.models.edges import Edges
+from scaling.models.ops.edges import Edges
 
 
 def triplets(edges: Edges) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ features that meet at an angle, R radial functions, S degrees of the angular bas
 Source: Gasteiger, Giri, Margraf, Guennemann, "Fast and Uncertainty-Aware Directional Message Passing for
 Non-Equilibrium Molecules", 2020, on Gasteiger, Gross, Guennemann, "Directional Message Passing for Molecular Graphs",
 ICLR 2020. It computes the same function (torch-geometric's, to rounding, with copied weights), with
-- sums over angles had without triplets (`scaling/models/angles.py`): the message of k -> j, and the answer to j -> i,
-  are computed at j, where both edges meet, and the answer is handed to j -> i by the edge i -> j;
+- sums over angles had without triplets (`scaling/models/ops/angles.py`): the message of k -> j, and the answer to
+  j -> i, are computed at j, where both edges meet, and the answer is handed to j -> i by the edge i -> j;
 - fixed Bessel frequencies;
 - sums over neighbours divided by the root of their mean number, and initial weights of residual branches by the root
   of the depth, so that networks of any width and depth begin with predictions of the size of labels;
@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from scaling.config import ModelConfig
-from scaling.models.bases import BesselBasis, SphericalBesselBasis
-from scaling.models.edges import Edges
 from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
-from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.messages import silu
-from scaling.models.recompute import recomputed
-from scaling.models.tangents import constant, exact, product
+from scaling.models.ops.bases import BesselBasis, SphericalBesselBasis
+from scaling.models.ops.edges import Edges
+from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
+from scaling.models.ops.messages import silu
+from scaling.models.ops.recompute import recomputed
+from scaling.models.ops.tangents import constant, exact, product
 
 #: Size of the bottleneck through which functions of lengths and angles pass.
 BASIS_WIDTH = 8

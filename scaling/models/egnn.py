@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from scaling.config import ModelConfig
-from scaling.models.edges import Edges
-from scaling.models.geometry import EdgeGeometry, RadialBasis
 from scaling.models.heads import DirectForceHead, EnergyHead
-from scaling.models.linear import AFTER_SILU, Embedding, Linear
-from scaling.models.messages import MessageNet, silu
-from scaling.models.recompute import recomputed
-from scaling.models.tangents import constant
+from scaling.models.ops.edges import Edges
+from scaling.models.ops.geometry import EdgeGeometry, RadialBasis
+from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear
+from scaling.models.ops.messages import MessageNet, silu
+from scaling.models.ops.recompute import recomputed
+from scaling.models.ops.tangents import constant
 
 
 class EGNNLayer(nn.Module):

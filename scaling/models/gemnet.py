@@ -7,7 +7,7 @@ of the angular basis, 3 Cartesian.
 Source: Gasteiger, Becker, Guennemann, "GemNet: Universal Directional Graph Neural Networks for Molecules", NeurIPS
 2021, the variant with triplets; layers and sizes as in the Open Catalyst Project (its gemnet_t, Gaussian radial basis),
 whose graph-parallel sizes Sriram et al., ICLR 2022, Table 4, scale. Here
-- sums over angles are had without triplets (`scaling/models/angles.py`);
+- sums over angles are had without triplets (`scaling/models/ops/angles.py`);
 - constants are others: SiLU is not scaled by 1 / 0.6; sums over neighbours are divided by the root of their mean
   number, where the original has factors fitted to data; residual layers add what they find, and layers' updates are
   divided by the root of the depth, where the original divides both sums by sqrt(2); the sum of the output blocks is
@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from scaling.config import ModelConfig
-from scaling.models.bases import GaussianBasis
-from scaling.models.edges import Edges
 from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
-from scaling.models.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.messages import silu
-from scaling.models.recompute import recomputed
-from scaling.models.tangents import constant, exact, product
+from scaling.models.ops.bases import GaussianBasis
+from scaling.models.ops.edges import Edges
+from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
+from scaling.models.ops.messages import silu
+from scaling.models.ops.recompute import recomputed
+from scaling.models.ops.tangents import constant, exact, product
 
 #: Sizes of the projected radial basis and of the basis of lengths and angles.
 RADIAL_WIDTH, CIRCULAR_WIDTH = 16, 16

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
-from scaling import stopping
 from scaling.config import RunConfig
 from scaling.data.loader import GraphDataset, Loader
 from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
 from scaling.errors import ConfigError, Interrupted, RunError
 from scaling.models import Graphs
 from scaling.models.counting import count_parameters, training_flops
+from scaling.optim.schedule import learning_rate, num_steps
+from scaling.runs import stopping
 from scaling.runs.claim import still_mine
 from scaling.runs.identity import computation, run_id
 from scaling.runs.store import RunDir
@@ -26,7 +27,6 @@ from scaling.training.engine import Engine, World, construction
 from scaling.training.guard import check_gradient, check_loss
 from scaling.training.metrics import NUM_SUMS, Errors, Means, MetricsLog
 from scaling.training.result import Outcome, describe
-from scaling.training.schedule import learning_rate, num_steps
 from scaling.training.task import Task
 
 #: Lines in metrics.jsonl and updates of status.json, in steps.
@@ -40,7 +40,7 @@ def train(config: RunConfig, run: RunDir, world: World) -> None:
 
     Raises:
         ScalingError: for what a user can mend; RunError if the loss diverges, naming step and structures.
-        Interrupted: if it was asked to stop (scaling/stopping.py), after a checkpoint.
+        Interrupted: if it was asked to stop (scaling/runs/stopping.py), after a checkpoint.
     """
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from scaling.config import ModelConfig, ZeroConfig
-from scaling.models.edges import block_numbers
+from scaling.models.ops.edges import block_numbers
 
 FLOAT = 4
 #: Gradients are reduced over the ranks in buckets, and ZeRO-3 holds whole at a time, this part of the parameters: more

@@ -15,11 +15,11 @@ import torch
 from experiments.bench.double_backward import left_to_autograd
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.data.neighbors import neighbor_list
+from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, Potential, build
 from scaling.parallel import ALONE, Group
 from scaling.training import engine as engine_module
 from scaling.training.engine import Engine, World, construction
-from scaling.worker import end_at_once
 from tests.unit.models.test_physics import shortest
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from experiments.train import stage
 from scaling.config import validated
-from scaling.launch import run_all
+from scaling.launch.pool import run_all
 
 SETTINGS = [
     *["model.width=8", "train.batch_size=9", "optim.lr=0.005", "study.name=tiny"],
@@ -36,7 +36,14 @@ def compute(run) -> list[float]:
 
 def break_off(run, ranks: int) -> None:
     """Compute until the first checkpoint is there, then kill all ranks."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "scaling.worker"]
+    torchrun = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={ranks}",
+        "-m",
+        "scaling.launch.worker",
+    ]
     process = subprocess.Popen([sys.executable, *torchrun, str(run.path)], start_new_session=True, stderr=-3, stdout=-3)
     deadline = time.monotonic() + 100
     while not list(run.checkpoints.glob("step-*")) and time.monotonic() < deadline:

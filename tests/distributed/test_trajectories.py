@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from experiments.train import stage
 from scaling.config import validated
-from scaling.launch import run_all
+from scaling.launch.pool import run_all
 
 STEPS = 12
 COMMON = [

@@ -10,10 +10,10 @@ from ase import Atoms
 from ase.build import bulk
 
 from experiments.evaluate import Starts, evaluate
-from scaling.calculator import TrainedCalculator, TrainedPotential
 from scaling.data.shards import ShardSet
 from scaling.errors import ConfigError, DataError, RunError
-from scaling.evaluation import atoms_of
+from scaling.use.calculator import TrainedCalculator, TrainedPotential
+from scaling.use.evaluation import atoms_of
 from tests.conftest import run_command
 
 
@@ -92,7 +92,7 @@ def test_batch_gives_what_the_calculator_gives_one_by_one(run, tiny_data, monkey
     systems = [atoms_of(s) for s in stored]
     potential = TrainedPotential(run, device="cpu")
     energies, forces = potential(systems)
-    monkeypatch.setattr("scaling.calculator.MAX_EDGES", 500)
+    monkeypatch.setattr("scaling.use.calculator.MAX_EDGES", 500)
     parted = potential(systems)
     alone = [potential([atoms]) for atoms in systems]
     for other in (parted, [np.concatenate(each) for each in zip(*alone, strict=True)]):

@@ -23,15 +23,15 @@ from scaling.config import (
     StudyConfig,
     TrainConfig,
 )
-from scaling.job import failed_at_start
-from scaling.launch import Event
+from scaling.launch.job import failed_at_start
+from scaling.launch.pool import Event
+from scaling.launch.worker import DATA_VARIABLE
 from scaling.runs.store import RunDir
-from scaling.worker import DATA_VARIABLE
 from tests.conftest import ROOT
 
 
 class Job:
-    """A folder as `experiments.submit` writes it, and a process that works on it."""
+    """A folder as `scaling.launch.submit` writes it, and a process that works on it."""
 
     def __init__(self, tmp_path: Path, runs: list[RunDir], stop_s: int = 60) -> None:
         self.here, self.folder = tmp_path, runs[0].path.parent / "slurm" / "one"
@@ -45,7 +45,7 @@ class Job:
 
     def start(self, **variables: str) -> subprocess.Popen:
         environment = {**os.environ, "PATH": f"{self.here}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", **variables}
-        command = [sys.executable, "-m", "scaling.job", str(self.folder)]
+        command = [sys.executable, "-m", "scaling.launch.job", str(self.folder)]
         return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     def asked(self) -> list[str]:

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from experiments.train import stage
 from scaling.config import validated
-from scaling.worker import work
+from scaling.launch.worker import work
 
 SETTINGS = [
     *["model.width=4", "train.batch_size=4", "optim.lr=0.02", "study.name=tiny"],

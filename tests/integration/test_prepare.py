@@ -12,7 +12,7 @@ import pytest
 
 from experiments.bench.kills import living
 from experiments.prepare import main
-from scaling.data.prepare import prepare, verify
+from scaling.data.preparation.prepare import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import Emt
 
@@ -106,7 +106,7 @@ def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
 
 OFTEN = """
 import sys
-import scaling.data.draft as draft
+import scaling.data.preparation.draft as draft
 draft.PIECE_S = 0.05
 from experiments.prepare import main
 sys.exit(main())

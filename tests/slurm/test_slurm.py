@@ -112,7 +112,7 @@ def rank_processes(rank: int) -> list[int]:
             command = (proc / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"scaling.worker" in command and f"RANK={rank}".encode() in words and b"-u" in command:
+        if b"scaling.launch.worker" in command and f"RANK={rank}".encode() in words and b"-u" in command:
             found.append(int(proc.name))
     return found
 

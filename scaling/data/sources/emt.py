@@ -23,10 +23,10 @@ from ase.calculators.emt import EMT
 from ase.data import atomic_numbers as z_of
 from ase.data import covalent_radii, reference_states
 
-from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import neighbor_list
-from scaling.data.source import GeneratedSource
+from scaling.data.preparation.contacts import contact_problem
+from scaling.data.preparation.source import GeneratedSource
 from scaling.structure import Structure
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")

@@ -30,9 +30,9 @@ from ase.data import vdw_radii
 from ase.units import Bohr, Hartree
 from scipy.spatial.transform import Rotation
 
-from scaling.data.contacts import contact_problem
 from scaling.data.manifest import Rejected
-from scaling.data.source import GeneratedSource
+from scaling.data.preparation.contacts import contact_problem
+from scaling.data.preparation.source import GeneratedSource
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare import MOST_CORRELATION, compare
-from analysis.forms import find_form
-from analysis.objective import Objective
-from analysis.rolling import make_problem, neighbour_correlation, rolling_origins, try_form
+from analysis.fitting.bootstrap import resampling_unit
+from analysis.fitting.objective import Objective
+from analysis.forms.registry import find_form
+from analysis.selection.compare import MOST_CORRELATION, compare
+from analysis.selection.rolling import make_problem, neighbour_correlation, rolling_origins, try_form
 from analysis.tables import load_runs
-from analysis.uncertainty import resampling_unit
 from scaling.errors import ConfigError, DataError
 
 SIMPLE = ["power", "power_floor", "m3"]

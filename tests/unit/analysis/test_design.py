@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.candidates import in_words, own_grid
-from analysis.costs import cost_model
-from analysis.design import choose, next_runs
-from analysis.fit import fit
-from analysis.information import log_width, state_of, worth
-from analysis.minimize import minimize
+from analysis.compute.costs import cost_model
+from analysis.design.candidates import in_words, own_grid
+from analysis.design.information import log_width, state_of, worth
+from analysis.design.next_runs import choose, next_runs
+from analysis.design.targets import find_target
+from analysis.fitting.law import fit
+from analysis.fitting.minimize import minimize
 from analysis.plots.design import plot_next_map, plot_next_width
 from analysis.tables import load_runs
-from analysis.targets import find_target
 from scaling.errors import ConfigError, DataError
 
 SIZES = {"N": 1e5 * 4.0 ** np.arange(4), "D": 1e6 * 4.0 ** np.arange(4)}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.forms import FORMS
+from analysis.forms.registry import FORMS
 from analysis.plots import FIGURES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "analysis.md").read_text()

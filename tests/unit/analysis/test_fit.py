@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analysis.fit import fit
-from analysis.forms import FORMS
-from analysis.minimize import Problem, minimize
-from analysis.objective import choose_objective
-from analysis.optimum import find_optimum
+from analysis.fitting.law import fit
+from analysis.fitting.minimize import Problem, minimize
+from analysis.fitting.objective import choose_objective
+from analysis.fitting.optimum import find_optimum
+from analysis.forms.registry import FORMS
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import fit
-from analysis.forms import FORMS, find_form
+from analysis.fitting.law import fit
+from analysis.forms.registry import FORMS, find_form
+from analysis.forms.terms import non_negative_least_squares
 from analysis.tables import AXES, load_runs
-from analysis.terms import non_negative_least_squares
 from scaling.errors import ConfigError
 
 ALL = [*FORMS.values(), *(FORMS[name].along("D") for name in ("power_floor", "m3", "m4", "bnsl2"))]

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from analysis.allocate import closed_form, search
-from analysis.decisions import decide, decisions_document, decisions_text
-from analysis.design import next_runs
-from analysis.document import strict
-from analysis.fit import fit
-from analysis.flops import measure_flops
-from analysis.frontier import WEIGHTS, frontier
-from analysis.saturation import marginal_values, saturation
+from analysis.compute.allocate import closed_form, search
+from analysis.compute.cost import measure_flops
+from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.frontier import WEIGHTS, frontier
+from analysis.compute.saturation import marginal_values, saturation
+from analysis.design.next_runs import next_runs
+from analysis.design.targets import find_target
+from analysis.fitting.bootstrap import interval
+from analysis.fitting.law import fit
+from analysis.study.document import strict
 from analysis.tables import load_runs
-from analysis.targets import find_target
-from analysis.uncertainty import interval
 from scaling.errors import ConfigError
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}

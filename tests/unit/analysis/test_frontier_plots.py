@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analysis.fit import fit
-from analysis.frontier import frontier
-from analysis.isoflop import isoflop
+from analysis.compute.frontier import frontier
+from analysis.compute.isoflop import isoflop
+from analysis.fitting.law import fit
 from analysis.plots import plot_compute, plot_frontier, plot_isoflop, plot_saturation, plot_shape
-from analysis.style import save_bytes
+from analysis.plots.style import save_bytes
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.fit import fit
+from analysis.fitting.law import fit
 from analysis.tables import load_runs
 
 STUDIES = 12

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from analysis.fit import fit
-from analysis.influence import influences, lever
+from analysis.fitting.influence import influences, lever
+from analysis.fitting.law import fit
+from analysis.fitting.profile import numerical
 from analysis.plots import plot
-from analysis.profile import numerical
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.decisions import decide, decisions_document, decisions_text
-from analysis.fit import fit
-from analysis.identify import Verdict
-from analysis.isoflop import group_budgets, isoflop
+from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.isoflop import group_budgets, isoflop
+from analysis.fitting.identify import Verdict
+from analysis.fitting.law import fit
 from analysis.plots import plot_isoflop
 from analysis.tables import load_runs
 

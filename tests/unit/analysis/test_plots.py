@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.fit import fit
+from analysis.fitting.law import fit
 from analysis.plots import Reference
-from analysis.style import count_text, nearest_round, round_numbers, size_text
+from analysis.plots.style import count_text, nearest_round, round_numbers, size_text
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

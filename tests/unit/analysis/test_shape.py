@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.decisions import decide, decisions_document, decisions_text
-from analysis.fit import fit
+from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.shape import best_shape, measure_shape, untold_shape
+from analysis.fitting.law import fit
 from analysis.plots import plot_shape
-from analysis.shape import best_shape, measure_shape, untold_shape
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import fit
+from analysis.fitting.law import fit
 from analysis.tables import distinct_sizes, load_runs, mixtures
 from scaling.errors import ConfigError, DataError
 

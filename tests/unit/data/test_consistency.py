@@ -9,8 +9,8 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from scaling.data.consistency import measure, sums, warning, work
 from scaling.data.manifest import Consistency
+from scaling.data.preparation.consistency import measure, sums, warning, work
 from scaling.structure import Structure
 
 

@@ -13,12 +13,12 @@ import pytest
 from scaling.config import DataConfig
 from scaling.data.baseline import Baseline
 from scaling.data.manifest import Rejected, group_id, group_names
-from scaling.data.prepare import prepare, verify
+from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.source import slices
+from scaling.data.preparation.validation import Bounds
 from scaling.data.shards import ShardSet
-from scaling.data.source import slices
 from scaling.data.sources.mixed import Mixed
 from scaling.data.split import choose, split
-from scaling.data.validation import Bounds
 from scaling.errors import ConfigError, DataError
 
 
@@ -167,7 +167,7 @@ def test_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     script = textwrap.dedent(
         """
         import resource, sys
-        from scaling.data.prepare import prepare
+        from scaling.data.preparation.prepare import prepare
         from scaling.data.sources.emt import Emt
         from scaling.errors import DataError
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -190,7 +190,7 @@ def test_preparation_goes_on_where_it_was_broken_off(make_structure, listed, tmp
     entries[10] = replace(entries[3], record="again")
     entries[30] = replace(entries[31], energy=np.nan)
     whole = prepare(listed(entries), tmp_path / "whole", progress=False)
-    monkeypatch.setattr("scaling.data.draft.PIECE_ATOMS", 20)
+    monkeypatch.setattr("scaling.data.preparation.draft.PIECE_ATOMS", 20)
 
     class Breaks(type(listed([]))):
         def read(self, task):
@@ -226,7 +226,7 @@ def test_duplicates_are_found_in_shares_as_at_once(make_structure, prepared, mon
         replace(entry, record="again", energy=0.5, holdout="test" if k % 2 else "") for k, entry in enumerate(entries)
     ]
     at_once = prepared([*entries, *again], "at once").manifest
-    monkeypatch.setattr("scaling.data.draft.GEOMETRIES_AT_ONCE", 9)
+    monkeypatch.setattr("scaling.data.preparation.draft.GEOMETRIES_AT_ONCE", 9)
     in_shares = prepared([*entries, *again], "in shares").manifest
     assert in_shares == at_once
     assert (at_once.num_structures, at_once.num_duplicates) == (40, 40)
@@ -315,7 +315,7 @@ def test_symlink_to_an_empty_directory_is_filled(make_structure, listed, tmp_pat
 def test_pieces_of_another_version_of_the_code_are_not_gone_on_with(make_structure, listed, tmp_path, monkeypatch):
     entries = [make_structure(seed) for seed in range(40)]
     whole = prepare(listed(entries), tmp_path / "whole", progress=False)
-    monkeypatch.setattr("scaling.data.draft.PIECE_ATOMS", 20)
+    monkeypatch.setattr("scaling.data.preparation.draft.PIECE_ATOMS", 20)
 
     class Breaks(type(listed([]))):
         def read(self, task):
@@ -329,6 +329,6 @@ def test_pieces_of_another_version_of_the_code_are_not_gone_on_with(make_structu
 
     with pytest.raises(KeyboardInterrupt):
         prepare(Breaks(tuple(entries)), tmp_path / "data", progress=False)
-    monkeypatch.setattr("scaling.data.prepare._code", lambda: "another")
+    monkeypatch.setattr("scaling.data.preparation.prepare._code", lambda: "another")
     after = prepare(CutsOtherwise(tuple(entries)), tmp_path / "data", progress=False)
     assert after.manifest == whole.manifest

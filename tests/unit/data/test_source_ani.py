@@ -10,8 +10,8 @@ import pytest
 from ase.units import Hartree
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.ani import Ani
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError, DataError
 
 S66X8 = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "comp6_s66x8" / "s66x8_wb97x6-31gd.h5"

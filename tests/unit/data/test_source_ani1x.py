@@ -6,8 +6,8 @@ import pytest
 from ase.units import Hartree
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.ani1x import Ani1x
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError, DataError
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])

@@ -15,9 +15,9 @@ from ase.constraints import FixAtoms
 from ase.db.core import object_to_bytes
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Bounds, validate
 from scaling.data.sources import ase_db
 from scaling.data.sources.ase_db import AseDb
-from scaling.data.validation import Bounds, validate
 from scaling.errors import DataError
 
 OXIDES = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "formats" / "fairchem_oxides.db"

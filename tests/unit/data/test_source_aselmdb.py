@@ -14,9 +14,9 @@ from ase.constraints import FixAtoms
 from ase.io.jsonio import encode
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Bounds, validate
 from scaling.data.sources import ase_db, aselmdb
 from scaling.data.sources.aselmdb import AseLmdb
-from scaling.data.validation import Bounds, validate
 from scaling.errors import DataError
 
 lmdb = pytest.importorskip("lmdb", reason="needs the extra aselmdb")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Bounds, validate
 from scaling.data.sources import deepmd
 from scaling.data.sources.deepmd import Deepmd
-from scaling.data.validation import Bounds, validate
 from scaling.errors import ConfigError, DataError
 
 FORMATS = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "formats"

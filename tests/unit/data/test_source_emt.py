@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from scaling.data.manifest import Rejected
-from scaling.data.prepare import prepare
+from scaling.data.preparation.prepare import prepare
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import MAX_ATOMS, VARIANTS_PER_BASE, Emt
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError
 from scaling.structure import Structure
 

@@ -11,9 +11,9 @@ import pytest
 from ase import Atoms, units
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Bounds, validate
 from scaling.data.sources import extxyz
 from scaling.data.sources.extxyz import Extxyz
-from scaling.data.validation import Bounds, validate
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

@@ -12,8 +12,8 @@ from ase.data import atomic_numbers
 
 from scaling.data.formats import archive
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.jarvis import Jarvis
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

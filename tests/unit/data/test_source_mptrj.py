@@ -9,8 +9,8 @@ from ase.data import atomic_numbers
 
 from scaling.data.formats import json_stream
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.mptrj import MPtrj
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

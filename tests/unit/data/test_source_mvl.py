@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from scaling.data.manifest import Rejected, group_names
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.mvl import Mvl
 from scaling.data.split import nested_fraction, split
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import DataError
 
 MONBTAW = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "monbtaw" / "data.tar.gz"

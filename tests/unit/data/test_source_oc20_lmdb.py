@@ -10,9 +10,9 @@ import torch
 from torch_geometric.data import Data
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources import oc20_lmdb
 from scaling.data.sources.oc20_lmdb import Oc20Lmdb
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import DataError
 
 

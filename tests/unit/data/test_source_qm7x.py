@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import pytest
 
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources.qm7x import Qm7x
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import DataError
 
 WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])

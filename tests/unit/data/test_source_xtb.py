@@ -17,9 +17,9 @@ from ase.build import molecule
 pytest.importorskip("tblite", reason="needs tblite")
 
 from scaling.data.manifest import Rejected
+from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.sources import xtb
 from scaling.data.sources.xtb import ARRANGEMENTS, MAX_ATOMS, MAX_FORCE_EV_PER_ANG, Xtb, label, make_arrangements
-from scaling.data.validation import Accepted, Bounds, validate
 from scaling.errors import ConfigError
 from scaling.structure import Structure
 

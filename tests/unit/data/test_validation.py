@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scaling.data.manifest import Rejected
-from scaling.data.validation import GEOMETRY_ROUNDING_ANG, Accepted, Bounds, validate
+from scaling.data.preparation.validation import GEOMETRY_ROUNDING_ANG, Accepted, Bounds, validate
 from scaling.errors import ConfigError
 from scaling.structure import Structure
 

@@ -12,9 +12,9 @@ from experiments.bench.triplets import triplets
 from scaling.config import ModelConfig
 from scaling.errors import DataError
 from scaling.models import Graphs, build
-from scaling.models.angles import Angles
-from scaling.models.bases import SphericalBesselBasis, envelope, spherical_harmonics
 from scaling.models.gemnet import Interaction
+from scaling.models.ops.angles import Angles
+from scaling.models.ops.bases import SphericalBesselBasis, envelope, spherical_harmonics
 from scaling.parallel import reversed_edges
 from tests.unit.models.test_physics import CUTOFF, crystal, graphs, rotation
 

@@ -6,8 +6,9 @@ import torch
 from experiments.bench.tensors import matrix_flops
 from scaling.config import MODELS, ModelConfig
 from scaling.errors import ConfigError
-from scaling.models import build, edges
+from scaling.models import build
 from scaling.models.counting import closed_form, count_parameters, training_flops, with_width
+from scaling.models.ops import edges
 from tests.unit.models.test_physics import crystal, graphs
 
 models = pytest.mark.parametrize("name", MODELS)

@@ -8,7 +8,7 @@ import torch
 from experiments.bench.double_backward import left_to_autograd
 from scaling.config import ModelConfig
 from scaling.models import Graphs, Potential, build
-from scaling.models import edges as edges_module
+from scaling.models.ops import edges as edges_module
 from tests.unit.models.test_physics import crystal
 from tests.unit.models.test_physics import graphs as crystal_graphs
 

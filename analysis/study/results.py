@@ -1,0 +1,233 @@
+"""What can be computed of one table: each result once, when it is first asked for."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from analysis.compute.decisions import Decisions, decide
+from analysis.design.next_runs import NextRuns, next_runs
+from analysis.fitting.bootstrap import DEFAULT_REPLICATES
+from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
+from analysis.fitting.law import Law, fit
+from analysis.forms.terms import FloatArray
+from analysis.selection.compare import Comparison, compare
+from analysis.selection.holdout import Backtest, backtest
+from analysis.study.findings import Reference, find_baseline
+from analysis.study.learning_rate import LearningRates, find_learning_rates
+from analysis.study.variants import Variant, fit_variants
+from analysis.tables import RunTable, distinct_sizes, same_size
+from scaling.errors import ConfigError, DataError
+
+SINGLE_AXIS_REPLICATES = 1000
+FAMILY_REPLICATES = 400
+SHAPE_FORM = "width_depth_data"
+FEWEST_IN_LINE = 4
+"""Runs at the largest size of the other axis, of which a power with a floor needs as many."""
+
+
+@dataclass(frozen=True)
+class FitChoice:
+    """What the user chose to fit; see `analysis.fitting.law.fit`."""
+
+    form: str = "chinchilla"
+    axis: str | None = None
+    objective: str = "huber"
+    delta: float | None = None
+    replicates: int = DEFAULT_REPLICATES
+    seed: int = 0
+
+    @classmethod
+    def of(cls, law: Law) -> "FitChoice":
+        """The choice that gave this law."""
+        objective = law.optimum.objective
+        return cls(
+            law.form.name,
+            law.form.axes[0] if len(law.form.axes) == 1 else None,
+            objective.name,
+            objective.delta if objective.name == "huber" else None,
+            len(law.samples.theta) if law.samples else 0,
+            law.seed,
+        )
+
+    def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
+        """The chosen fit of the table, with so many replicates (none where none were chosen)."""
+        return fit(
+            table,
+            self.form,
+            axis=self.axis,
+            objective=self.objective,
+            delta=self.delta,
+            replicates=self.replicates if replicates is None else min(replicates, self.replicates),
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class SingleAxisFit:
+    """Power and floor along one axis, the other held at its largest size; `problem` says why if there is no law."""
+
+    axis: str
+    other: str
+    size: float
+    num_runs: int
+    law: Law | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """A table and a choice, and on demand all that follows from them.
+
+    Attributes:
+        given: the law, if it has been fitted already.
+        beside: further tables by name, whose laws are drawn beside this one's.
+        own_baseline: drawn in place of the table's own.
+    """
+
+    table: RunTable
+    choice: FitChoice
+    given: Law | None = None
+    beside: dict[str, RunTable] = field(default_factory=dict)
+    name: str = "this table"
+    own_baseline: Reference | None = None
+
+    @classmethod
+    def of(cls, law: Law, *, baseline: Reference | None = None) -> "Results":
+        """Those of a law that has been fitted already."""
+        return cls(law.table, FitChoice.of(law), law, own_baseline=baseline)
+
+    def from_file_name(self) -> "Results":
+        """The same of a table that is called by its file's name alone, as on a page that others read."""
+        name = Path(self.table.source).name
+        return self if name == self.table.source else replace(self, table=replace(self.table, source=name))
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why the chosen form cannot be fitted, None if it can."""
+        try:
+            self.law  # noqa: B018
+        except DataError as error:
+            return str(error)
+        return None
+
+    @cached_property
+    def law(self) -> Law:
+        """The chosen fit.
+
+        Raises:
+            DataError: if the runs cannot determine it.
+        """
+        return self.given or self.choice.apply(self.table)
+
+    @cached_property
+    def backtests(self) -> tuple[Backtest, ...]:
+        """The largest runs of each axis held out."""
+        return backtest(self.law)
+
+    @cached_property
+    def baseline(self) -> Reference | None:
+        """The loss of knowing nothing but the composition, if the table holds it."""
+        return self.own_baseline or find_baseline(self.table)
+
+    @cached_property
+    def shifts(self) -> dict[str, FloatArray]:
+        """(M,) change of each parameter when a run is left out; empty where there are too many runs to try."""
+        return {} if too_many_runs(self.table) else leave_one_out(self.law)
+
+    @cached_property
+    def influence(self) -> dict[str, FloatArray]:
+        """(M,) change of each parameter in standard errors when a run is left out; empty as `shifts`."""
+        return {} if too_many_runs(self.table) else dfbetas(self.law)
+
+    @cached_property
+    def learning_rates(self) -> LearningRates | None:
+        """The best learning rate of each model size, None unless the table varies it."""
+        return find_learning_rates(self.table)
+
+    @cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """The law when N or D is counted in another way that the table has."""
+        return fit_variants(self.law, self.choice.replicates)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What compute is best spent on."""
+        return decide(self.law)
+
+    @cached_property
+    def advice(self) -> NextRuns | str:
+        """What to run next for the loss at ten times the largest sizes; a sentence if that cannot be told."""
+        try:
+            return next_runs(self.law)
+        except (ConfigError, DataError) as error:
+            return str(error)
+
+    @cached_property
+    def comparison(self) -> Comparison | str:
+        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if that cannot be told."""
+        choice = self.choice
+        try:
+            return compare(
+                self.table, axis=choice.axis, objective=choice.objective, delta=choice.delta, seed=choice.seed
+            )
+        except (ConfigError, DataError) as error:
+            return str(error)
+
+    @cached_property
+    def shape_law(self) -> Law | str:
+        """The law of width, depth and D, the chosen one or one fitted to the same runs; a sentence if there is none."""
+        if self.choice.form == SHAPE_FORM or not {"width", "depth", "D"} <= set(self.table.sizes):
+            return self.problem or self.law if self.choice.form == SHAPE_FORM else "it needs columns width and depth"
+        known = np.all(
+            [np.isfinite(sizes := self.table.axis(a)) & (sizes > 0) for a in ("width", "depth", "D")], axis=0
+        )
+        choice = replace(self.choice, form=SHAPE_FORM, axis=None)
+        try:
+            return choice.apply(self.table.keep(known), replicates=FAMILY_REPLICATES)
+        except DataError as error:
+            return str(error)
+
+    @cached_property
+    def families(self) -> dict[str, Law | str]:
+        """One law for each model family, or for each table; a sentence in place of a law that cannot be fitted."""
+        parts = {self.name: self.table, **self.beside}
+        if not self.beside:
+            models = self.table.frame.get("model")
+            names = [] if models is None else sorted(set(map(str, models.dropna())))
+            parts = {name: self.table.keep((models.astype(str) == name).to_numpy()) for name in names}
+        return {name: self._family(part) for name, part in parts.items()} if len(parts) > 1 else {}
+
+    @cached_property
+    def single_axis_fits(self) -> tuple[SingleAxisFit, ...]:
+        """Power and floor in N at the largest D, and in D at the largest N, where FEWEST_IN_LINE runs or more lie."""
+        found = []
+        for axis, other in (("N", "D"), ("D", "N")):
+            sizes = distinct_sizes(self.table.axis(other))
+            if not len(sizes) or not len(distinct_sizes(self.table.axis(axis))):
+                continue
+            largest = self.table.keep(same_size(self.table.axis(other), sizes[-1]))
+            if len(largest) < FEWEST_IN_LINE:
+                continue
+            law, problem = None, None
+            try:
+                law = fit(
+                    largest,
+                    "power_floor",
+                    axis=axis,
+                    objective=self.choice.objective,
+                    delta=self.choice.delta,
+                    replicates=min(SINGLE_AXIS_REPLICATES, self.choice.replicates),
+                    seed=self.choice.seed,
+                )
+            except DataError as error:
+                problem = str(error)
+            found.append(SingleAxisFit(axis, other, float(sizes[-1]), len(largest), law, problem))
+        return tuple(found)
+
+    def _family(self, part: RunTable) -> Law | str:
+        try:
+            return self.choice.apply(part, replicates=FAMILY_REPLICATES)
+        except DataError as error:
+            return str(error)

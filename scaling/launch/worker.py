@@ -1,0 +1,99 @@
+"""What every rank runs: reads one resolved config, knows neither Hydra nor SLURM.
+
+python -m scaling.launch.worker RUN_DIR                                    (one rank)
+torchrun --nproc-per-node 2 -m scaling.launch.worker RUN_DIR               (more)
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from scaling.errors import Interrupted, ScalingError
+from scaling.runs import stopping
+from scaling.runs.failure import Failure, leave
+from scaling.runs.store import RunDir
+
+#: A copy of the data on this node, read in place of data.path.
+DATA_VARIABLE = "GNN_SCALING_DATA"
+
+POLL_S = 2.0
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def work(run: RunDir) -> None:
+    """Compute this rank's part of a run.
+
+    Raises:
+        ScalingError: for what a user can mend.
+        Interrupted: if it was asked to stop.
+    """
+    from scaling.training.engine import World
+    from scaling.training.loop import train
+
+    config = run.config()
+    if DATA_VARIABLE in os.environ:
+        config = replace(config, data=replace(config.data, path=os.path.expandvars(os.environ[DATA_VARIABLE])))
+    world = World.join(config.parallel.graph)
+    train(config, run, world)
+    world.leave()
+
+
+def die_with_parent(sign: signal.Signals) -> None:
+    """Ask the kernel (Linux) to end this process when its parent dies, however it dies."""
+    pr_set_pdeathsig = 1
+    if _libc is not None:
+        _libc.prctl(pr_set_pdeathsig, sign)
+
+
+def let_children_die_with_me() -> None:
+    """Loader processes, which are forked, shall not outlive a rank that is killed."""
+    os.register_at_fork(after_in_child=lambda: die_with_parent(signal.SIGKILL))
+
+
+def end_at_once(code: int = 0) -> None:
+    """End a rank that has done its work without the interpreter's farewell: communication threads may abort in it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end_with_others(run: RunDir, is_failing: threading.Event) -> None:
+    """End this rank soon after another one has failed: it may wait for that one in a kernel, deaf to signals."""
+    while not is_failing.wait(POLL_S):
+        if any(run.path.glob("failure-rank*.json")) and not is_failing.wait(POLL_S):
+            os._exit(1)
+
+
+def main() -> None:
+    """Command line of one rank; the reason of a failure is also left in a file."""
+    stopping.listen()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(signal.SIGKILL)
+    let_children_die_with_me()
+    run = RunDir(Path(sys.argv[1]))
+    is_failing = threading.Event()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        threading.Thread(target=_end_with_others, args=(run, is_failing), daemon=True).start()
+    try:
+        work(run)
+        end_at_once()
+    except Interrupted as stopped:
+        print(stopped)
+        end_at_once(stopped.exit_code)
+    except Exception as error:
+        is_failing.set()
+        with suppress(OSError):  # a full disk: the exit code tells of the failure too
+            leave(Failure.of(error, run), run, int(os.environ.get("RANK", 0)))
+        if isinstance(error, ScalingError):
+            sys.exit(f"error: {error}")
+        raise
+
+
+if __name__ == "__main__":
+    main()
