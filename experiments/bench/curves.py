@@ -5,8 +5,8 @@
 FOLDER holds benchmark.vision.csv and benchmark.lang.csv (https://github.com/google-research/google-research,
 folder revisiting_neural_scaling_laws/data) and measured_rmse_92tasks.csv, the errors of M1-M4 and BNSL on the same
 curves. A curve's form is chosen by `analysis.selection.compare` among its fit points (Training = 1) alone, fitted to
-them, and scored by the root mean square error of log loss on the others (Training = 0; sizes beyond half of the largest). Rows
-that repeat a size of a curve are dropped. Means are over curves.
+them, and scored by the root mean square error of log loss on the others (Training = 0; sizes beyond half of the
+largest). Rows that repeat a size of a curve are dropped. Means are over curves.
 
 --inside never looks at rows with Training = 0: the fit points beyond half of their largest size are held out instead.
 """
