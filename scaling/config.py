@@ -33,7 +33,8 @@ def _require(ok: bool, key: str, value: object, allowed: str, remedy: str = "") 
 class DataConfig:
     """Which structures a run learns from and is judged on.
 
-    path: directory written by `experiments.prepare`. fraction: share of the training structures, whole groups, nested.
+    path: directory written by `experiments.prepare`. digest: of the data there, which other data are refused for;
+    filled in when a run is written down. fraction: share of the training structures, whole groups, nested.
     fraction_of: what the share is of: structures, atoms or edges.
     cutoff_ang: neighbour radius. val_share, test_share: shares of the groups, by structures (test_share is ignored
     where the source names its own test set). split_seed: of the split and of the nested fractions.
@@ -42,6 +43,7 @@ class DataConfig:
     """
 
     path: str = field(default="data/emt", metadata=LOGISTICS)
+    digest: str = field(default="", metadata=LOGISTICS)
     fraction: float = 1.0
     fraction_of: str = "structures"
     cutoff_ang: float = 5.0

@@ -15,6 +15,7 @@ class RunResult:
     baseline_*: the composition-only model of the run's own training subset on the same test structures.
     rank_imbalance: edges of the rank, or group that shares batches, with most over the mean of all, a step; 1 is even.
     extra: S2EF metrics, further test sets, reported apart, and package versions; they become columns of their own.
+    settings: every key that changes the result, with its value; empty in results of before 2026-12.
     """
 
     run_id: str
@@ -61,8 +62,9 @@ class RunResult:
     data_digest: str
     code_version: str
     extra: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The result as one flat row."""
-        flat = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "extra"}
+        """The result as one flat row, without its settings."""
+        flat = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("extra", "settings")}
         return {**flat, **self.extra}

@@ -13,12 +13,22 @@ from scaling.config import RunConfig, read_config, to_yaml
 from scaling.errors import ConfigError, RunError
 from scaling.runs.claim import Claim, as_holder, holder
 from scaling.runs.files import read_json, write_atomic, write_json
+from scaling.runs.identity import settings as computed_settings
 from scaling.runs.record import RunResult
 
 STATES = ("waiting", "running", "done", "failed")
-#: All that a run which is done keeps in checkpoints/.
+#: All that a run which is done keeps in checkpoints/: what evaluation needs.
 BEST_WEIGHTS = "best.safetensors"
-LAST_WEIGHTS = "last.safetensors"
+#: Keys that have columns of their own names since the first version; all others are named as they are.
+COLUMNS = {
+    "seed": "seed",
+    "model.name": "model",
+    "model.width": "width",
+    "model.depth": "depth",
+    "model.forces": "forces",
+    "data.fraction": "fraction",
+    "train.precision": "precision",
+}
 
 
 @dataclass(frozen=True)
@@ -126,9 +136,8 @@ class RunDir:
 
     def tidy(self) -> None:
         """Finish what a run that is done was killed in; what cannot be removed is left to the next command."""
-        kept = {BEST_WEIGHTS, LAST_WEIGHTS}
         has_best = (self.checkpoints / BEST_WEIGHTS).exists()
-        left_over = [path for path in self.checkpoints.glob("*") if path.name not in kept] if has_best else []
+        left_over = [path for path in self.checkpoints.glob("*") if path.name != BEST_WEIGHTS] if has_best else []
         if not left_over and self._written().state == "done":
             return
         with suppress(OSError):
@@ -158,24 +167,19 @@ class RunDir:
             return Status()
 
     def row(self) -> dict[str, Any]:
-        """The run as one row of the study's table, done or not."""
+        """The run as one row of the study's table, done or not: a column for every key that changes the result."""
         status = self.status()
-        standing = {"status": status.state, "failure": status.failure}
-        if status.state == "done":
-            return {**self.result().row(), **standing}
-        known = {"run_id": self.run_id, "study": self.path.parent.name, **standing}
+        standing = {"run_id": self.run_id, "study": self.path.resolve().parent.name}
+        standing |= {"status": status.state, "failure": status.failure}
+        result = self.result() if status.state == "done" else None
         try:
-            config = self.config()
+            settings = result.settings if result and result.settings else computed_settings(self.config())
         except (ConfigError, OSError) as error:
-            return {**known, "status": "failed", "failure": str(error)}
-        return {
-            **known,
-            "seed": config.seed,
-            "model": config.model.name,
-            "width": config.model.width,
-            "depth": config.model.depth,
-            "fraction": config.data.fraction,
-        }
+            if result is None:
+                return {**standing, "status": "failed", "failure": str(error)}
+            settings = {}
+        columns = {COLUMNS.get(key, key): value for key, value in settings.items() if value is not None}
+        return {**(result.row() if result else {}), **columns, **standing}
 
 
 def run_dirs(study_dir: Path) -> list[RunDir]:

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
-from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
-from scaling.runs.study import flat
+from scaling.config import RunConfig
+from scaling.runs.identity import computation, unchanged
+from scaling.runs.store import BEST_WEIGHTS
 from scaling.training.engine import Engine
 from scaling.training.guard import LossHistory
 
@@ -53,10 +54,11 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run, in its `checkpoints/` directory."""
 
-    def __init__(self, directory: Path, engine: Engine, computation: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, engine: Engine, config: RunConfig, data_digest: str) -> None:
         self.directory = directory
         self.engine = engine
-        self.computation = flat(computation)
+        self.computation = computation(config, data_digest)
+        self._unchanged = unchanged(config)
         self._is_first = engine.world.rank == 0
         if self._is_first:
             directory.mkdir(exist_ok=True)
@@ -106,7 +108,10 @@ class Checkpoints:
         return Progress()
 
     def _refuse_unlike(self, path: Path, seal: dict[str, Any]) -> None:
-        there, here = dict(seal.get("computation", {})), dict(self.computation)
+        # Seals of before 2026-12 hold every key, whether it was set or not.
+        written = seal.get("computation", {}).items()
+        there = {key: value for key, value in written if value is not None and value != self._unchanged.get(key)}
+        here = dict(self.computation)
         there["zero.stage"], here["zero.stage"] = seal["partition"]["zero_stage"], self.engine.zero_stage
         unlike = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
         if unlike:
@@ -130,10 +135,6 @@ class Checkpoints:
     def save_best(self, step: int) -> None:
         """Keep the weights of this step for the test."""
         self._save_weights(self._best_path(step))
-
-    def save_last(self) -> None:
-        """Keep the weights that training ended with."""
-        self._save_weights(self.directory / LAST_WEIGHTS)
 
     def load_best(self, step: int) -> None:
         """Put the weights that `save_best` kept into the engine's network."""

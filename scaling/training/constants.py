@@ -6,7 +6,6 @@ from scaling.config import RunConfig
 from scaling.errors import RunError
 from scaling.models import Potential, build
 from scaling.runs.files import read_json, write_json
-from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.training.task import Task
 
@@ -71,8 +70,12 @@ def require_own_data(run: RunDir, config: RunConfig, digest: str) -> None:
     Raises:
         RunError: naming both.
     """
-    if run_id(config, digest) != run.run_id:
-        raise RunError(f"{config.data.path} is not what {run.path} was trained on; put its data there again")
+    own = config.data.digest or (run.result().data_digest if run.result_path.exists() else digest)
+    if own != digest:
+        raise RunError(
+            f"{config.data.path} holds data of digest {digest[:16]}..., but those of {run.path} are {own[:16]}...; "
+            "put its data there again"
+        )
 
 
 def _from_json(found: dict) -> Constants:  # type: ignore[type-arg]

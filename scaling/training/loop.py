@@ -18,11 +18,10 @@ from scaling.models.counting import count_parameters, training_flops
 from scaling.optim.schedule import learning_rate, num_steps
 from scaling.runs import stopping
 from scaling.runs.claim import still_mine
-from scaling.runs.identity import computation, run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.checkpoint import Checkpoints
-from scaling.training.constants import Constants
+from scaling.training.constants import Constants, require_own_data
 from scaling.training.engine import Engine, World, construction
 from scaling.training.guard import check_gradient, check_loss
 from scaling.training.metrics import NUM_SUMS, Errors, Means, MetricsLog
@@ -55,9 +54,8 @@ class Trainer:
         self.is_first = world.rank == 0
         self.is_asked_to_stop = False
         self.task = task = Task.of(config)
-        expected = run_id(config, task.shards.manifest.digest)
-        if expected != run.run_id:
-            raise RunError(f"{run.path} no longer is what it was staged as ({expected}): its data changed meanwhile")
+        data_digest = task.shards.manifest.digest
+        require_own_data(run, config, data_digest)
         torch.manual_seed(config.seed)
         with construction(config.zero):
             model = Constants.of(task).build(config, checkpointing=config.zero.checkpointing)
@@ -86,7 +84,7 @@ class Trainer:
             ),
             num_workers=config.data.num_workers,
         )
-        self.checkpoints = Checkpoints(run.checkpoints, self.engine, computation(config, task.shards.manifest.digest))
+        self.checkpoints = Checkpoints(run.checkpoints, self.engine, config, data_digest)
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)
@@ -252,7 +250,6 @@ class Trainer:
     def _finish(self) -> None:
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
-        self.checkpoints.save_last()
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
         apart = {name: self.evaluate(structures) for name, structures in self.task.split.apart.items()}
@@ -263,7 +260,15 @@ class Trainer:
             imbalance = self._sampler().imbalance()
             outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
-                describe(self.config, self.task, outcome, self.parameters, self.flops_per_structure, self.world)
+                describe(
+                    self.run_dir.run_id,
+                    self.config,
+                    self.task,
+                    outcome,
+                    self.parameters,
+                    self.flops_per_structure,
+                    self.world,
+                )
             )
             self._write_status(self.steps, state="done")
         self.world.barrier()

@@ -14,7 +14,7 @@ import torch
 
 from scaling.config import RunConfig
 from scaling.models.counting import ParameterCount
-from scaling.runs.identity import run_id
+from scaling.runs.identity import settings
 from scaling.runs.record import RunResult
 from scaling.training.checkpoint import Progress
 from scaling.training.engine import World
@@ -37,6 +37,7 @@ class Outcome:
 
 
 def describe(
+    run_id: str,
     config: RunConfig,
     task: Task,
     outcome: Outcome,
@@ -57,7 +58,7 @@ def describe(
         extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
         extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
     return RunResult(
-        run_id=run_id(config, task.shards.manifest.digest),
+        run_id=run_id,
         study=config.study.name,
         seed=config.seed,
         model=config.model.name,
@@ -101,6 +102,7 @@ def describe(
         data_digest=task.shards.manifest.digest,
         code_version=_code_version(),
         extra=extra,
+        settings=settings(config),
     )
 
 
