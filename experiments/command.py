@@ -1,28 +1,19 @@
-"""How a command begins and ends: a grid of runs from what Hydra composes; users' mistakes as one line, no traceback."""
+"""How a command ends: users' mistakes as one line, no traceback."""
 
-import copy
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache, wraps
-from typing import Any, get_type_hints
+from functools import wraps
+from typing import get_type_hints
 
-import hydra
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scaling.config import BudgetConfig, RunConfig, SlurmConfig, validated, writable
+from scaling.config import BudgetConfig, RunConfig, SlurmConfig
 from scaling.errors import ConfigError, ScalingError
 
 #: Hydra's way out of a mistyped key, which would lead astray: there are no other keys than those of the schema.
@@ -37,7 +28,6 @@ WAYS_OUT = {
         r"override_grammar"
     ): "a value with = , : or brackets needs quotes of its own: 'KEY=\"a=b\"' 'KEY=[\"a=b\"]'",
 }
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 #: The keys of each schema, by its name.
 KEYS_OF = {
     schema.__name__: tuple(field.name for field in fields(schema))
@@ -96,63 +86,3 @@ def _words(error: Exception) -> str:
     if A_LIST.search(text):
         said.append("a grid of values is written without brackets: model.width: 4,8 (or on the command line after -m)")
     return "\n".join(said)
-
-
-ConfigStore.instance().store(name="schema", node=writable(RunConfig))
-
-
-def _cells(launcher: Any, batch: Sequence[Sequence[str]]) -> Iterator[DictConfig]:
-    """The cells of a grid, in place of Hydra's launcher, which reads every file again for each of them.
-
-    Files are read once for each choice of them; the other overrides are applied as Hydra itself applies them.
-    """
-    loader = launcher.hydra_context.config_loader
-    is_group = cache(lambda key: bool(loader.get_group_options(key)))
-    read: dict[tuple[str, ...], DictConfig] = {}
-    for words in batch:
-        _refuse_bare_name(words)
-        overrides = OverridesParser.create().parse_overrides(list(words))
-        is_file = [is_group(each.key_or_group) or each.is_delete() for each in overrides]
-        files = tuple(word for word, chooses in zip(words, is_file, strict=True) if chooses)
-        if files not in read:
-            config = loader.load_sweep_config(launcher.config, list(files))
-            with open_dict(config):
-                del config["hydra"]
-            read[files] = config
-        config = copy.deepcopy(read[files])
-        values = [each for each, chooses in zip(overrides, is_file, strict=True) if not chooses]
-        ConfigLoaderImpl._apply_overrides_to_config([v for v in values if not v.is_hydra_override()], config)
-        yield config
-
-
-def _refuse_bare_name(overrides: Sequence[str]) -> None:
-    """An architecture comes with its learning rate and basis, which its name alone would leave those of another."""
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if key == "model.name":
-            raise ConfigError(
-                f"model.name={value} would train it with the learning rate of another architecture; say model={value}"
-            )
-
-
-def compose() -> list[RunConfig]:
-    """The grid that the command line describes, each run validated.
-
-    Raises:
-        ConfigError: naming the first key that is not allowed.
-    """
-    composed: list[DictConfig] = []
-    overrides: list[str] = []
-    # Hydra would compose every job once more to see whether it can; here all are validated before the first one starts.
-    Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
-    launcher = Plugins.instance().class_name_to_class[BASIC_LAUNCHER]
-    launcher.launch = lambda self, batch, initial_job_idx: composed.extend(_cells(self, batch)) or []  # type: ignore
-
-    @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
-    def take(config: DictConfig) -> None:
-        overrides.extend(HydraConfig.get().overrides.task)
-        composed.append(config)
-
-    take()
-    _refuse_bare_name(overrides)
-    return [validated(config) for config in composed]

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from experiments.command import command, compose
+from experiments.command import command
+from experiments.grid import Grid, over_grid
 from scaling.config import DataConfig, ModelConfig, PlanConfig, RunConfig, ZeroConfig
 from scaling.errors import ConfigError
 from scaling.models.counting import closed_form, training_flops, with_width
@@ -422,12 +423,13 @@ def _human(number: float) -> str:
     return str(int(number))
 
 
-@command
-def main() -> int:
-    """Plan every run of the grid; exit code 2 if one fits nowhere."""
-    configs = compose()
-    if not configs:
-        return 0
+def plan(grid: Grid) -> list[None]:
+    """Plan every run of the grid.
+
+    Raises:
+        ConfigError: if one fits nowhere.
+    """
+    configs = grid.configs
     first = configs[0]
     device, limit = planned_device(first)
     flops_per_s = first.plan.flops_per_s
@@ -482,6 +484,13 @@ def main() -> int:
             "runs": rows,
         },
     )
+    return [None] * len(configs)
+
+
+@command
+def main() -> int:
+    """Compose and plan; exit code 2 if a run fits nowhere."""
+    over_grid(plan)
     return 0
 
 

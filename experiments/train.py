@@ -4,79 +4,107 @@ Hydra composes, and no more: every run of the grid is validated, named and writt
 Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
 """
 
+import os
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from experiments.command import command, compose
+from experiments.command import command
+from experiments.grid import Grid, Outcome, over_grid
 from experiments.status import wait
 from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, RunError
+from scaling.launch.environment import options_of_submission
 from scaling.launch.pool import run_all, slots
-from scaling.launch.submit import job_name, submit
-from scaling.runs.identity import run_id
+from scaling.launch.submit import job_name, refuse, submit
+from scaling.runs.claim import alone
+from scaling.runs.identity import Known, run_id
 from scaling.runs.store import RunDir
-from scaling.runs.study import hold_together
+from scaling.runs.study import admitted, hold_together
 
 
-def stage(configs: Sequence[RunConfig]) -> list[RunDir]:
-    """Name every run and write its configuration down; dear runs first, so that cheap ones fill the gaps at the end.
+def stage(grid: Grid) -> list[RunDir]:
+    """Name every run and write its configuration down, in the order of the grid; nothing is left if one is refused.
 
     Raises:
-        ScalingError: if the data is missing, or the study holds runs that are not comparable with these.
+        ScalingError: if the data is missing, a run fits nowhere, or the study holds runs that are not comparable.
     """
+    configs, data_digest = _with_data(grid.configs)
+    study_dir = Path(configs[0].study.root) / configs[0].study.name
+    recipe = admitted(study_dir, configs, data_digest, swept=grid.swept)
+    known = Known(study_dir)
+    runs: list[RunDir] = []
+    for config in configs:
+        name = known.name_of(config, data_digest)
+        runs.append(RunDir(study_dir / (name or run_id(config, data_digest, recipe.swept_by(config.model.name)))))
+    twice = [run_id for run_id, count in Counter(run.run_id for run in runs).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"two cells of the grid are the same run {twice[0]}: they name a value twice, or differ only in what does "
+            "not change the result (ranks, ZeRO stage, micro-batches); compare those under different study.name"
+        )
+    configs = [
+        _fitted(config, run) if _is_planned(config) else config for config, run in zip(configs, runs, strict=True)
+    ]
+    REFUSE[configs[0].launcher.kind](runs, configs)
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with alone(study_dir):  # two people may begin a study at once
+        hold_together(study_dir, configs, data_digest, swept=grid.swept)
+        for run, config in zip(runs, configs, strict=True):
+            run.stage(config)
+    return runs
+
+
+def _with_data(configs: Sequence[RunConfig]) -> tuple[list[RunConfig], str]:
+    """The same runs with the digest of their data, and with widths for numbers of parameters; and that digest."""
     for config in configs:
         graph, ranks = config.parallel.graph, config.launcher.ranks
         if ranks % graph:
             raise ConfigError(f"parallel.graph={graph} must be a divisor of launcher.ranks={ranks}")
     shards = {config.data.path: ShardSet(config.data.path) for config in configs}
-    directories = {Path(config.study.root) / config.study.name for config in configs}
     digests = {opened.manifest.digest for opened in shards.values()}
-    if len(directories) > 1 or len(digests) > 1:
+    if len({(config.study.root, config.study.name) for config in configs}) > 1 or len(digests) > 1:
         raise ConfigError("data.path and study.name cannot be swept: a study has one name and one data set")
+    (digest,) = digests
     for data in {config.data for config in configs}:
+        if data.digest not in ("", digest):
+            raise ConfigError(f"data.digest={data.digest} must be that of {data.path}, {digest}; or leave it out")
         choose(data, shards[data.path])
-    (study_dir,), (digest,) = directories, digests
+    configs = [replace(config, data=replace(config.data, digest=digest)) for config in configs]
     if any(config.model.num_params for config in configs):
         from scaling.models.counting import with_width  # brings torch, which takes seconds
 
         num_elements = len(next(iter(shards.values())).manifest.elements)
         configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
-    staged: dict[str, tuple[RunDir, RunConfig]] = {}
-    for config in _by_cost(configs):
-        run = RunDir(study_dir / run_id(config, digest))
-        if run.run_id in staged:
-            raise ConfigError(
-                f"two cells of the grid are the same run {run.run_id}: they name a value twice, or differ only "
-                "in what does not change the result (ranks, ZeRO stage, micro-batches); compare those under different "
-                "study.name"
-            )
-        staged[run.run_id] = run, config
-    hold_together(study_dir, configs, digest)
-    for run, config in staged.values():
-        is_planned = config.zero.auto or config.launcher.ranks == 0
-        run.stage(_fitted(config, run) if is_planned else config)
-    return [run for run, _ in staged.values()]
+    return list(configs), digest
 
 
-def _by_cost(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The dearest run first."""
+def _by_cost(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> list[RunDir]:
+    """The dearest run first, so that cheap ones fill the gaps at the end."""
     if len({config.model.name for config in configs}) == 1:
-        return sorted(configs, key=lambda c: (c.model.width * c.model.depth, c.data.fraction), reverse=True)
-    from scaling.models.counting import training_flops  # brings torch, which takes seconds
 
-    def cost(config: RunConfig) -> tuple[float, float]:
-        return training_flops(config.model, num_atoms=1, num_edges=10), config.data.fraction
+        def cost(config: RunConfig) -> tuple[float, float]:
+            return config.model.width * config.model.depth, config.data.fraction
+    else:
+        from scaling.models.counting import training_flops  # brings torch, which takes seconds
 
-    return sorted(configs, key=cost, reverse=True)
+        def cost(config: RunConfig) -> tuple[float, float]:
+            return training_flops(config.model, num_atoms=1, num_edges=10), config.data.fraction
+
+    order = sorted(range(len(runs)), key=lambda k: cost(configs[k]), reverse=True)
+    return [runs[k] for k in order]
+
+
+def _is_planned(config: RunConfig) -> bool:
+    return config.zero.auto or config.launcher.ranks == 0
 
 
 def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
@@ -136,6 +164,8 @@ def send(runs: Sequence[RunDir], config: RunConfig) -> int:
     if not arrays and done < len(runs):
         said += ": jobs are on the way to the others, with the options that they were submitted with"
     print(f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {said}", flush=True)
+    if ignored := options_of_submission(os.environ):
+        print(f"not handed on to the jobs: {', '.join(ignored)}; say it by launcher.slurm.*", flush=True)
     if done < len(runs):
         print(f"to watch: python -m experiments.status {study_dir} --watch")
         print(f"to end:   scancel --name={job_name(study_dir)}", flush=True)
@@ -151,14 +181,50 @@ def _progress(runs: Sequence[RunDir]) -> str:
     return ", ".join(f"{s.step}/{s.num_steps}" for s in running) + " steps" if running else "starting"
 
 
+def show_commands(runs: Sequence[RunDir], config: RunConfig) -> int:
+    """Print what starts the ranks of each run that is not done, for clusters that this program knows nothing of."""
+    ranks = config.launcher.ranks
+    print(f"{runs[0].path.parent}: {len(runs)} runs; on each of K nodes, k from 0, NODE0 the name of the first one:")
+    for run in runs:
+        if run.status().state != "done":
+            print(
+                f"  torchrun --nnodes=K --node-rank=k --nproc-per-node={ranks}/K --master-addr=NODE0 "
+                f"--master-port=29500 -m scaling.launch.worker {run.path}"
+            )
+    return 0
+
+
+#: What brings the runs of a study to an end, by `launcher.kind`: returns how many are not.
+COMPUTE = {"local": execute, "slurm": send, "torchrun": show_commands}
+#: What refuses runs that could not be computed so, before they are written down.
+REFUSE: dict[str, Callable[[Sequence[RunDir], Sequence[RunConfig]], object]] = {
+    "local": lambda runs, configs: slots(configs[0]),
+    "slurm": refuse,
+    "torchrun": lambda runs, configs: None,
+}
+
+
+def outcome_of(run: RunDir) -> Outcome:
+    """The validation loss of a run that is done, why it failed, or None where its job has not ended."""
+    status = run.status()
+    if status.state == "done":
+        return run.result().val_loss
+    return RunError(f"{run.path} failed: {status.failure}") if status.state == "failed" else None
+
+
 @command
 def main() -> int:
     """Compose, stage, compute; exit code 0 only if every run is done, or with launcher=slurm on its way."""
-    configs = compose()
-    if not configs:  # --help, --cfg and the like
-        return 0
-    compute = {"local": execute, "slurm": send}[configs[0].launcher.kind]
-    return 1 if compute(stage(configs), configs[0]) else 0
+    failed: list[int] = []
+
+    def train(grid: Grid) -> list[Outcome]:
+        configs = grid.configs
+        runs = stage(grid)
+        failed.append(COMPUTE[configs[0].launcher.kind](_by_cost(runs, configs), configs[0]))
+        return [outcome_of(run) for run in runs]
+
+    over_grid(train)
+    return 1 if any(failed) else 0
 
 
 if __name__ == "__main__":

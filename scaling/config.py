@@ -20,7 +20,7 @@ LOGISTICS = {"changes_result": False}
 MODELS = ("egnn", "dimenetpp", "gemnet_t")
 FORCES = ("conservative", "direct")
 PRECISIONS = ("fp32", "tf32", "bf16")
-LAUNCHERS = ("local", "slurm")
+LAUNCHERS = ("local", "slurm", "torchrun")
 BUDGET_UNITS = ("steps", "samples", "epochs", "flops")
 
 
@@ -309,7 +309,7 @@ class SlurmConfig:
 
 @dataclass(frozen=True)
 class LauncherConfig:
-    """Where runs are computed: on this machine (kind local) or by jobs of a cluster (slurm).
+    """Where runs are computed: on this machine (kind local), by jobs of a cluster (slurm), by hand (torchrun).
 
     ranks: processes of a run; 0: as few as the network fits on (`experiments.plan`). workers: runs side by side on this
     machine, or in one job (0: as many as fit; in a job on CPUs 1).

@@ -19,6 +19,7 @@ from pathlib import Path
 from scaling.config import LauncherConfig
 from scaling.errors import Interrupted, ScalingError
 from scaling.launch import slurm
+from scaling.launch.environment import leave_world, without_world
 from scaling.launch.worker import die_with_parent, let_children_die_with_me, work
 from scaling.runs import stopping
 from scaling.runs.claim import TOKEN_VARIABLE, Claim
@@ -51,6 +52,7 @@ def attempt(run: RunDir, devices: str, teller: Connection) -> None:
     stopping.listen()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    leave_world()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     let_children_die_with_me()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -154,6 +156,7 @@ def _compute_by_torchrun(run: RunDir, launcher: LauncherConfig) -> Failure | Non
     begin = log.stat().st_size
     process = subprocess.Popen(
         _torchrun(run, launcher),
+        env=without_world(os.environ),
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         start_new_session=True,  # Ctrl-C is not for it
     )

@@ -6,6 +6,7 @@ and still shares no state with the runs before it.
 
 import multiprocessing
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from scaling.config import RunConfig
-from scaling.errors import ConfigError, ScalingError
+from scaling.errors import ConfigError, RunError, ScalingError
 from scaling.launch.attempt import DONE, FAILED, HELD, STOPPED, Outcome, attempt, settled
 from scaling.runs.claim import Claim, holder, last_beat
 from scaling.runs.failure import Failure
@@ -59,26 +60,52 @@ def slots(config: RunConfig) -> list[str]:
 
     Raises:
         ConfigError: if a run takes more GPUs than there are.
+        RunError: if the job has asked its cluster for GPUs and there are none to be seen.
     """
-    ranks = config.launcher.ranks
-    if config.launcher.nodes > 1:
+    launcher = config.launcher
+    if launcher.nodes > 1:
         return [""]
-    gpus: list[str] = []
-    if os.environ.get("DS_ACCELERATOR") != "cpu":
-        import torch  # takes seconds, which a command for the CPU need not wait
-
-        here = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # a job's own, which need not begin with 0
-        gpus = [here[gpu] if here[0] else str(gpu) for gpu in range(torch.cuda.device_count())]
+    gpus = _gpus()
+    if launcher.kind == "slurm" and launcher.slurm.gpus_per_rank and not gpus:
+        raise RunError(
+            f"launcher.slurm.gpus_per_rank={launcher.slurm.gpus_per_rank}, but no GPU can be seen on "
+            f"{socket.gethostname()}: {_why_no_gpu()}; or train on CPUs: launcher=slurm_cpu"
+        )
     if gpus:
-        fitting = [",".join(gpus[first : first + ranks]) for first in range(0, len(gpus) - ranks + 1, ranks)]
+        firsts = range(0, len(gpus) - launcher.ranks + 1, launcher.ranks)
+        fitting = [",".join(gpus[first : first + launcher.ranks]) for first in firsts]
     else:
         cores = _cores()
         threads = config.train.num_threads or cores  # 0: torch takes them all
-        fitting = [""] * max(1, cores // (ranks * threads))
+        fitting = [""] * max(1, cores // (launcher.ranks * threads))
     if not fitting:
-        raise ConfigError(f"launcher.ranks={ranks} must be at most {len(gpus)}, the number of GPUs here")
-    wanted = config.launcher.workers or len(fitting)
+        raise ConfigError(f"launcher.ranks={launcher.ranks} must be at most {len(gpus)}, the number of GPUs here")
+    wanted = launcher.workers or len(fitting)
     return (fitting * wanted)[:wanted]
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return []
+    import torch  # takes seconds, which a command for the CPU need not wait
+
+    here = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")  # a job's own, which need not begin with 0
+    return [here[gpu] if here[0] else str(gpu) for gpu in range(torch.cuda.device_count())]
+
+
+def _why_no_gpu() -> str:
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return "DS_ACCELERATOR=cpu is set, unset it"
+    import torch
+
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built for CPUs, install a build for the node's GPUs"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    return (
+        f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, CUDA_VISIBLE_DEVICES is {visible}; see "
+        "what nvidia-smi says there of the driver and the devices"
+    )
 
 
 def _cores() -> int:
@@ -107,61 +134,93 @@ def run_all(
     os.environ.update({key: os.environ.get(key, value) for key, value in ALLOCATOR.items()})
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    # A process that is forked after its server has seen a GPU cannot use it.
-    context = multiprocessing.get_context("spawn" if any(slots) else "forkserver")
-    if not any(slots):
-        context.set_forkserver_preload(["scaling.launch.server", "scaling.training.loop"])
-    waiting, free_slots = deque(runs), list(slots)
-    held: dict[RunDir, float] = {}  # by their last heartbeat before this process had nothing else to do
-    active: dict[int, _Active] = {}
+    pool = _Pool(runs, slots)
     try:
-        while waiting or held or active:
-            while waiting and free_slots:
-                run = waiting.popleft()
-                status = run.status()
-                if status.state in (DONE, FAILED):
-                    yield Event(run, status.state, status.failure)
-                elif holder(run.path) is not None:
-                    held[run] = last_beat(run.path)
-                else:
-                    slot, log = free_slots.pop(), run.path / "log.txt"
-                    log_bytes = log.stat().st_size if log.exists() else 0
-                    listener, teller = context.Pipe(duplex=False)
-                    process = context.Process(target=attempt, args=(run, slot, teller), name=run.run_id)
-                    process.start()
-                    teller.close()
-                    active[process.sentinel] = _Active(run, slot, process, listener, log_bytes)
-            for sentinel in wait(list(active), timeout=POLL_S) if active else _pause():
-                ended = active.pop(sentinel)  # type: ignore[arg-type]
-                ended.process.join()
-                free_slots.append(ended.slot)
-                outcome = _outcome(ended)
-                if outcome.state == HELD:
-                    held[ended.run] = last_beat(ended.run.path)
-                elif outcome.state == STOPPED:
-                    waiting.append(ended.run)
-                else:
-                    yield Event(ended.run, outcome.state, outcome.failure.message if outcome.failure else "")
-            is_idle = not waiting and not active
-            for run, beat in list(held.items()):
-                if holder(run.path) is None:
-                    waiting.append(run)
-                    del held[run]
-                elif waits_for_others or not is_idle:
-                    held[run] = last_beat(run.path)
-                elif last_beat(run.path) > beat:  # its holder has shown that it lives
-                    del held[run]
+        while not pool.is_empty():
+            yield from pool.begin()
+            yield from pool.reap()
+            pool.look_at_held(waits_for_others)
             yield Event(None)
     finally:
-        for running in active.values():
+        pool.stop()
+
+
+class _Pool:
+    """Runs that wait for a slot, that are computed here, and that other processes hold.
+
+    Attributes:
+        held: by the time of their last heartbeat before this process had nothing else to do.
+    """
+
+    def __init__(self, runs: Sequence[RunDir], slots: Sequence[str]) -> None:
+        # A process that is forked after its server has seen a GPU cannot use it.
+        self.context = multiprocessing.get_context("spawn" if any(slots) else "forkserver")
+        if not any(slots):
+            self.context.set_forkserver_preload(["scaling.launch.server", "scaling.training.loop"])
+        self.waiting, self.free_slots = deque(runs), list(slots)
+        self.held: dict[RunDir, float] = {}
+        self.active: dict[int, _Active] = {}
+
+    def is_empty(self) -> bool:
+        """Whether nothing is left to do or to wait for."""
+        return not (self.waiting or self.held or self.active)
+
+    def begin(self) -> Iterator[Event]:
+        """Start a process in every free slot; yields the runs that have ended already."""
+        while self.waiting and self.free_slots:
+            run = self.waiting.popleft()
+            status = run.status()
+            if status.state in (DONE, FAILED):
+                yield Event(run, status.state, status.failure)
+            elif holder(run.path) is not None:
+                self.held[run] = last_beat(run.path)
+            else:
+                self._start(run, self.free_slots.pop())
+
+    def _start(self, run: RunDir, slot: str) -> None:
+        log = run.path / "log.txt"
+        log_bytes = log.stat().st_size if log.exists() else 0
+        listener, speaker = self.context.Pipe(duplex=False)
+        process = self.context.Process(target=attempt, args=(run, slot, speaker), name=run.run_id)
+        process.start()
+        speaker.close()
+        self.active[process.sentinel] = _Active(run, slot, process, listener, log_bytes)
+
+    def reap(self) -> Iterator[Event]:
+        """Wait a moment for processes to end; yields the runs that have come to an end with theirs."""
+        if not self.active:
+            time.sleep(POLL_S)
+            return
+        for sentinel in wait(list(self.active), timeout=POLL_S):
+            ended = self.active.pop(sentinel)  # type: ignore[arg-type]
+            ended.process.join()
+            self.free_slots.append(ended.slot)
+            outcome = _outcome(ended)
+            if outcome.state == HELD:
+                self.held[ended.run] = last_beat(ended.run.path)
+            elif outcome.state == STOPPED:
+                self.waiting.append(ended.run)
+            else:
+                yield Event(ended.run, outcome.state, outcome.failure.message if outcome.failure else "")
+
+    def look_at_held(self, waits_for_others: bool) -> None:
+        """Take up runs that nobody holds any more; leave the others to their holders unless they are waited for."""
+        is_idle = not self.waiting and not self.active
+        for run, beat in list(self.held.items()):
+            if holder(run.path) is None:
+                self.waiting.append(run)
+                del self.held[run]
+            elif waits_for_others or not is_idle:
+                self.held[run] = last_beat(run.path)
+            elif last_beat(run.path) > beat:  # its holder has shown that it lives
+                del self.held[run]
+
+    def stop(self) -> None:
+        """Ask all runs to leave a checkpoint, and wait until they have."""
+        for running in self.active.values():
             running.process.terminate()
-        for running in active.values():
+        for running in self.active.values():
             running.process.join()
-
-
-def _pause() -> list[int]:
-    time.sleep(POLL_S)
-    return []
 
 
 def _outcome(ended: _Active) -> Outcome:

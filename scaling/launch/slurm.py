@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import ConfigError, RunError
+from scaling.launch.environment import of_submission
 
 #: A controller that is restarted, or busy, is asked again for so long.
 PATIENCE_S = 120.0
@@ -65,7 +66,7 @@ def on_each_node(nodes: int, python: str, arguments: Sequence[str]) -> list[str]
     """
     cpus = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun no longer takes it from its job
     srun = ["srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cpus}"]
-    srun += ["--kill-on-bad-exit=1", "--cpu-bind=none"]
+    srun += ["--kill-on-bad-exit=1", "--cpu-bind=none", "--export=ALL"]  # also in a job submitted with --export=NONE
     words = " ".join(word if NODE_NUMBER in word else shlex.quote(word) for word in arguments)
     return [*srun, "bash", "-c", f"exec {python} {words}"]
 
@@ -191,7 +192,9 @@ def ask(*command: str) -> str:
     deadline, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:
-            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S)
+            ended = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=ANSWER_S, env=of_submission(os.environ)
+            )
         except FileNotFoundError as error:
             raise RunError(
                 f"there is no {command[0]} on this machine; go to one from which jobs are submitted"

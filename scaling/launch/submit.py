@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shlex
-import shutil
 import sys
 import time
 from collections import defaultdict
@@ -12,8 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from scaling.config import LauncherConfig
+from scaling.config import LauncherConfig, RunConfig
 from scaling.errors import ConfigError
 from scaling.launch import slurm
 from scaling.runs.claim import alone, holder
@@ -58,13 +58,11 @@ def live(study_dir: Path) -> dict[str, list[Coming]]:
     return dict(found)
 
 
-def submit(runs: Sequence[RunDir]) -> list[str]:
-    """Submit jobs for the runs that are not done and that no job is on the way to; returns the ids of the arrays.
-
-    Runs that have failed are tried again. SLURM checks every batch script before the first one is submitted.
+def refuse(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> None:
+    """Have SLURM look at the jobs of the runs that are not done, before these are written down.
 
     Raises:
-        ConfigError: if SLURM refuses, in its words.
+        ConfigError: if SLURM refuses one, in its words, or is not on this machine.
         RunError: if SLURM does not answer.
     """
     if not slurm.is_here():
@@ -72,6 +70,23 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
             "launcher.kind=slurm must be given where jobs are submitted: there is no sbatch on this machine; go to a "
             "login node, or use launcher=local"
         )
+    left = [config.launcher for run, config in zip(runs, configs, strict=True) if not run.result_path.exists()]
+    for launcher in {(each.nodes, each.ranks): each for each in left}.values():
+        with TemporaryDirectory() as folder:
+            script = Path(folder) / "job.sbatch"
+            script.write_text(batch_script(launcher, Path(folder), name="check"))
+            slurm.check(script)
+
+
+def submit(runs: Sequence[RunDir]) -> list[str]:
+    """Submit jobs for the runs that are not done and that no job is on the way to; returns the ids of the arrays.
+
+    Runs that have failed are tried again.
+
+    Raises:
+        ConfigError: if SLURM refuses, in its words.
+        RunError: if SLURM does not answer.
+    """
     study_dir = runs[0].path.parent
     jobs_dir = study_dir / JOBS
     jobs_dir.mkdir(exist_ok=True)
@@ -91,15 +106,7 @@ def submit(runs: Sequence[RunDir]) -> list[str]:
                 launchers[shape] = launcher
         for members in missing.values():  # what fails again must not keep the others waiting
             members.sort(key=lambda run: run.status().state == "failed")
-        folders: dict[tuple[int, int], Path] = {}
-        try:
-            for shape, members in sorted(missing.items()):
-                folders[shape] = _write(jobs_dir, members, launchers[shape])
-                slurm.check(folders[shape] / "job.sbatch")
-        except BaseException:
-            for folder in folders.values():
-                shutil.rmtree(folder)
-            raise
+        folders = {shape: _write(jobs_dir, missing[shape], launchers[shape]) for shape in sorted(missing)}
         arrays: list[str] = []
         for shape, folder in folders.items():
             for run in missing[shape]:

@@ -9,12 +9,15 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from scaling.errors import Interrupted, ScalingError
+from scaling.errors import Interrupted, RunError, ScalingError
+from scaling.launch.environment import leave_world
 from scaling.runs import stopping
+from scaling.runs.claim import TOKEN_VARIABLE, Claim, holder
 from scaling.runs.failure import Failure, leave
 from scaling.runs.store import RunDir
 
@@ -70,18 +73,45 @@ def _end_with_others(run: RunDir, is_failing: threading.Event) -> None:
             os._exit(1)
 
 
+@contextmanager
+def _claimed(run: RunDir) -> Iterator[None]:
+    """Keep other processes off the run where nobody has handed a claim down: ranks that were started by hand.
+
+    Raises:
+        RunError: if another process works on it.
+    """
+    if TOKEN_VARIABLE in os.environ or int(os.environ["RANK"]) > 0:
+        yield
+        return
+    claim = Claim.take(run.path)
+    if claim is None:
+        raise RunError(f"{run.path} is held by another process: {holder(run.path)}; wait for its end, or end it")
+    with claim:
+        os.environ[TOKEN_VARIABLE] = claim.token
+        try:
+            yield
+        except ScalingError as error:
+            if not isinstance(error, Interrupted):
+                run.write_status("failed", failure=str(error))
+            raise
+    run.tidy()
+
+
 def main() -> None:
     """Command line of one rank; the reason of a failure is also left in a file."""
     stopping.listen()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent(signal.SIGKILL)
+    else:
+        leave_world()
     let_children_die_with_me()
     run = RunDir(Path(sys.argv[1]))
     is_failing = threading.Event()
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         threading.Thread(target=_end_with_others, args=(run, is_failing), daemon=True).start()
     try:
-        work(run)
+        with _claimed(run):
+            work(run)
         end_at_once()
     except Interrupted as stopped:
         print(stopped)

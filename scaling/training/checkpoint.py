@@ -14,9 +14,9 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from scaling.config import RunConfig
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
-from scaling.config import RunConfig
 from scaling.runs.identity import computation, unchanged
 from scaling.runs.store import BEST_WEIGHTS
 from scaling.training.engine import Engine
