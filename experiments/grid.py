@@ -11,8 +11,10 @@ from typing import Any
 import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scaling.config import RunConfig, validated, writable
@@ -21,7 +23,7 @@ from scaling.errors import ConfigError
 #: The launcher of hydra_plugins/gnn_scaling.py, as conf/config.yaml chooses it.
 LAUNCHER = "hydra_plugins.gnn_scaling.GridLauncher"
 FOREIGN = (
-    "hydra/launcher={name} is not used here, where a grid is computed as a whole: leave it out and say launcher=local "
+    "{} is not used here, where a grid is computed as a whole: leave it out and say launcher=local "
     "(launcher.workers=N runs side by side), launcher=slurm_cpu or launcher=slurm_gpu"
 )
 
@@ -50,8 +52,10 @@ def over_grid(compute: Callable[[Grid], Sequence[Outcome]]) -> None:
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(grid: Grid | DictConfig) -> Any:
-        if not isinstance(grid, Grid):  # by a launcher of others, or by none
-            raise ConfigError(FOREIGN.format(name="NAME, and hydra.mode=RUN,").replace("is not", "are not"))
+        if not isinstance(grid, Grid):  # called by a launcher of others, or by none
+            chosen = HydraConfig.get()
+            by_none = chosen.mode == RunMode.RUN and chosen.launcher._target_ == LAUNCHER
+            raise ConfigError(FOREIGN.format("hydra.mode=RUN" if by_none else _launcher_of(chosen)))
         return compute(grid)
 
     take()
@@ -72,7 +76,11 @@ def compose_grid(loader: ConfigLoader, master: DictConfig, batch: Sequence[Seque
 def refuse_foreign_launcher(master: DictConfig) -> None:
     """Raise ConfigError if another launcher than this project's is chosen: it would train nothing."""
     if master.hydra.launcher._target_ != LAUNCHER:
-        raise ConfigError(FOREIGN.format(name=master.hydra.runtime.choices["hydra/launcher"]))
+        raise ConfigError(FOREIGN.format(_launcher_of(master.hydra)))
+
+
+def _launcher_of(chosen: Any) -> str:
+    return f"hydra/launcher={chosen.runtime.choices['hydra/launcher']}"
 
 
 def _swept(master: DictConfig, batch: Sequence[Sequence[str]]) -> frozenset[str]:

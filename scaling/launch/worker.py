@@ -94,6 +94,8 @@ def _claimed(run: RunDir) -> Iterator[None]:
             if not isinstance(error, Interrupted):
                 run.write_status("failed", failure=str(error))
             raise
+        finally:
+            del os.environ[TOKEN_VARIABLE]
     run.tidy()
 
 

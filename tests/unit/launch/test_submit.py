@@ -15,7 +15,7 @@ from scaling.config import LauncherConfig, RunConfig, SlurmConfig
 from scaling.errors import ConfigError, RunError
 from scaling.launch import slurm
 from scaling.launch.job import copy
-from scaling.launch.submit import batch_script, job_name, submit
+from scaling.launch.submit import batch_script, job_name, refuse, submit
 from scaling.runs.store import RunDir
 
 SQUEUE = """#!/bin/sh
@@ -129,8 +129,9 @@ def test_one_array_for_each_shape(cluster, tmp_path):
 def test_refusal_comes_before_anything_is_submitted_with_slurms_words(cluster, tmp_path):
     (cluster / "refuse").write_text("sbatch: error: invalid partition specified: nonesuch")
     site = SlurmConfig(partition="nonesuch", options=["--exclusive"])
+    config = replace(RunConfig(), launcher=LauncherConfig(kind="slurm", slurm=site))
     with pytest.raises(ConfigError) as refusal:
-        submit(staged(tmp_path, 1, LauncherConfig(kind="slurm", slurm=site)))
+        refuse([RunDir(tmp_path / "study" / "run")], [config])
     said = str(refusal.value)
     assert (
         "invalid partition specified: nonesuch; partitions here: ci (4 nodes of 8 cpus, 4000 MB, limit 1:00:00)" in said
@@ -138,13 +139,33 @@ def test_refusal_comes_before_anything_is_submitted_with_slurms_words(cluster, t
     assert "hi (1 nodes of 8 cpus, 4000 MB, gpu:4, limit infinite)" in said
     assert said.endswith(": --partition=nonesuch --time=240 --nodes=1 --cpus-per-task=1 --exclusive")
     assert not submissions(cluster)
-    assert not list((tmp_path / "study" / "slurm").glob("*/"))
+    assert not (tmp_path / "study").exists()
+
+
+def test_options_of_the_allocation_in_which_it_is_called_do_not_reach_sbatch(cluster, tmp_path, monkeypatch):
+    (cluster / "sbatch").write_text(SBATCH.replace("#!/bin/sh\n", '#!/bin/sh\nenv >> "$HERE/environment"\n'))
+    leaving = {
+        "SLURM_MEM_PER_CPU": "2048",
+        "SBATCH_PARTITION": "nowhere",
+        "WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "1",
+    }
+    for name, value in {**leaving, "SLURM_CONF": "/etc/there", "MY_OWN": "stays"}.items():
+        monkeypatch.setenv(name, value)
+    submit(staged(tmp_path, 1, LauncherConfig(kind="slurm")))
+    seen = dict(line.split("=", 1) for line in (cluster / "environment").read_text().splitlines() if "=" in line)
+    assert not leaving.keys() & seen.keys()
+    assert (seen["SLURM_CONF"], seen["MY_OWN"]) == ("/etc/there", "stays")
+
+
+def test_ranks_on_other_nodes_inherit_the_environment_whatever_the_job_was_told_to_export():
+    assert "--export=ALL" in slurm.on_each_node(2, "python", ["-m", "x"])
 
 
 def test_without_sbatch_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="launcher=local"):
-        submit(staged(tmp_path, 1, LauncherConfig(kind="slurm")))
+        refuse([RunDir(tmp_path / "study" / "run")], [RunConfig()])
 
 
 def test_controller_that_is_away_is_asked_again(cluster, monkeypatch):

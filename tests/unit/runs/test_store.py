@@ -9,8 +9,9 @@ import pytest
 from scaling.config import LauncherConfig, RunConfig
 from scaling.errors import RunError
 from scaling.runs.claim import TOKEN_VARIABLE, Claim
+from scaling.runs.identity import settings
 from scaling.runs.record import RunResult
-from scaling.runs.store import RunDir, collect
+from scaling.runs.store import COLUMNS, RunDir, collect
 
 TWO_RANKS = replace(RunConfig(), launcher=LauncherConfig(ranks=2))
 
@@ -125,3 +126,32 @@ def test_run_whose_result_was_removed_waits_to_be_done_again(killed_at_the_end):
     run.result_path.unlink()
     assert run.status().state == "waiting"
     assert "result.json was removed" in run.status().failure
+
+
+def test_every_key_that_changes_the_result_is_a_column(tmp_path, result):
+    config = replace(RunConfig(), train=replace(RunConfig().train, batch_size=7))
+    waiting, done = (RunDir(tmp_path / "study" / name) for name in ("a", "b"))
+    waiting.stage(config)
+    done.stage(config)
+    done.write_result(replace(result, settings=settings(config)))
+    table = collect(tmp_path / "study").set_index("run_id")
+    assert list(table["train.batch_size"]) == [7, 7]
+    named = {COLUMNS.get(key, key) for key, value in settings(config).items() if value is not None}
+    assert named <= set(table.columns)
+    assert table.loc["a", "width"] == config.model.width
+    assert not {"data.path", "zero.stage", "model.width"} & set(table.columns)
+
+
+def test_result_of_an_earlier_version_gets_its_columns_from_the_configuration(tmp_path, result):
+    run = RunDir(tmp_path / "study" / "a")
+    run.stage(RunConfig())
+    run.write_result(result)
+    assert collect(tmp_path / "study").loc[0, "data.cutoff_ang"] == 5.0
+
+
+def test_renamed_run_is_the_same_run_under_its_new_name(tmp_path, result):
+    run = RunDir(tmp_path / "study" / "a")
+    run.stage(RunConfig())
+    run.write_result(result)
+    run.path.rename(tmp_path / "study" / "b")
+    assert list(collect(tmp_path / "study")["run_id"]) == ["b"]

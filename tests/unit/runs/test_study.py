@@ -7,7 +7,7 @@ import pytest
 
 from scaling.config import BudgetConfig, RunConfig
 from scaling.errors import RunError
-from scaling.runs.study import hold_together
+from scaling.runs.study import admitted, hold_together
 
 GRID = [
     replace(RunConfig(), model=replace(RunConfig().model, width=w), data=replace(RunConfig().data, fraction=f))
@@ -91,3 +91,17 @@ def test_what_architectures_share_is_kept_for_one_that_comes_later(tmp_path):
     later = family("gemnet_t", 0.012)
     with pytest.raises(RunError, match=r"train\.batch_size = 32, now it is 7"):
         hold_together(tmp_path / "s", [replace(later, train=replace(later.train, batch_size=7))], "digest")
+
+
+def test_keys_that_a_sweep_varies_may_come_one_value_at_a_time(tmp_path):
+    rates = [replace(GRID[0], optim=replace(GRID[0].optim, lr=lr)) for lr in (0.01, 0.02)]
+    for config in rates:
+        hold_together(tmp_path / "s", [config], "digest", swept={"optim.lr", "study.name"})
+    hold_together(tmp_path / "t", rates[:1], "digest")
+    with pytest.raises(RunError, match=r"optim\.lr \(egnn\) = 0\.01, now it is 0\.02"):
+        hold_together(tmp_path / "t", rates[1:], "digest")
+
+
+def test_study_that_refuses_runs_is_not_begun(tmp_path):
+    admitted(tmp_path / "s", GRID, "digest")
+    assert not (tmp_path / "s").exists()
