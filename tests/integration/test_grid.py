@@ -107,9 +107,9 @@ def test_launcher_of_others_is_refused_in_one_line_that_names_ours(sweeper, tiny
     (plugins / "foreign.py").write_text(FOREIGN_LAUNCHER)
     path = os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
     swept = OPTUNA if sweeper == "optuna" else ["model.width=4,6"]
+    words = ["-m", "hydra/launcher=foreign", *swept, *where(tiny_data, tmp_path / "studies")]
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.train", "-m", "hydra/launcher=foreign", *swept]
-        + where(tiny_data, tmp_path / "studies"),
+        [sys.executable, "-m", "experiments.train", *words],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
