@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,9 +160,20 @@ def test_ranks_started_by_hand_compute_a_staged_run(tiny_data, tmp_path):
     assert staged.returncode == 0, staged.stderr
     (run,) = (path.parent for path in tmp_path.glob("grid/*/config.yaml"))
     assert f"-m scaling.launch.worker {run}" in staged.stdout
-    by_hand = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "scaling.launch.worker"]
-    done = subprocess.run([sys.executable, *by_hand, str(run)], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with socket.socket() as free:
+        free.bind(("", 0))
+        meeting = [
+            "--nnodes=2",
+            "--nproc-per-node=1",
+            "--master-addr=localhost",
+            f"--master-port={free.getsockname()[1]}",
+        ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *meeting]
+    nodes = [
+        subprocess.Popen([*torchrun, f"--node-rank={k}", "-m", "scaling.launch.worker", str(run)], cwd=ROOT)
+        for k in range(2)
+    ]
+    assert [node.wait(timeout=200) for node in nodes] == [0, 0]
     assert json.loads((run / "result.json").read_text())["world_size"] == 2
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors"}
     assert not (run / "claim.json").exists()
