@@ -4,31 +4,24 @@ Hydra composes, and no more: every run of the grid is validated, named and writt
 Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
 """
 
-import os
-import signal
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from experiments.command import command
 from experiments.grid import Grid, Outcome, over_grid
-from experiments.status import wait
+from experiments.launchers import LAUNCHERS
 from scaling.config import RunConfig
 from scaling.data.shards import ShardSet
 from scaling.data.split import choose
 from scaling.errors import ConfigError, RunError
-from scaling.launch.environment import options_of_submission
-from scaling.launch.pool import run_all, slots
-from scaling.launch.submit import job_name, refuse, submit
+from scaling.launch.pool import slots
 from scaling.runs.claim import alone
 from scaling.runs.identity import Known, run_id
 from scaling.runs.store import RunDir
-from scaling.runs.study import admitted, hold_together
+from scaling.runs.study import Recipe, admitted, hold_together
 
 
 def stage(grid: Grid) -> list[RunDir]:
@@ -40,11 +33,7 @@ def stage(grid: Grid) -> list[RunDir]:
     configs, data_digest = _with_data(grid.configs)
     study_dir = Path(configs[0].study.root) / configs[0].study.name
     recipe = admitted(study_dir, configs, data_digest, swept=grid.swept)
-    known = Known(study_dir)
-    runs: list[RunDir] = []
-    for config in configs:
-        name = known.name_of(config, data_digest)
-        runs.append(RunDir(study_dir / (name or run_id(config, data_digest, recipe.swept_by(config.model.name)))))
+    runs = _named(study_dir, configs, data_digest, recipe)
     twice = [run_id for run_id, count in Counter(run.run_id for run in runs).items() if count > 1]
     if twice:
         raise ConfigError(
@@ -54,13 +43,24 @@ def stage(grid: Grid) -> list[RunDir]:
     configs = [
         _fitted(config, run) if _is_planned(config) else config for config, run in zip(configs, runs, strict=True)
     ]
-    REFUSE[configs[0].launcher.kind](runs, configs)
+    LAUNCHERS[configs[0].launcher.kind].refuse(runs, configs)
     study_dir.mkdir(parents=True, exist_ok=True)
     with alone(study_dir):  # two people may begin a study at once
-        hold_together(study_dir, configs, data_digest, swept=grid.swept)
+        recipe = hold_together(study_dir, configs, data_digest, swept=grid.swept)
+        runs = _named(study_dir, configs, data_digest, recipe)
         for run, config in zip(runs, configs, strict=True):
             run.stage(config)
     return runs
+
+
+def _named(study_dir: Path, configs: Sequence[RunConfig], data_digest: str, recipe: Recipe) -> list[RunDir]:
+    """The directory of each run: the one in which it was begun, or one that names what the study varies."""
+    known = Known(study_dir)
+    names = [
+        known.name_of(config, data_digest) or run_id(config, data_digest, recipe.swept_by(config.model.name))
+        for config in configs
+    ]
+    return [RunDir(study_dir / name) for name in names]
 
 
 def _with_data(configs: Sequence[RunConfig]) -> tuple[list[RunConfig], str]:
@@ -119,91 +119,6 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
     return fitted(config, begun_at=begun_at, side_by_side=side_by_side)
 
 
-def execute(runs: Sequence[RunDir], config: RunConfig) -> int:
-    """Compute what is not done, showing progress; returns how many runs failed."""
-    # SIGTERM interrupts it as Ctrl-C does: runs stop behind a checkpoint.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    todo = []
-    for run in runs:
-        if run.status().state == "done":
-            run.tidy()
-        else:
-            run.try_again()
-            todo.append(run)
-    print(f"{runs[0].path.parent}: {len(runs)} runs, {len(runs) - len(todo)} done already", flush=True)
-    if not todo:
-        return 0
-    failed = 0
-    started = time.monotonic()
-    with tqdm(total=len(todo), unit="run", desc="training", dynamic_ncols=True) as bar:
-        for event in run_all(todo, slots=slots(config), threads=config.train.num_threads):
-            if event.run is None:
-                bar.set_postfix_str(_progress(todo))
-                continue
-            if event.state == "done":
-                result = event.run.result()
-                bar.write(f"  done    {event.run.run_id}  test loss {result.test_loss:.4f}  {result.wall_s:.0f} s")
-            else:
-                failed += 1
-                why = [line for line in event.failure.splitlines() if line.strip()]
-                bar.write(f"  FAILED  {event.run.run_id}  {why[-1] if why else 'for no reason given'}")
-            bar.update(1)
-    print(f"{len(todo) - failed} runs done, {failed} failed, {time.monotonic() - started:.0f} s")
-    return failed
-
-
-def send(runs: Sequence[RunDir], config: RunConfig) -> int:
-    """Submit what no job is on the way to, and return at once, or with launcher.slurm.wait when all jobs have ended.
-
-    Returns how many runs are not done although their jobs have ended.
-    """
-    study_dir = runs[0].path.parent
-    done = sum(run.status().state == "done" for run in runs)
-    arrays = submit(runs)
-    said = ", ".join(arrays) or "nothing"
-    if not arrays and done < len(runs):
-        said += ": jobs are on the way to the others, with the options that they were submitted with"
-    print(f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {said}", flush=True)
-    if ignored := options_of_submission(os.environ):
-        print(f"not handed on to the jobs: {', '.join(ignored)}; say it by launcher.slurm.*", flush=True)
-    if done < len(runs):
-        print(f"to watch: python -m experiments.status {study_dir} --watch")
-        print(f"to end:   scancel --name={job_name(study_dir)}", flush=True)
-    if config.launcher.slurm.wait and (left := wait(study_dir, runs)):
-        print(f"{left} runs are not done; why: python -m experiments.status {study_dir}")
-        return left
-    return 0
-
-
-def _progress(runs: Sequence[RunDir]) -> str:
-    statuses = [run.status() for run in runs]
-    running = [s for s in statuses if s.state == "running" and s.num_steps]
-    return ", ".join(f"{s.step}/{s.num_steps}" for s in running) + " steps" if running else "starting"
-
-
-def show_commands(runs: Sequence[RunDir], config: RunConfig) -> int:
-    """Print what starts the ranks of each run that is not done, for clusters that this program knows nothing of."""
-    ranks = config.launcher.ranks
-    print(f"{runs[0].path.parent}: {len(runs)} runs; on each of K nodes, k from 0, NODE0 the name of the first one:")
-    for run in runs:
-        if run.status().state != "done":
-            print(
-                f"  torchrun --nnodes=K --node-rank=k --nproc-per-node={ranks}/K --master-addr=NODE0 "
-                f"--master-port=29500 -m scaling.launch.worker {run.path}"
-            )
-    return 0
-
-
-#: What brings the runs of a study to an end, by `launcher.kind`: returns how many are not.
-COMPUTE = {"local": execute, "slurm": send, "torchrun": show_commands}
-#: What refuses runs that could not be computed so, before they are written down.
-REFUSE: dict[str, Callable[[Sequence[RunDir], Sequence[RunConfig]], object]] = {
-    "local": lambda runs, configs: slots(configs[0]),
-    "slurm": refuse,
-    "torchrun": lambda runs, configs: None,
-}
-
-
 def outcome_of(run: RunDir) -> Outcome:
     """The validation loss of a run that is done, why it failed, or None where its job has not ended."""
     status = run.status()
@@ -220,7 +135,8 @@ def main() -> int:
     def train(grid: Grid) -> list[Outcome]:
         configs = grid.configs
         runs = stage(grid)
-        failed.append(COMPUTE[configs[0].launcher.kind](_by_cost(runs, configs), configs[0]))
+        launcher = LAUNCHERS[configs[0].launcher.kind]
+        failed.append(launcher.compute(_by_cost(runs, configs), configs[0]))
         return [outcome_of(run) for run in runs]
 
     over_grid(train)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.train import execute, stage
+from experiments.launchers import execute, stage
 from scaling.config import BudgetConfig, DataConfig, LauncherConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from scaling.errors import RunError
 from scaling.launch.attempt import MAX_FRUITLESS, _killed_rank
@@ -309,7 +309,7 @@ def test_runs_that_take_all_threads_have_one_slot(monkeypatch):
 
 def test_failure_that_says_nothing_and_one_of_many_lines_are_shown(died, monkeypatch, capsys):
     ended = [Event(died.run, "failed", ""), Event(died.run, "failed", "first\nlast\n\n")]
-    monkeypatch.setattr("experiments.train.run_all", lambda *_, **__: iter(ended))
+    monkeypatch.setattr("experiments.launchers.run_all", lambda *_, **__: iter(ended))
     assert execute([died.run], RunConfig()) == 2
     shown = capsys.readouterr()
     assert "last" in shown.out + shown.err
