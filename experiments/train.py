@@ -6,7 +6,7 @@ Then they are computed: what is done is skipped, what was broken off goes on, wh
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,15 +24,18 @@ from scaling.runs.store import RunDir
 from scaling.runs.study import Recipe, admitted, hold_together
 
 
-def stage(grid: Grid) -> list[RunDir]:
-    """Name every run and write its configuration down, in the order of the grid; nothing is left if one is refused.
+def stage(configs: Sequence[RunConfig], *, swept: Collection[str] = ()) -> list[RunDir]:
+    """Name every run and write its configuration down, in the order given; nothing is left if one is refused.
+
+    Args:
+        swept: keys that the runs' sweep varies.
 
     Raises:
         ScalingError: if the data is missing, a run fits nowhere, or the study holds runs that are not comparable.
     """
-    configs, data_digest = _with_data(grid.configs)
+    configs, data_digest = _with_data(configs)
     study_dir = Path(configs[0].study.root) / configs[0].study.name
-    recipe = admitted(study_dir, configs, data_digest, swept=grid.swept)
+    recipe = admitted(study_dir, configs, data_digest, swept=swept)
     runs = _named(study_dir, configs, data_digest, recipe)
     twice = [run_id for run_id, count in Counter(run.run_id for run in runs).items() if count > 1]
     if twice:
@@ -46,7 +49,7 @@ def stage(grid: Grid) -> list[RunDir]:
     LAUNCHERS[configs[0].launcher.kind].refuse(runs, configs)
     study_dir.mkdir(parents=True, exist_ok=True)
     with alone(study_dir):  # two people may begin a study at once
-        recipe = hold_together(study_dir, configs, data_digest, swept=grid.swept)
+        recipe = hold_together(study_dir, configs, data_digest, swept=swept)
         runs = _named(study_dir, configs, data_digest, recipe)
         for run, config in zip(runs, configs, strict=True):
             run.stage(config)
@@ -134,7 +137,7 @@ def main() -> int:
 
     def train(grid: Grid) -> list[Outcome]:
         configs = grid.configs
-        runs = stage(grid)
+        runs = stage(configs, swept=grid.swept)
         launcher = LAUNCHERS[configs[0].launcher.kind]
         failed.append(launcher.compute(_by_cost(runs, configs), configs[0]))
         return [outcome_of(run) for run in runs]

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.launchers import execute, stage
+from experiments.launchers import execute
+from experiments.train import stage
 from scaling.config import BudgetConfig, DataConfig, LauncherConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
 from scaling.errors import RunError
 from scaling.launch.attempt import MAX_FRUITLESS, _killed_rank
