@@ -50,7 +50,7 @@ def test_study_leaves_what_the_contract_says(undisturbed):
         run = config.parent
         names = {"config.yaml", "status.json", "metrics.jsonl", "result.json"}
         assert names <= {path.name for path in run.iterdir()}
-        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+        assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors"}
         assert json.loads((run / "status.json").read_text())["state"] == "done"
 
 
