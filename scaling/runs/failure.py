@@ -20,7 +20,16 @@ LOG_TAIL_BYTES = 20_000
 LOST_PEER_WORDS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "gloo", "DistBackendError")
 #: How libraries tell that memory has run out.
 OUT_OF_MEMORY_WORDS = (
-    "CUDA out of memory",
+    "CUDA out of memory",  # torch's allocator
+    "CUDA error: out of memory",  # a kernel or a context
+    "CUDA_ERROR_OUT_OF_MEMORY",  # the driver
+    "cudaErrorMemoryAllocation",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuFFT
+    "Cuda failure 2 'out of memory'",  # NCCL, with the number of the error
+    "Cuda failure 'out of memory'",  # NCCL before 2.20
+    "Failed to CUDA calloc",  # NCCL
+    "Failed to CUDA host alloc",
+    "HIP out of memory",
     "can't allocate memory",
     "Cannot allocate memory",
     "bad_alloc",

@@ -32,7 +32,7 @@ class Constants:
         manifest, baseline = task.shards.manifest, task.baseline
         references = tuple(tuple(map(float, row)) for row in baseline.reference_ev)
         names = tuple(part.name for part in manifest.parts)
-        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_scale.force_scale)
+        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_loss.scale("force"))
 
     @classmethod
     def read(cls, run: RunDir, config: RunConfig) -> "Constants":

@@ -17,9 +17,9 @@ from scaling.models.counting import ParameterCount
 from scaling.runs.identity import run_id
 from scaling.runs.record import RunResult
 from scaling.training.checkpoint import Progress
-from scaling.training.engine import World
 from scaling.training.metrics import Means
 from scaling.training.task import Task
+from scaling.training.world import World
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def describe(
     for name, means in outcome.apart.items():
         extra |= means.columns(f"test_{name}")
         extra[f"test_{name}_structures"] = means.num_structures
-        extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
-        extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
+        extra[f"test_{name}_energy_mae_ev_per_atom"] = means["energy_mae_ev_per_atom"]
+        extra[f"test_{name}_force_mae_ev_per_ang"] = means["force_mae_ev_per_ang"]
     return RunResult(
         run_id=run_id(config, task.shards.manifest.digest),
         study=config.study.name,
@@ -77,18 +77,18 @@ def describe(
         epochs=samples / len(task.train),
         train_flops=samples * flops_per_structure,
         peak_lr=config.optim.peak_lr(config.model.width),
-        test_loss=test.loss(task.judge_scale),
+        test_loss=task.judge_loss.mean(test.norms),
         val_loss=best_val_loss,
         best_step=outcome.progress.best_step,
         loss_spikes=outcome.progress.spikes,
         test_structures=test.num_structures,
-        test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
-        test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,
-        baseline_test_loss=baseline.loss(task.judge_scale),
-        baseline_test_energy_mae_ev_per_atom=baseline.energy_mae_ev_per_atom,
-        baseline_test_force_mae_ev_per_ang=baseline.force_mae_ev_per_ang,
-        loss_energy_scale_ev_per_atom=task.judge_scale.energy_scale,
-        loss_force_scale_ev_per_ang=task.judge_scale.force_scale,
+        test_energy_mae_ev_per_atom=test["energy_mae_ev_per_atom"],
+        test_force_mae_ev_per_ang=test["force_mae_ev_per_ang"],
+        baseline_test_loss=task.judge_loss.mean(baseline.norms),
+        baseline_test_energy_mae_ev_per_atom=baseline["energy_mae_ev_per_atom"],
+        baseline_test_force_mae_ev_per_ang=baseline["force_mae_ev_per_ang"],
+        loss_energy_scale_ev_per_atom=task.judge_loss.scale("energy"),
+        loss_force_scale_ev_per_ang=task.judge_loss.scale("force"),
         wall_s=outcome.seconds,
         device_hours=outcome.seconds * world.size / 3600,
         peak_memory_bytes=_peak_memory(world.device),

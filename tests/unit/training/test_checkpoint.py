@@ -7,17 +7,18 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ModelConfig, RunConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import build
 from scaling.training.checkpoint import KEPT, Checkpoints, Progress
-from scaling.training.engine import Engine, World
+from scaling.training.engine import Engine
+from scaling.training.world import World
 
 
 def engine(seed: int = 0, width: int = 8) -> Engine:
     torch.manual_seed(seed)
     model = build(ModelConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
-    return Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
+    return Engine(model, optim=RunConfig().optim, zero=ZeroConfig(), precision="fp32", world=World.join())
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:

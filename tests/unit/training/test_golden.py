@@ -1,21 +1,10 @@
 """Losses of short seeded runs stay what they were: a change that is meant to change nothing changes none of them."""
 
-import json
-
 import pytest
-from omegaconf import OmegaConf
 
-from scaling.config import validated
-from scaling.data.shards import ShardSet
-from scaling.runs.identity import run_id
-from scaling.runs.store import RunDir
-from scaling.training.engine import World
-from scaling.training.loop import train
+from tests.unit.training.runs import losses, trained
 
-COMMON = [
-    *["model.width=8", "optim.lr=0.02", "train.batch_size=9", "train.budget.amount=12", "train.validate_every=4"],
-    *["train.force_weight=0.3", "train.energy_weight=0.7", "optim.weight_decay=0.1"],
-]
+RECIPE = ["train.force_weight=0.3", "train.energy_weight=0.7", "optim.weight_decay=0.1"]
 #: Other processors sum in another order, which twelve steps amplify; another seed is hundreds of times farther off.
 TOLERANCE = 1e-4
 #: Validation losses of steps 4, 8 and 12, the last training loss and the test loss.
@@ -32,23 +21,12 @@ GOLDEN = {
 }
 
 
-def losses(tiny_data, root, overrides) -> list[float]:
-    config = validated(OmegaConf.from_dotlist([*COMMON, f"data.path={tiny_data}", f"study.root={root}", *overrides]))
-    run = RunDir(root / run_id(config, ShardSet(tiny_data).manifest.digest))
-    run.stage(config)
-    train(config, run, World.join())
-    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
-    found = [line["val_loss"] for line in lines if "val_loss" in line]
-    return [*found, *(line["train_loss"] for line in lines if "train_loss" in line), run.result().test_loss]
-
-
 @pytest.mark.parametrize("name", GOLDEN)
 def test_losses_are_those_of_before(name, tiny_data, tmp_path):
     overrides, golden = GOLDEN[name]
-    found = losses(tiny_data, tmp_path, overrides)
-    assert found == pytest.approx(golden, rel=TOLERANCE)
+    assert losses(trained(tiny_data, tmp_path, [*RECIPE, *overrides])) == pytest.approx(golden, rel=TOLERANCE)
 
 
 def test_another_seed_would_be_noticed(tiny_data, tmp_path):
     _, golden = GOLDEN["egnn"]
-    assert losses(tiny_data, tmp_path, ["seed=1"]) != pytest.approx(golden, rel=10 * TOLERANCE)
+    assert losses(trained(tiny_data, tmp_path, [*RECIPE, "seed=1"])) != pytest.approx(golden, rel=10 * TOLERANCE)
