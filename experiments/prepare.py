@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data.leaks import SplitConfig
 from scaling.data.manifest import Manifest
 from scaling.data.preparation.consistency import warning
-from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.leaks import SplitConfig
+from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shards import ShardSet
 from scaling.data.sources import SOURCES

@@ -26,12 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
-from scaling.data.loader import GraphDataset, Loader
+from scaling.data.loading.loader import GraphDataset, Loader
+from scaling.data.loading.sampler import MicroBatch, TrainSampler
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.prepare import prepare
-from scaling.data.preparation.source import PlainSource, slices
-from scaling.data.sampler import MicroBatch, TrainSampler
+from scaling.data.preparation.pipeline import prepare
 from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.source import PlainSource, slices
 from scaling.models import build
 from scaling.structure import Structure
 from scaling.training.batch import to_graphs

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from scaling.config import RunConfig
-from scaling.data.loader import GraphDataset, Loader
-from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
+from scaling.data.loading.loader import GraphDataset, Loader
+from scaling.data.loading.sampler import EvaluationSampler, TrainSampler, stream
 from scaling.errors import ConfigError, Interrupted, RunError
 from scaling.models.counting import count_parameters, training_flops
 from scaling.optim.schedule import build_schedule, num_steps

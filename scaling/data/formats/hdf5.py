@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
 from scaling.structure import Structure
 

@@ -34,7 +34,7 @@ from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
 from scaling.data.elements import reduced_formula
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

@@ -28,7 +28,7 @@ from ase.data import atomic_numbers
 from scaling.data.elements import formula
 from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import as_rejected
+from scaling.data.source import as_rejected
 from scaling.errors import ConfigError
 from scaling.structure import Structure
 

@@ -30,7 +30,7 @@ from scaling.data.formats import restricted_pickle
 from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.restricted_pickle import MALFORMED, Inert, to_array
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected, slices
+from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
 

@@ -31,8 +31,8 @@ from ase.units import Bohr, Hartree
 from scipy.spatial.transform import Rotation
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.contacts import contact_problem
-from scaling.data.preparation.source import GeneratedSource
+from scaling.data.source import GeneratedSource
+from scaling.data.sources.contacts import contact_problem
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 

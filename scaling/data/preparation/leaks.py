@@ -17,8 +17,8 @@ from scipy.spatial import cKDTree
 from scaling.data.mixing import uniform
 from scaling.data.neighbors import neighbor_list
 from scaling.data.preparation.parallel import in_order
-from scaling.data.preparation.source import slices
 from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.source import slices
 from scaling.data.split import split
 from scaling.structure import FloatArray, IntArray
 

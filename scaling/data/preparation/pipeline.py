@@ -20,25 +20,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scaling.data import manifest as manifests
+from scaling.data.index import INDEX, index_rows, write_index
 from scaling.data.manifest import GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
 from scaling.data.preparation.block import Block, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.draft import Draft, disk_errors
 from scaling.data.preparation.parallel import in_order
-from scaling.data.preparation.source import StructureSource
 from scaling.data.preparation.statistics import label_statistics
 from scaling.data.preparation.validation import Bounds
-from scaling.data.shards import (
-    INDEX,
-    Columns,
-    ShardSet,
-    content_digest,
-    file_sha256,
-    index_rows,
-    read_columns,
-    write_index,
-    write_shard,
-)
+from scaling.data.shard_file import Columns, content_digest, file_sha256, read_columns, write_shard
+from scaling.data.shards import ShardSet
+from scaling.data.source import StructureSource
 from scaling.errors import DataError
 from scaling.structure import FIELDS
 
