@@ -7,22 +7,24 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from scaling.config import RunConfig, result_fields
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
+from scaling.runs.identity import COMPUTATION_VERSION
 from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
 from scaling.runs.study import flat
 from scaling.training.engine import Engine
 from scaling.training.guard import LossHistory
 
 KEPT = 2
-#: Libraries tell of a full disk in words of their own; with less than this left it is full.
+#: Libraries report a full disk in words of their own; with less than this left it is full.
 FULL_BYTES = 2**20
 
 
@@ -50,13 +52,30 @@ class Progress:
         return cls(**{**saved, "history": LossHistory(**saved["history"])})
 
 
-class Checkpoints:
-    """The checkpoints of one run, in its `checkpoints/` directory."""
+def computed_by(config: RunConfig, data_digest: str) -> dict[str, Any]:
+    """Every key that changes the result, with its value: what a checkpoint may only be continued with."""
+    sized = replace(config, model=config.model.sized())
+    return {"version": COMPUTATION_VERSION, "data_digest": data_digest, **flat(result_fields(sized))}
 
-    def __init__(self, directory: Path, engine: Engine, computation: dict[str, Any]) -> None:
+
+def defaults_of(config: RunConfig) -> dict[str, Any]:
+    """The defaults of all these keys, which a checkpoint had that was written before a key was added."""
+    return flat(result_fields(RunConfig(model=type(config.model)(), optim=type(config.optim)())))
+
+
+class Checkpoints:
+    """The checkpoints of one run, in its `checkpoints/` directory.
+
+    Args:
+        computation: the keys that change the result and their values. defaults: what a checkpoint without a key had.
+    """
+
+    def __init__(
+        self, directory: Path, engine: Engine, computation: dict[str, Any], *, defaults: dict[str, Any] | None = None
+    ) -> None:
         self.directory = directory
         self.engine = engine
-        self.computation = flat(computation)
+        self.computation, self.defaults = computation, defaults or {}
         self._is_first = engine.world.rank == 0
         if self._is_first:
             directory.mkdir(exist_ok=True)
@@ -106,7 +125,7 @@ class Checkpoints:
         return Progress()
 
     def _refuse_unlike(self, path: Path, seal: dict[str, Any]) -> None:
-        there, here = dict(seal.get("computation", {})), dict(self.computation)
+        there, here = {**self.defaults, **seal.get("computation", {})}, dict(self.computation)
         there["zero.stage"], here["zero.stage"] = seal["partition"]["zero_stage"], self.engine.zero_stage
         unlike = [key for key in sorted(there.keys() | here.keys()) if there.get(key) != here.get(key)]
         if unlike:

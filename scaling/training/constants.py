@@ -6,7 +6,6 @@ from scaling.config import RunConfig
 from scaling.errors import RunError
 from scaling.models import Potential, build
 from scaling.runs.files import read_json, write_json
-from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.training.task import Task
 
@@ -66,12 +65,12 @@ class Constants:
 
 
 def require_own_data(run: RunDir, config: RunConfig, digest: str) -> None:
-    """Refuse data that a run was not trained on.
+    """Refuse data that a run, which is done, was not trained on; a copy of its directory is the same run.
 
     Raises:
         RunError: naming both.
     """
-    if run_id(config, digest) != run.run_id:
+    if run.result().data_digest != digest:
         raise RunError(f"{config.data.path} is not what {run.path} was trained on; put its data there again")
 
 

@@ -22,9 +22,9 @@ from scaling.errors import RunError
 from scaling.models import Graphs, Potential
 from scaling.optim.build import build_optimizer
 from scaling.training.memory import bucket_numbers
-from scaling.training.world import ACCELERATOR, ASKED_ACCELERATOR, World
+from scaling.training.world import ASKED_ACCELERATOR, World, accelerator
 
-os.environ["DS_ACCELERATOR"] = ACCELERATOR
+os.environ["DS_ACCELERATOR"] = accelerator()
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
 
 import deepspeed
@@ -178,7 +178,7 @@ def _to_universal(partitioned: Path, universal: Path) -> None:
     folders = ["--input_folder", str(partitioned), "--output_folder", str(universal)]
     # Parameters that never had a gradient have no optimiser state.
     command = [sys.executable, "-m", module, *folders, "--inject_missing_state"]
-    environment = {**os.environ, "DS_ACCELERATOR": ACCELERATOR}
+    environment = {**os.environ, "DS_ACCELERATOR": accelerator()}
     converted = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if converted.returncode:
         raise RunError(f"{partitioned} cannot be read by another number of ranks: {converted.stderr.strip()[-500:]}")

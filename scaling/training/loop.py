@@ -17,11 +17,11 @@ from scaling.models.counting import count_parameters, training_flops
 from scaling.optim.schedule import build_schedule, num_steps
 from scaling.runs import stopping
 from scaling.runs.claim import still_mine
-from scaling.runs.identity import computation, run_id
+from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.batch import to_graphs
-from scaling.training.checkpoint import Checkpoints
+from scaling.training.checkpoint import Checkpoints, computed_by, defaults_of
 from scaling.training.constants import Constants
 from scaling.training.engine import Engine, Prediction, construction
 from scaling.training.errors import Errors
@@ -90,7 +90,12 @@ class Trainer:
             ),
             num_workers=config.data.num_workers,
         )
-        self.checkpoints = Checkpoints(run.checkpoints, self.engine, computation(config, task.shards.manifest.digest))
+        self.checkpoints = Checkpoints(
+            run.checkpoints,
+            self.engine,
+            computed_by(config, task.shards.manifest.digest),
+            defaults=defaults_of(config),
+        )
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)

@@ -13,10 +13,13 @@ from scaling.parallel import ALONE, Group
 
 #: What the user has chosen, if anything: DS_ACCELERATOR=cpu leaves GPUs alone.
 ASKED_ACCELERATOR = os.environ.get("DS_ACCELERATOR", "")
-#: What ranks compute on.
-ACCELERATOR = ASKED_ACCELERATOR or ("cuda" if torch.cuda.is_available() else "cpu")
 #: Values of CUDA_VISIBLE_DEVICES that hide every GPU.
 NO_DEVICES = ("", "-1", "NoDevFiles")
+
+
+def accelerator() -> str:
+    """What ranks compute on: cuda where torch sees a GPU, cpu, or what the user has chosen."""
+    return ASKED_ACCELERATOR or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class World:
         """
         require_gpu(gpus_per_rank)
         rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        on_gpu = ACCELERATOR == "cuda"
+        on_gpu = accelerator() == "cuda"
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
         if on_gpu:
             torch.cuda.set_device(device)

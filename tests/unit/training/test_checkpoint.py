@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from scaling.config import ModelConfig, RunConfig, ZeroConfig
+from scaling.config import ModelConfig, RunConfig, ZeroConfig, validated
 from scaling.errors import RunError
 from scaling.models import build
-from scaling.training.checkpoint import KEPT, Checkpoints, Progress
+from scaling.training.checkpoint import KEPT, Checkpoints, Progress, computed_by, defaults_of
 from scaling.training.engine import Engine
 from scaling.training.world import World
 
@@ -22,7 +23,7 @@ def engine(seed: int = 0, width: int = 8) -> Engine:
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", one, {"version": 1, "optim": {"lr": 0.1}})
+    return Checkpoints(tmp_path / "checkpoints", one, {"version": 1, "optim.lr": 0.1})
 
 
 def flat(one: Engine) -> torch.Tensor:
@@ -82,9 +83,26 @@ def test_checkpoint_of_another_stage_is_refused(tmp_path):
 
 def test_checkpoint_of_another_computation_is_refused_with_the_difference(tmp_path):
     checkpoints(tmp_path, engine()).save(Progress(step=10))
-    other = Checkpoints(tmp_path / "checkpoints", engine(), {"version": 1, "optim": {"lr": 0.5}})
+    other = Checkpoints(tmp_path / "checkpoints", engine(), {"version": 1, "optim.lr": 0.5})
     with pytest.raises(RunError, match=r"cannot be continued: optim\.lr = 0\.1 there, 0\.5 here; "):
         other.resume()
+
+
+def test_key_that_was_added_since_has_had_its_default(tmp_path):
+    checkpoints(tmp_path, engine()).save(Progress(step=10))
+    added, defaults = {"version": 1, "optim.lr": 0.1, "optim.name": "adamw"}, {"optim.name": "adamw"}
+    assert Checkpoints(tmp_path / "checkpoints", engine(), added, defaults=defaults).resume().step == 10
+    added["optim.name"] = "muon"
+    other = Checkpoints(tmp_path / "checkpoints", engine(), added, defaults=defaults)
+    with pytest.raises(RunError, match=r"cannot be continued: optim\.name = adamw there, muon here; "):
+        other.resume()
+
+
+def test_defaults_are_known_of_every_key_that_changes_the_result():
+    config = validated(OmegaConf.from_dotlist(["model.name=gemnet_t", "model.width=8", "optim.lr=0.5", "seed=3"]))
+    unknown = computed_by(config, "digest").keys() - defaults_of(config).keys()
+    assert {key for key in unknown if not key.startswith("model.")} == {"version", "data_digest"}
+    assert defaults_of(config)["optim.lr"] == validated(OmegaConf.create({})).optim.lr
 
 
 @contextmanager
