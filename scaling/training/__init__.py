@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.training.batch import to_graphs
 from scaling.training.constants import Constants, require_own_data
-from scaling.training.errors import Errors
-from scaling.training.losses import Loss
+from scaling.training.losses import Errors, Loss
 from scaling.training.metrics import METRICS, Means, Sums
 from scaling.training.task import Task, count_edges
 from scaling.training.world import World

@@ -24,8 +24,8 @@ from scaling.training.batch import to_graphs
 from scaling.training.checkpoint import Checkpoints, computed_by, defaults_of
 from scaling.training.constants import Constants
 from scaling.training.engine import Engine, Prediction, construction
-from scaling.training.errors import Errors
 from scaling.training.guard import check_gradient, check_loss
+from scaling.training.losses import Errors
 from scaling.training.metrics import Means, Sums
 from scaling.training.result import Outcome, describe
 from scaling.training.task import Task
@@ -259,13 +259,13 @@ class Trainer:
         self.checkpoints.save_last()
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
-        apart = {name: self.evaluate(structures) for name, structures in self.task.split.apart.items()}
+        extra = {name: self.evaluate(structures) for name, structures in self.task.split.extra_tests.items()}
         self.trackers.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
             Constants.of(self.task).write(self.run_dir)
             imbalance = self._sampler().imbalance()
-            outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
+            outcome = Outcome(test, extra, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
                 describe(self.config, self.task, outcome, self.parameters, self.flops_per_structure, self.world)
             )

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scaling.training.errors import Errors
-from scaling.training.losses import TERMS
-
-#: The S2EF metrics of OC20 that a run reports of every test set, besides the two mean errors that have fixed columns.
-REPORTED = ("energy_mae_ev", "force_cosine", "efwt")
+from scaling.training.losses import TERMS, Errors
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,3 @@ class Means:
 
     def __getitem__(self, metric: str) -> float:
         return self.metrics[metric]
-
-    def columns(self, prefix: str) -> dict[str, float]:
-        """What a run reports besides the fixed columns."""
-        return {f"{prefix}_{name}": self.metrics[name] for name in REPORTED}

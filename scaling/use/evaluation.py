@@ -21,7 +21,7 @@ from tqdm import tqdm
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
-from scaling.training.errors import Errors
+from scaling.training.losses import Errors
 from scaling.use.calculator import TrainedPotential
 from scaling.use.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED, ForceField, Relaxation, relax
 
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class S2EF:
-    """Errors on the labels of num_structures structures of num_groups groups; see `scaling.training.errors`.
+    """Errors on the labels of num_structures structures of num_groups groups; see `scaling.training.losses`.
 
     energy_mae_ev: of total energies. force_cosine: 1 is best. efwt: share of structures within 0.02 eV and
     0.03 eV/angstrom.
@@ -107,7 +107,7 @@ def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *,
 
 
 def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> FloatArray:
-    """(S, 6): atoms, then the errors of each structure as `scaling.training.errors.Errors` has them."""
+    """(S, 6): atoms, then the errors of each structure as `scaling.training.losses.Errors` has them."""
     stored = [shards.read(int(index)) for index in structures]
     energy_G, forces_N3 = potential([atoms_of(s) for s in stored])
     reference = np.array(potential.constants.reference_ev)[shards.source[structures]]

@@ -8,8 +8,7 @@ import torch
 from scaling.config import BudgetConfig, TrainConfig
 from scaling.data.baseline import Baseline
 from scaling.training import losses
-from scaling.training.errors import Errors
-from scaling.training.losses import Loss, Term
+from scaling.training.losses import Errors, Loss, Term
 from scaling.training.metrics import Means, Sums
 from tests.unit.training.runs import losses as losses_of
 from tests.unit.training.runs import trained

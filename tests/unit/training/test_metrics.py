@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from scaling.training.errors import Errors
+from scaling.training.losses import Errors
 from scaling.training.metrics import METRICS, Means, Sums
 
 
