@@ -32,8 +32,7 @@ import deepspeed.ops
 from deepspeed.utils import logger as deepspeed_logger
 from deepspeed.utils import safe_get_full_grad
 
-# DeepSpeed looks for its accelerator once, when it is imported; child processes could not tell what was set here from
-# what the user has set.
+# DeepSpeed looks for its accelerator once, when it is imported; child processes must see what the user has set alone.
 if not ASKED_ACCELERATOR:
     del os.environ["DS_ACCELERATOR"]
 
@@ -173,7 +172,7 @@ class Engine:
 
 
 def _to_universal(partitioned: Path, universal: Path) -> None:
-    """DeepSpeed's converter; it forks, so it gets a process of its own."""
+    """Run DeepSpeed's converter; it forks, so it gets its own process."""
     module = "deepspeed.checkpoint.ds_to_universal"
     folders = ["--input_folder", str(partitioned), "--output_folder", str(universal)]
     # Parameters that never had a gradient have no optimiser state.
@@ -214,7 +213,7 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # `bf16: enabled` wraps the optimiser differently at stage 0 and goes astray; autocast agrees over all stages
+        # `bf16: enabled` wraps the optimiser differently at stage 0, to other losses; autocast agrees over all stages
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,

@@ -39,7 +39,7 @@ EVALUATION_EDGES = 40_000
 
 
 def train(config: RunConfig, run: RunDir, world: World) -> None:
-    """Train, validate, keep checkpoints, test, and write the result; goes on where an earlier attempt was broken off.
+    """Train, validate, keep checkpoints, test, and write the result; resumes where an earlier attempt ended.
 
     Raises:
         ScalingError: for what a user can mend; RunError if the loss diverges, naming step and structures.
@@ -246,12 +246,12 @@ class Trainer:
         self.started = time.monotonic()
 
     def _stop(self, step: int) -> None:
-        said = f"stopped at step {step} of {self.steps}, to go on from there"
+        message = f"stopped at step {step} of {self.steps}, to go on from there"
         if self.is_first:
-            print(said, flush=True)
-            self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=said, fruitless=0)
+            print(message, flush=True)
+            self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=message, fruitless=0)
         self.world.barrier()
-        raise Interrupted(said)
+        raise Interrupted(message)
 
     def _finish(self) -> None:
         if self.progress.best_val_loss is None:

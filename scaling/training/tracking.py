@@ -1,4 +1,4 @@
-"""Where a run reports how it goes: metrics.jsonl always, and one more tracker if `tracking.name` says so.
+"""Where a run reports how it goes: metrics.jsonl always, and one more tracker if `tracking.name` names one.
 
 A new tracker is one entry of TRACKERS.
 """
@@ -100,7 +100,11 @@ class Trackers:
 
     @classmethod
     def build(cls, config: TrackingConfig, run: Path, *, step: int, keep_bytes: int, is_first: bool) -> "Trackers":
-        """Take up tracking after so many steps and bytes of metrics.jsonl."""
+        """Open the trackers of the first rank.
+
+        Args:
+            step: steps that are done. keep_bytes: of metrics.jsonl, which is cut back to them.
+        """
         if not is_first:
             return cls(None, None)
         other = build_tracker(config, run, step + 1)

@@ -63,7 +63,7 @@ class Xtb(GeneratedSource):
     name: str = "xtb"
 
     def files(self) -> Mapping[str, Path]:
-        _load_tblite()  # what is missing is said before the work begins
+        _load_tblite()  # a missing library is an error before the work begins
         return {}
 
     def tasks(self) -> Iterator[int]:
