@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.plots.style import BLUE, ORANGE, house_style, save_bytes
-from scaling.data.leaks import TOLERANCE_ANG, SplitConfig, leaks_of_splits
-from scaling.data.shards import ShardSet, read_columns
+from scaling.data.preparation.leaks import TOLERANCE_ANG, SplitConfig, leaks_of_splits
+from scaling.data.shard_file import read_columns
+from scaling.data.shards import ShardSet
 from scaling.errors import DataError
 from scaling.runs.files import write_atomic
 

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data.leaks import SplitConfig
 from scaling.data.manifest import Manifest
 from scaling.data.preparation.consistency import warning
-from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.leaks import SplitConfig
+from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shards import ShardSet
 from scaling.data.sources import SOURCES
@@ -46,7 +46,7 @@ class PrepareConfig:
 
 
 def register_schemas() -> None:
-    """Tell Hydra the types, so that it refuses unknown keys and wrong values by name."""
+    """Give Hydra the types, so that it refuses unknown keys and wrong values by name."""
     store = ConfigStore.instance()
     store.store(group="schema", name="prepare", node=writable(PrepareConfig))
     for name, source in SOURCES.items():
@@ -54,7 +54,7 @@ def register_schemas() -> None:
 
 
 def run(config: DictConfig) -> str:
-    """Do what the command says; return what to print.
+    """Do what the settings ask for; return what to print.
 
     Raises:
         ScalingError: whatever the user can mend.
@@ -85,8 +85,8 @@ def run(config: DictConfig) -> str:
     if settings.out is None:
         raise ConfigError("out is not set; name the directory to prepare: out=DIR")
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
-    if words := warning(prepared.manifest.consistency):
-        print(f"warning: {words}", file=sys.stderr)
+    if problem := warning(prepared.manifest.consistency):
+        print(f"warning: {problem}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
     return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
@@ -123,7 +123,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
 
 @command
 def main() -> int:
-    """Prepare or verify, and say what came of it."""
+    """Prepare, verify, inspect or search for leaks, and print a summary."""
 
     composed: list[DictConfig] = []
 

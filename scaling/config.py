@@ -351,6 +351,13 @@ class StudyConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    """Where a run reports how it goes, besides its metrics.jsonl: none or tensorboard."""
+
+    name: str = field(default="none", metadata=LOGISTICS)
+
+
+@dataclass(frozen=True)
 class PlanConfig:
     """What `experiments.plan`, and zero.auto, are to assume; nothing that a run reads.
 
@@ -393,6 +400,7 @@ class RunConfig:
     launcher: LauncherConfig = field(default_factory=LauncherConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     plan: PlanConfig = field(default_factory=PlanConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, ">= 0")

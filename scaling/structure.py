@@ -40,10 +40,10 @@ class Structure:
     """One labelled structure as a source reads it, in eV, angstrom and eV/angstrom, float64.
 
     numbers (N,), positions (N, 3), forces (N, 3), cell (3, 3) rows, pbc (3,), energy: total.
-    group: the key that must not be torn apart between train and test (trajectory, composition, series).
+    group: the key of structures that must not be split between train and test (trajectory, composition, series).
     record: where it came from, `file#index`, for error messages.
     holdout: "" for a structure that may be split freely, "test" for the authors' test set,
-        any other name for a test set that is reported apart.
+        any other name for an extra test set.
     source: index of the part of a mixed set.
     """
 

@@ -40,7 +40,8 @@ from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, build
 from scaling.models.counting import closed_form, training_flops
 from scaling.parallel import Group, divide
-from scaling.training.engine import Engine, World
+from scaling.training.engine import Engine
+from scaling.training.world import World
 
 FLOAT = 4
 MEAN_DEGREE = 40.0
@@ -138,9 +139,9 @@ def measure(case: Case, world: World) -> dict[str, float]:
         del model
 
         def step() -> None:
-            energy_G, forces_N3 = engine.forward(replace(graphs).divided(world.group))
-            loss = (forces_N3 - labels_N3).abs().mean() + 0.1 * energy_G.abs().mean()
-            engine.backward(loss, is_last=True)
+            found = engine.forward(replace(graphs).divided(world.group))
+            loss = (found.forces_N3 - labels_N3).abs().mean() + 0.1 * found.energy_G.abs().mean()
+            found.backward(loss, is_last=True)
             engine.step(1e-5)
 
         step()

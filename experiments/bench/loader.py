@@ -26,16 +26,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
-from scaling.data.loader import GraphDataset, Loader
+from scaling.data.loading.loader import GraphDataset, Loader
+from scaling.data.loading.sampler import MicroBatch, TrainSampler
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.prepare import prepare
-from scaling.data.preparation.source import PlainSource, slices
-from scaling.data.sampler import MicroBatch, TrainSampler
+from scaling.data.preparation.pipeline import prepare
 from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.source import PlainSource, slices
 from scaling.models import build
 from scaling.structure import Structure
-from scaling.training.engine import Engine, World
-from scaling.training.loop import to_graphs
+from scaling.training.batch import to_graphs
+from scaling.training.engine import Engine
+from scaling.training.world import World
 
 STRUCTURES, QUICK_STRUCTURES = 9000, 300
 ATOMS = 29
@@ -245,8 +246,8 @@ def measure_waiting(shards: ShardSet, steps: int) -> dict[str, Any]:
         begin = time.perf_counter()
         batch = next(batches)
         ready = time.perf_counter()
-        energy_G, forces_N3 = engine.forward(to_graphs(batch))
-        engine.backward((forces_N3 - batch.forces).abs().mean() + energy_G.abs().mean(), is_last=True)
+        found = engine.forward(to_graphs(batch))
+        found.backward((found.forces_N3 - batch.forces).abs().mean() + found.energy_G.abs().mean(), is_last=True)
         engine.step(1e-4)
         if step >= min(5, steps // 2):  # the workers have started
             waited += ready - begin

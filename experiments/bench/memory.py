@@ -30,8 +30,9 @@ from scaling.launch.pool import ALLOCATOR
 from scaling.launch.worker import end_at_once
 from scaling.models import build
 from scaling.models.counting import closed_form, with_width
-from scaling.training.engine import Engine, World, construction
+from scaling.training.engine import Engine, construction
 from scaling.training.memory import peak_bytes
+from scaling.training.world import World
 
 RANKS = 2
 MEAN_DEGREE = 40.0
@@ -103,9 +104,9 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
     del model
 
     def step() -> float:
-        energy_G, forces_N3 = engine.forward(graphs)
-        loss = (forces_N3 - labels_N3).abs().mean() + 0.1 * energy_G.abs().mean()
-        engine.backward(loss, is_last=True)
+        found = engine.forward(graphs)
+        loss = (found.forces_N3 - labels_N3).abs().mean() + 0.1 * found.energy_G.abs().mean()
+        found.backward(loss, is_last=True)
         engine.step(1e-5)
         return loss.item()
 

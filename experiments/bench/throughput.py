@@ -28,7 +28,8 @@ from experiments.bench.tensors import matrix_flops
 from scaling.config import ModelConfig, OptimConfig, ZeroConfig
 from scaling.launch.pool import ALLOCATOR
 from scaling.models import Graphs, Potential, build
-from scaling.training.engine import Engine, World
+from scaling.training.engine import Engine
+from scaling.training.world import World
 
 WIDTHS = (64, 128, 256)
 DEPTH = 4
@@ -53,7 +54,8 @@ def engine_step(model: Potential, graphs: Graphs, labels_N3: Tensor, world: Worl
     engine = Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=world)
 
     def step() -> None:
-        engine.backward(loss_of(*engine.forward(graphs), labels_N3), is_last=True)
+        found = engine.forward(graphs)
+        found.backward(loss_of(found.energy_G, found.forces_N3, labels_N3), is_last=True)
         engine.step(1e-4)
 
     return step

@@ -1,0 +1,21 @@
+"""Prepared structures: what lies on the disk, how it is split, and who neighbours whom. Free of torch.
+
+Rooms of its own: `sources` (where structures come from) on `formats`, `preparation` (sources to shards), `loading`
+(shards to batches; brings torch). Neighbour lists are in `neighbors`, whose library brings torch too.
+"""
+
+from scaling.data.baseline import Baseline
+from scaling.data.manifest import Manifest, read_manifest
+from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.split import Split, choose, nested_fraction
+
+__all__ = [
+    "Baseline",
+    "Manifest",
+    "ShardSet",
+    "Split",
+    "StoredStructure",
+    "choose",
+    "nested_fraction",
+    "read_manifest",
+]

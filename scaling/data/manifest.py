@@ -167,7 +167,7 @@ def read_manifest(directory: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DataError(
-            f"{directory} holds no {MANIFEST}, so it is not a prepared data set (or its preparation was broken off); "
+            f"{directory} holds no {MANIFEST}, so it is not a prepared data set (or its preparation was interrupted); "
             f"run `python -m experiments.prepare source=NAME out={directory}`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:

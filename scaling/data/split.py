@@ -20,20 +20,20 @@ _SPLIT_SALT, _ORDER_SALT = 1, 2
 class Split:
     """Sorted indices of structures; no group of the freely split ones is in two of train, val and test.
 
-    apart: further held-out sets by name, reported apart.
+    extra_tests: further held-out sets by name, of which errors are reported too.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
-    apart: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    extra_tests: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -> Split:
     """Split by group: each group goes where its own hash says, so that adding data never moves an old group.
 
     Structures the source holds out as "test" are the test set, and then no free group goes there; other held-out
-    names go to `apart`.
+    names are extra test sets.
 
     Args:
         shards: S structures.
@@ -91,7 +91,7 @@ def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
     )
     train = parts.train[chosen]
     seen = _elements(shards, train)
-    for judged in (parts.val, parts.test, *parts.apart.values()):
+    for judged in (parts.val, parts.test, *parts.extra_tests.values()):
         _require_elements(shards, seen, judged, fraction=data.fraction)
     return parts, train
 

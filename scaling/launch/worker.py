@@ -36,13 +36,14 @@ def work(run: RunDir) -> None:
         ScalingError: for what a user can mend.
         Interrupted: if it was asked to stop.
     """
-    from scaling.training.engine import World
     from scaling.training.loop import train
+    from scaling.training.world import World
 
     config = run.config()
     if DATA_VARIABLE in os.environ:
         config = replace(config, data=replace(config.data, path=os.path.expandvars(os.environ[DATA_VARIABLE])))
-    world = World.join(config.parallel.graph)
+    gpus_per_rank = config.launcher.slurm.gpus_per_rank if config.launcher.kind == "slurm" else 0
+    world = World.join(config.parallel.graph, gpus_per_rank=gpus_per_rank)
     train(config, run, world)
     world.leave()
 

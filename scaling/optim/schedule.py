@@ -1,6 +1,7 @@
 """How long to train, and how fast to learn at each step: pure functions of the step."""
 
 import math
+from collections.abc import Callable
 
 from scaling.config import BudgetConfig, OptimConfig
 from scaling.errors import ConfigError
@@ -29,6 +30,12 @@ def num_steps(budget: BudgetConfig, *, batch_size: int, train_structures: int, f
             "lower it, or check train.budget.unit"
         )
     return steps
+
+
+def build_schedule(optim: OptimConfig, *, width: int, steps: int) -> Callable[[int], float]:
+    """The learning rate of each step of a run whose network has this width."""
+    peak = optim.peak_lr(width)
+    return lambda step: learning_rate(step, steps, peak=peak, optim=optim)
 
 
 def learning_rate(step: int, steps: int, *, peak: float, optim: OptimConfig) -> float:

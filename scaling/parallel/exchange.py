@@ -1,4 +1,4 @@
-"""Rows of tensors between the ranks of a group, differentiable, under way while a rank computes."""
+"""Rows of tensors between the ranks of a group, differentiable, in flight while a rank computes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,12 @@ class Exchange:
     group: Group
 
     def start(self, value_NKF: Tensor) -> "Arrival":
-        """Send rows of a tensor (N, ...) on their way; every rank of the group takes part."""
+        """Begin to send rows of a tensor (N, ...); every rank of the group takes part."""
         return Arrival(self, value_NKF.index_select(0, self.send_X))
 
 
 class Arrival:
-    """Rows on their way; the gradient of what arrives goes back the same way."""
+    """Rows in flight; the gradient of what arrives goes back the same way."""
 
     def __init__(self, exchange: Exchange, sent_XKF: Tensor) -> None:
         self._forth = _Transfer(exchange.num_sent, exchange.num_received, exchange.group)
@@ -63,7 +63,7 @@ class _Transfer:
 
 
 class _Start(torch.autograd.Function):
-    """Forward: rows set out. Backward: their gradient, which set out in `_Wait.backward`, has come."""
+    """Forward: begins to send rows. Backward: waits for their gradient, which `_Wait.backward` began to send."""
 
     @staticmethod
     def forward(ctx: Any, sent: Tensor, forth: _Transfer, back: _Transfer) -> Tensor:  # type: ignore[override]
@@ -78,7 +78,7 @@ class _Start(torch.autograd.Function):
 
 
 class _Wait(torch.autograd.Function):
-    """Forward: rows have come. Backward: their gradient sets out, and is returned before it has come."""
+    """Forward: waits for rows. Backward: begins to send their gradient, and returns it before it has come."""
 
     @staticmethod
     def forward(ctx: Any, sent: Tensor, forth: _Transfer, back: _Transfer) -> Tensor:  # type: ignore[override]

@@ -1,6 +1,6 @@
 """One rank's share of a batch of graphs.
 
-Shape suffixes: N atoms of the batch, E edges of the batch, n, e those of this rank, h atoms of others that it sees.
+Shape suffixes: N atoms of the batch, E edges of the batch, n, e those of this rank, h atoms of its halo.
 """
 
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ FINEST_ANG = 1e-3
 class Share:
     """Consecutive atoms and the edges that end at them.
 
-    atoms, edges: which of the batch's. seen_h: atoms of other ranks where some of its edges begin, by rank.
-    src_e, dst_e: the ends of its edges, counted from its first atom, seen ones after its own. neighbors: brings the
-    features of the seen atoms. src_E, dst_E, shift_E3: all edges; owner_N: the rank of every atom.
+    atoms, edges: which of the batch's. seen_h: its halo, atoms of other ranks where some of its edges
+    begin, by rank.
+    src_e, dst_e: the ends of its edges, counted from its first atom, the halo after its own. neighbors: brings the
+    features of the halo. src_E, dst_E, shift_E3: all edges; owner_N: the rank of every atom.
     """
 
     group: Group
@@ -126,7 +127,7 @@ def reversed_edges(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: in
     Raises:
         DataError: if there is none for some edge.
     """
-    # whole numbers that change sign with the translation tell the images of a pair apart; which ones, the check does
+    # whole numbers that change sign with the translation distinguish the images of a pair; the check below holds
     step_E3 = (shift_E3 / FINEST_ANG).round().long()
     image_E = step_E3 @ step_E3.new_tensor([1_000_003, 998_244_353_117, 7_046_029_254_386_353_131])
     there_E, back_E = dst_E * num_atoms + src_E, src_E * num_atoms + dst_E

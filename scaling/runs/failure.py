@@ -16,11 +16,20 @@ EXCEPTION, OUT_OF_MEMORY, KILLED = "exception", "out of memory", "killed"
 LONGEST = 2000
 #: Of the end of a log, looked through for the words of a process that was aborted.
 LOG_TAIL_BYTES = 20_000
-#: How they tell that another rank no longer answers.
+#: How libraries report that another rank no longer answers.
 LOST_PEER_WORDS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "gloo", "DistBackendError")
-#: How libraries tell that memory has run out.
+#: How libraries report that memory has run out.
 OUT_OF_MEMORY_WORDS = (
-    "CUDA out of memory",
+    "CUDA out of memory",  # torch's allocator
+    "CUDA error: out of memory",  # a kernel or a context
+    "CUDA_ERROR_OUT_OF_MEMORY",  # the driver
+    "cudaErrorMemoryAllocation",
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSPARSE, cuFFT
+    "Cuda failure 2 'out of memory'",  # NCCL, with the number of the error
+    "Cuda failure 'out of memory'",  # NCCL before 2.20
+    "Failed to CUDA calloc",  # NCCL
+    "Failed to CUDA host alloc",
+    "HIP out of memory",
     "can't allocate memory",
     "Cannot allocate memory",
     "bad_alloc",
@@ -40,10 +49,10 @@ class Failure:
     @classmethod
     def of(cls, error: Exception, run: RunDir) -> "Failure":
         """Why an error ended a run; of what nobody foresaw the traceback is kept."""
-        told = "" if isinstance(error, ScalingError) else "".join(traceback.format_exception(error))
+        trace = "" if isinstance(error, ScalingError) else "".join(traceback.format_exception(error))
         if _is_memory(error):
             remedy = "lower train.max_edges, set zero.auto=true, or give each rank more memory"
-            return cls(f"out of memory: {_line(str(error) or type(error).__name__)}; {remedy}", OUT_OF_MEMORY, told)
+            return cls(f"out of memory: {_line(str(error) or type(error).__name__)}; {remedy}", OUT_OF_MEMORY, trace)
         if isinstance(error, ScalingError):
             text, where = str(error), ""
         elif isinstance(error, OSError) and error.strerror:
@@ -51,11 +60,11 @@ class Failure:
         else:
             text, where = f"{type(error).__name__}: {error}", f"; see {run.path / 'log.txt'}"
         is_lost = not isinstance(error, ScalingError) and any(word in str(error) for word in LOST_PEER_WORDS)
-        return cls(_line(text) + where, KILLED if is_lost else EXCEPTION, told)
+        return cls(_line(text) + where, KILLED if is_lost else EXCEPTION, trace)
 
     @classmethod
     def of_exit(cls, who: str, exitcode: int, log: Path, *, begin: int = 0) -> "Failure":
-        """Why a process ended without a word: by its exit code and what its log holds from there on."""
+        """Why a process ended without a reason of its own: by its exit code and what its log holds from there on."""
         how = f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
         if exitcode == -signal.SIGKILL and _oom_kills() > _OOM_KILLS_BEFORE:
             return cls(f"{who} was killed for more memory than its job has; see {log}", OUT_OF_MEMORY)
@@ -84,8 +93,8 @@ def _line(text: str) -> str:
 
 
 def _is_memory(error: Exception) -> bool:
-    is_told = any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
-    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or is_told
+    is_named = any(word in str(error) for word in OUT_OF_MEMORY_WORDS)
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or is_named
 
 
 def log_tail(log: Path, begin: int = 0) -> str:
@@ -113,7 +122,7 @@ def leave(failure: Failure, run: RunDir, rank: int) -> None:
 
 
 def first_failure(run: RunDir) -> Failure | None:
-    """The failure of the rank that failed first, of its own if there is such a one; None if none left a reason."""
+    """The failure of the rank that failed first, of a reason of its own if there is one; None if none left a reason."""
     left = sorted(run.path.glob("failure-rank*.json"), key=lambda path: path.stat().st_mtime_ns)
     failures = [Failure(**json.loads(path.read_text())) for path in left]
     return next((failure for failure in failures if failure.cause != KILLED), failures[0] if failures else None)

@@ -23,7 +23,7 @@ from scaling.training.engine import Engine
 from scaling.training.guard import LossHistory
 
 KEPT = 2
-#: Libraries tell of a full disk in words of their own; with less than this left it is full.
+#: Libraries report a full disk in words of their own; with less than this left it is full.
 FULL_BYTES = 2**20
 
 

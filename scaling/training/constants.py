@@ -31,7 +31,7 @@ class Constants:
         manifest, baseline = task.shards.manifest, task.baseline
         references = tuple(tuple(map(float, row)) for row in baseline.reference_ev)
         names = tuple(part.name for part in manifest.parts)
-        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_scale.force_scale)
+        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_loss.scale("force"))
 
     @classmethod
     def read(cls, run: RunDir, config: RunConfig) -> "Constants":
@@ -65,7 +65,7 @@ class Constants:
 
 
 def require_own_data(run: RunDir, config: RunConfig, digest: str) -> None:
-    """Refuse data that a run was not trained on.
+    """Refuse data that a run was not begun on; a copy of its directory is the same run.
 
     Raises:
         RunError: naming both.
@@ -73,8 +73,8 @@ def require_own_data(run: RunDir, config: RunConfig, digest: str) -> None:
     own = config.data.digest or (run.result().data_digest if run.result_path.exists() else digest)
     if own != digest:
         raise RunError(
-            f"{config.data.path} holds data of digest {digest[:16]}..., but those of {run.path} are {own[:16]}...; "
-            "put its data there again"
+            f"{config.data.path}, of digest {digest[:16]}, is not what {run.path} was trained on; put its data there "
+            f"again, of digest {own[:16]}"
         )
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
+from scaling.config import OptimConfig, ZeroConfig
+from scaling.errors import RunError
+from scaling.models import Graphs, Potential
+from scaling.optim.build import build_optimizer
+from scaling.training.memory import bucket_numbers
+from scaling.training.world import ASKED_ACCELERATOR, World, accelerator
+
+os.environ["DS_ACCELERATOR"] = accelerator()
 os.environ.setdefault("DEEPSPEED_LOG_LEVEL", "error")
 
 import deepspeed
@@ -26,11 +32,9 @@ import deepspeed.ops
 from deepspeed.utils import logger as deepspeed_logger
 from deepspeed.utils import safe_get_full_grad
 
-from scaling.config import OptimConfig, ZeroConfig
-from scaling.errors import RunError
-from scaling.models import Graphs, Potential
-from scaling.parallel import ALONE, Group
-from scaling.training.memory import bucket_numbers
+# DeepSpeed looks for its accelerator once, when it is imported; child processes must see what the user has set alone.
+if not ASKED_ACCELERATOR:
+    del os.environ["DS_ACCELERATOR"]
 
 #: ZeRO-3 leaves parameters of fewer numbers whole.
 PERSISTENT = 100_000
@@ -40,141 +44,68 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 deepspeed_logger.setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True)
-class World:
-    """The ranks of a run and this one's place among them; group: those with which it shares each batch of graphs."""
-
-    rank: int
-    size: int
-    device: torch.device
-    group: Group = ALONE
-
-    @classmethod
-    def join(cls, graph: int = 1) -> "World":
-        """Join the process group that the environment describes (RANK, WORLD_SIZE, ...), or a world of one.
-
-        Args:
-            graph: how many ranks share each batch of graphs.
-        """
-        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        on_gpu = os.environ["DS_ACCELERATOR"] == "cuda"
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else torch.device("cpu")
-        if on_gpu:
-            torch.cuda.set_device(device)
-        if not dist.is_initialized():
-            backend = "nccl" if on_gpu else "gloo"
-            if size == 1:  # a store in memory: runs side by side on one machine must not meet on a port
-                dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-            else:
-                dist.init_process_group(backend)
-        if not deepspeed.comm.is_initialized():
-            os.environ.setdefault("LOCAL_RANK", "0")
-            deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
-        return cls(rank, size, device, Group.of(rank, size, graph))
-
-    @property
-    def data_rank(self) -> int:
-        """The place of this rank's group among the groups, each of which has batches of its own."""
-        return self.rank // self.group.size
-
-    @property
-    def data_size(self) -> int:
-        """How many groups there are."""
-        return self.size // self.group.size
-
-    @property
-    def speaks_for_group(self) -> bool:
-        """Whether what this rank has of its group's batch enters a sum over all: once for each group."""
-        return self.group.rank == 0
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Sum a tensor over all ranks, in place."""
-        if self.size > 1:
-            values = values.to(self.device)
-            dist.all_reduce(values)
-        return values
-
-    def require_same(self, graphs: Graphs) -> None:
-        """See that all ranks of a group have built the same batch, before they rely on it.
-
-        Raises:
-            RunError: if they have not.
-        """
-        if self.group.size == 1:
-            return
-        numbers = [len(graphs.element_N), len(graphs.src_E), int((graphs.src_E * (graphs.dst_E + 1)).sum())]
-        bounds = torch.tensor([*numbers, *(-number for number in numbers)], device=self.device)
-        dist.all_reduce(bounds, op=dist.ReduceOp.MAX, group=self.group.processes)
-        if bounds[:3].tolist() != (-bounds[3:]).tolist():
-            raise RunError(
-                "ranks that share a batch have found different neighbours, perhaps on processors of different kinds; "
-                "run them on nodes of one kind, or set parallel.graph=1"
-            )
-
-    def leave(self) -> None:
-        """Take leave of the other ranks, so that none ends while another still needs it."""
-        self.barrier()
-        dist.destroy_process_group()
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self.size > 1:
-            dist.barrier()
-
-
 @contextmanager
 def construction(zero: ZeroConfig) -> Iterator[None]:
     """Where a network is built: at ZeRO stage 3 each parameter is partitioned as soon as it is there."""
+    _join()
     with deepspeed.zero.Init(
         enabled=zero.stage == 3, config_dict_or_path=_deepspeed_config(OptimConfig(), zero, "fp32")
     ):
         yield
 
 
+class Prediction:
+    """Energies (G,) and forces (N, 3) of one batch, and the way back from a loss of them to the parameters."""
+
+    def __init__(self, engine: "Engine", graphs: Graphs, outputs: tuple[Tensor, ...]) -> None:
+        self.energy_G, self.forces_N3 = outputs
+        self._engine, self._graphs = engine, graphs
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add the gradient of a loss of this prediction to the step's; is_last: `Engine.step` follows."""
+        partitioned, module = self._engine.partitioned, self._engine.module
+        partitioned.set_gradient_accumulation_boundary(is_last)
+        if module.is_conservative:
+            outputs = self.energy_G, self.forces_N3
+            (loss,) = partitioned(self._graphs, torch.autograd.grad(loss, outputs, materialize_grads=True))
+        # DeepSpeed averages over the ranks; our losses are already shares of the whole batch's.
+        partitioned.backward(loss * self._engine.world.size)
+
+
 class Engine:
     """A network, its optimiser and their partition over the ranks.
 
-    The gradient of a step is the gradient of the sum of all losses given to `backward` on all ranks since the last
-    step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's size.
-    Ranks that share a batch each add their part of its gradient, so that to DeepSpeed all ranks are data parallel.
+    The gradient of a step is the gradient of the sum of all losses given to `Prediction.backward` on all ranks since
+    the last step: losses are normalised by the caller over the whole batch, so that nothing here depends on the world's
+    size. Ranks that share a batch each add their part of its gradient, so that to DeepSpeed all ranks are data
+    parallel.
+
+    Attributes:
+        module: the network. partitioned: DeepSpeed's engine around it.
     """
 
     def __init__(self, model: Potential, *, optim: OptimConfig, zero: ZeroConfig, precision: str, world: World) -> None:
+        _join()
         self.world = world
         self.zero_stage = zero.stage
         self._max_grad_norm = optim.max_grad_norm
         self._autocast = precision == "bf16"
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        optimizer = torch.optim.AdamW(
-            model.to(world.device).parameters(),
-            lr=optim.lr,
-            betas=(optim.beta1, optim.beta2),
-            weight_decay=optim.weight_decay,
-            fused=True,
+        self.partitioned, self._optimizer, _, _ = deepspeed.initialize(
+            model=model.to(world.device),
+            optimizer=build_optimizer(model, optim),
+            config=_deepspeed_config(optim, zero, precision, _num_params(model)),
         )
-        self._deepspeed, self._optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimizer, config=_deepspeed_config(optim, zero, precision, _num_params(model))
-        )
-        self.module: Potential = self._deepspeed.module
+        self.module: Potential = self.partitioned.module
 
-    def forward(self, graphs: Graphs) -> tuple[Tensor, ...]:
+    def forward(self, graphs: Graphs) -> Prediction:
         """Energies and forces to compute a loss from."""
         if not self.module.is_conservative:
-            return self._deepspeed(graphs)  # type: ignore[no-any-return]
+            return Prediction(self, graphs, self.partitioned(graphs))
         # No parameter's gradient follows from this pass, so DeepSpeed's own forward must not see it.
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._autocast):
             outputs = self.module(graphs)
-        self._differentiated = graphs, tuple(output.requires_grad_() for output in outputs)
-        return self._differentiated[1]
-
-    def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Add the gradient of a loss of the last `forward` to the step's; `is_last` tells that `step` follows."""
-        self._deepspeed.set_gradient_accumulation_boundary(is_last)
-        if self.module.is_conservative:
-            graphs, outputs = self._differentiated
-            (loss,) = self._deepspeed(graphs, torch.autograd.grad(loss, outputs))
-        # DeepSpeed averages over the ranks; our losses are already shares of the whole batch's.
-        self._deepspeed.backward(loss * self.world.size)
+        return Prediction(self, graphs, tuple(output.requires_grad_() for output in outputs))
 
     def step(self, lr: float) -> float:
         """Clip, step and forget the gradients; returns the gradient's norm before clipping."""
@@ -182,18 +113,18 @@ class Engine:
             group["lr"] = lr
         if self.zero_stage == 0:  # DeepSpeed would clip here too, slower, and keep the norm to itself
             norm = clip_grad_norm_(self.module.parameters(), self._max_grad_norm or float("inf"))
-            self._deepspeed.step()
+            self.partitioned.step()
             return float(norm)
-        self._deepspeed.step()
-        return float(self._deepspeed.get_global_grad_norm())
+        self.partitioned.step()
+        return float(self.partitioned.get_global_grad_norm())
 
     def gradients(self) -> dict[str, Tensor]:
-        """The whole gradient of every parameter after a last `backward`, on every rank."""
+        """The whole gradient of every parameter after the last backward of a step, on every rank."""
         return {name: safe_get_full_grad(p).detach().clone() for name, p in self.module.named_parameters()}
 
     def save(self, directory: Path) -> None:
         """Write the weights, optimiser and partition; every rank takes part."""
-        self._deepspeed.save_checkpoint(str(directory), tag="engine", save_latest=False)
+        self.partitioned.save_checkpoint(str(directory), tag="engine", save_latest=False)
 
     def load(self, directory: Path, *, by_other_ranks: Path | None = None) -> None:
         """Read what `save` wrote at the same stage.
@@ -202,14 +133,14 @@ class Engine:
             by_other_ranks: an empty directory, if another number of ranks wrote it; there its partition is undone.
         """
         if by_other_ranks is None or self.zero_stage == 0:  # at stage 0 every rank holds all
-            self._deepspeed.load_checkpoint(str(directory), tag="engine")
+            self.partitioned.load_checkpoint(str(directory), tag="engine")
             return
         if self.world.rank == 0:
             _to_universal(directory / "engine", by_other_ranks / "engine")
         self.world.barrier()
-        self._deepspeed._config.load_universal_checkpoint = True
-        self._deepspeed.load_checkpoint(str(by_other_ranks), tag="engine")
-        self._deepspeed._config.load_universal_checkpoint = False
+        self.partitioned._config.load_universal_checkpoint = True
+        self.partitioned.load_checkpoint(str(by_other_ranks), tag="engine")
+        self.partitioned._config.load_universal_checkpoint = False
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in full, in the first rank's main memory; nothing on the others. Never gathered all at once."""
@@ -241,15 +172,22 @@ class Engine:
 
 
 def _to_universal(partitioned: Path, universal: Path) -> None:
-    """DeepSpeed's converter; it forks, so it gets a process of its own."""
+    """Run DeepSpeed's converter; it forks, so it gets its own process."""
     module = "deepspeed.checkpoint.ds_to_universal"
     folders = ["--input_folder", str(partitioned), "--output_folder", str(universal)]
     # Parameters that never had a gradient have no optimiser state.
-    converted = subprocess.run(
-        [sys.executable, "-m", module, *folders, "--inject_missing_state"], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", module, *folders, "--inject_missing_state"]
+    environment = {**os.environ, "DS_ACCELERATOR": accelerator()}
+    converted = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if converted.returncode:
         raise RunError(f"{partitioned} cannot be read by another number of ranks: {converted.stderr.strip()[-500:]}")
+
+
+def _join() -> None:
+    """Let DeepSpeed use the process group that `World.join` has made."""
+    if not deepspeed.comm.is_initialized():
+        os.environ.setdefault("LOCAL_RANK", "0")
+        deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 
 def _num_params(model: Potential) -> int:
@@ -275,7 +213,7 @@ def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_
         },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # `bf16: enabled` wraps the optimiser differently at stage 0 and goes astray; autocast agrees over all stages
+        # `bf16: enabled` wraps the optimiser differently at stage 0, to other losses; autocast agrees over all stages
         "torch_autocast": {"enabled": precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": 10**12,
         "wall_clock_breakdown": False,

@@ -1,4 +1,4 @@
-"""Is the training still well? Divergence ends a run; a spike is written down with the structures it happened on."""
+"""Divergence ends a run; a spike of the loss is recorded with the structures that it happened on."""
 
 from dataclasses import dataclass, replace
 

@@ -4,29 +4,32 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.data import Data
 
 from scaling.config import RunConfig
-from scaling.data.loader import GraphDataset, Loader
-from scaling.data.sampler import EvaluationSampler, TrainSampler, stream
+from scaling.data.loading.loader import GraphDataset, Loader
+from scaling.data.loading.sampler import EvaluationSampler, TrainSampler, stream
 from scaling.errors import ConfigError, Interrupted, RunError
-from scaling.models import Graphs
 from scaling.models.counting import count_parameters, training_flops
-from scaling.optim.schedule import learning_rate, num_steps
+from scaling.optim.schedule import build_schedule, num_steps
 from scaling.runs import stopping
 from scaling.runs.claim import still_mine
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
+from scaling.training.batch import to_graphs
 from scaling.training.checkpoint import Checkpoints
 from scaling.training.constants import Constants, require_own_data
-from scaling.training.engine import Engine, World, construction
+from scaling.training.engine import Engine, Prediction, construction
 from scaling.training.guard import check_gradient, check_loss
-from scaling.training.metrics import NUM_SUMS, Errors, Means, MetricsLog
+from scaling.training.losses import Errors
+from scaling.training.metrics import Means, Sums
 from scaling.training.result import Outcome, describe
 from scaling.training.task import Task
+from scaling.training.tracking import Trackers
+from scaling.training.world import World
 
 #: Lines in metrics.jsonl and updates of status.json, in steps.
 LOG_EVERY = 50
@@ -35,7 +38,7 @@ EVALUATION_EDGES = 40_000
 
 
 def train(config: RunConfig, run: RunDir, world: World) -> None:
-    """Train, validate, keep checkpoints, test, and write the result; goes on where an earlier attempt was broken off.
+    """Train, validate, keep checkpoints, test, and write the result; resumes where an earlier attempt ended.
 
     Raises:
         ScalingError: for what a user can mend; RunError if the loss diverges, naming step and structures.
@@ -74,6 +77,7 @@ class Trainer:
             train_structures=len(task.train),
             flops_per_structure=self.flops_per_structure,
         )
+        self.schedule = build_schedule(config.optim, width=config.model.width, steps=self.steps)
         self.loader = Loader(
             GraphDataset(
                 task.shards,
@@ -88,7 +92,13 @@ class Trainer:
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)
-        self.metrics = MetricsLog(run.metrics_path, keep_bytes=self.progress.metrics_bytes, enabled=self.is_first)
+        self.trackers = Trackers.build(
+            config.tracking,
+            run.path,
+            step=self.progress.step,
+            keep_bytes=self.progress.metrics_bytes,
+            is_first=self.is_first,
+        )
         self.started = time.monotonic()
 
     def _require_countable(self, largest: int) -> None:
@@ -115,7 +125,7 @@ class Trainer:
             if done % LOG_EVERY == 0 or at_end:
                 mean = loss_sum / (done % LOG_EVERY or LOG_EVERY)
                 loss_sum = 0.0
-                self.metrics.write(step=done, train_loss=mean, grad_norm=grad_norm, lr=lr)
+                self.trackers.log(done, train_loss=mean, grad_norm=grad_norm, lr=lr)
                 self._write_status(done)
             if done % every.validate_every == 0 or at_end:
                 self._validate(done)
@@ -145,21 +155,21 @@ class Trainer:
     def _step(self, step: int, batches: Iterator[Data]) -> tuple[float, float, float]:
         """One optimisation step; returns the batch's mean loss, the gradient's norm and the learning rate."""
         self.engine.module.train()
-        loss_sum = 0.0
+        train_loss, loss_sum = self.task.train_loss, 0.0
         while True:
             batch = next(batches)
             assert batch.step == step, "loader and loop disagree about the step"
-            errors = self._errors(batch, self._predict)
-            losses_G = self.task.train_scale.per_structure(errors) * batch.loss_weight
-            loss = losses_G.sum() * (batch.weight / self.config.train.batch_size)
+            batch = batch.to(self.world.device)
+            prediction = self._predict(batch)
+            losses_G = train_loss.per_structure(_errors(batch, prediction.energy_G, prediction.forces_N3))
+            loss = (losses_G * batch.loss_weight).sum() * (batch.weight / self.config.train.batch_size)
             loss_sum += loss.item()
-            check_loss(loss_sum, composition_only=self._baseline_loss(), step=step, structures=list(batch.structures))
-            self.engine.backward(loss, is_last=batch.is_last)
+            usual = train_loss.composition_only
+            check_loss(loss_sum, composition_only=usual, step=step, structures=list(batch.structures))
+            prediction.backward(loss, is_last=batch.is_last)
             if batch.is_last:
                 break
-        lr = learning_rate(
-            step, self.steps, peak=self.config.optim.peak_lr(self.config.model.width), optim=self.config.optim
-        )
+        lr = self.schedule(step)
         grad_norm = self.engine.step(lr)
         check_gradient(grad_norm, step=step, structures=self._structures(step))
         mine = torch.tensor([loss_sum * self.world.speaks_for_group, stopping.is_asked()], dtype=torch.float64)
@@ -178,48 +188,37 @@ class Trainer:
         spikes = self.progress.spikes
         if history.is_spike(loss):
             spikes += 1
-            self.metrics.write(
-                step=step + 1, spike_loss=loss, usual_loss=history.usual, structures=self._structures(step)
-            )
+            structures = self._structures(step)
+            self.trackers.log(step + 1, spike_loss=loss, usual_loss=history.usual, structures=structures)
         self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
-    def _predict(self, graphs: Graphs) -> tuple[torch.Tensor, ...]:
+    def _predict(self, batch: Data) -> Prediction:
         """Energies and forces; all ranks that share the batch take part."""
+        graphs = to_graphs(batch)
         self.world.require_same(graphs)
         return self.engine.forward(graphs.divided(self.world.group))
-
-    def _errors(self, batch: Data, forward: Any) -> Errors:
-        batch = batch.to(self.world.device)
-        graphs = to_graphs(batch)
-        energy_G, forces_N3 = forward(graphs)
-        return Errors.of(
-            energy_G,
-            forces_N3,
-            true_energy_G=batch.energy,
-            true_forces_N3=batch.forces,
-            graph_N=graphs.graph_N,
-            num_atoms_G=batch.num_atoms,
-        )
 
     def evaluate(self, structures: IntArray) -> Means:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
         sampler = EvaluationSampler(structures, self.task.edges, self.world.data_rank, self.world.data_size, most)
-        sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
+        sums = Sums.zero()
         with torch.no_grad():
             for batch in self.loader.batches(sampler):
-                sums += batch.weight * self._errors(batch, self._predict).sums().cpu()
-        return Means.of(self.world.sum(sums * self.world.speaks_for_group))
+                batch = batch.to(self.world.device)
+                prediction = self._predict(batch)
+                sums += Sums.of(_errors(batch, prediction.energy_G, prediction.forces_N3)) * batch.weight
+        return Means.of(Sums(self.world.sum(sums.vector * self.world.speaks_for_group)))
 
     def _validate(self, step: int) -> None:
         means = self.evaluate(self.task.split.val)
-        loss = means.loss(self.task.judge_scale)
-        self.metrics.write(
-            step=step,
+        loss = self.task.judge_loss.mean(means.norms)
+        self.trackers.log(
+            step,
             val_loss=loss,
-            val_energy_mae_ev_per_atom=means.energy_mae_ev_per_atom,
-            val_force_mae_ev_per_ang=means.force_mae_ev_per_ang,
+            val_energy_mae_ev_per_atom=means["energy_mae_ev_per_atom"],
+            val_force_mae_ev_per_ang=means["force_mae_ev_per_ang"],
         )
         best = self.progress.best_val_loss
         if math.isfinite(loss) and (best is None or loss < best):
@@ -230,7 +229,7 @@ class Trainer:
         self.progress = replace(
             self.progress,
             step=step,
-            metrics_bytes=self.metrics.num_bytes(),
+            metrics_bytes=self.trackers.num_bytes(),
             loss_sum=loss_sum,
             seconds=self._seconds(),
         )
@@ -240,25 +239,25 @@ class Trainer:
         self.started = time.monotonic()
 
     def _stop(self, step: int) -> None:
-        said = f"stopped at step {step} of {self.steps}, to go on from there"
+        message = f"stopped at step {step} of {self.steps}, to go on from there"
         if self.is_first:
-            print(said, flush=True)
-            self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=said, fruitless=0)
+            print(message, flush=True)
+            self.run_dir.write_status("waiting", step=step, num_steps=self.steps, failure=message, fruitless=0)
         self.world.barrier()
-        raise Interrupted(said)
+        raise Interrupted(message)
 
     def _finish(self) -> None:
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
-        apart = {name: self.evaluate(structures) for name, structures in self.task.split.apart.items()}
-        self.metrics.close()
+        extra = {name: self.evaluate(structures) for name, structures in self.task.split.extra_tests.items()}
+        self.trackers.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
             Constants.of(self.task).write(self.run_dir)
             imbalance = self._sampler().imbalance()
-            outcome = Outcome(test, apart, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
+            outcome = Outcome(test, extra, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
                 describe(
                     self.run_dir.run_id,
@@ -276,13 +275,10 @@ class Trainer:
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
         sampler = EvaluationSampler(self.task.split.test, self.task.edges, 0, 1, EVALUATION_EDGES)
-        sums = torch.zeros(NUM_SUMS, dtype=torch.float64)
+        sums = Sums.zero()
         for batch in self.loader.batches(sampler):
-            sums += self._errors(batch, _predict_nothing).sums().cpu()
+            sums += Sums.of(_errors(batch, torch.zeros_like(batch.energy), torch.zeros_like(batch.forces)))
         return Means.of(sums)
-
-    def _baseline_loss(self) -> float:
-        return self.config.train.energy_weight + self.config.train.force_weight
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.monotonic() - self.started
@@ -292,18 +288,12 @@ class Trainer:
             self.run_dir.write_status(state, step=step, num_steps=self.steps)
 
 
-def _predict_nothing(graphs: Graphs) -> tuple[torch.Tensor, torch.Tensor]:
-    return graphs.x_N3.new_zeros(graphs.num_graphs), torch.zeros_like(graphs.x_N3)
-
-
-def to_graphs(batch: Data) -> Graphs:
-    """The loader's batch as the models want it."""
-    return Graphs(
-        element_N=batch.z,
-        x_N3=batch.pos,
-        src_E=batch.edge_index[0],
-        dst_E=batch.edge_index[1],
-        shift_E3=batch.shift,
+def _errors(batch: Data, energy_G: Tensor, forces_N3: Tensor) -> Errors:
+    return Errors.of(
+        energy_G,
+        forces_N3,
+        true_energy_G=batch.energy,
+        true_forces_N3=batch.forces,
         graph_N=batch.batch,
-        num_graphs=len(batch.energy),
+        num_atoms_G=batch.num_atoms,
     )

@@ -1,4 +1,4 @@
-"""What is written down of a run that has ended."""
+"""A run that has ended, as one row: its configuration, its data, its errors and what it cost."""
 
 import platform
 import resource
@@ -17,18 +17,25 @@ from scaling.models.counting import ParameterCount
 from scaling.runs.identity import settings
 from scaling.runs.record import RunResult
 from scaling.training.checkpoint import Progress
-from scaling.training.engine import World
 from scaling.training.metrics import Means
 from scaling.training.task import Task
+from scaling.training.world import World
+
+#: Metrics of the test set that have fixed columns, and those that join them: the S2EF metrics of OC20.
+MEAN_ERRORS = ("energy_mae_ev_per_atom", "force_mae_ev_per_ang")
+FURTHER_METRICS = ("energy_mae_ev", "force_cosine", "efwt")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """test, apart: errors of the best weights; baseline: of the composition-only model; seconds: of computing;
-    imbalance: see `TrainSampler.imbalance`."""
+    """What a run came to.
+
+    test, extra_tests: errors of the best weights. baseline: errors of the composition-only model. seconds: of
+    computing. imbalance: see `TrainSampler.imbalance`.
+    """
 
     test: Means
-    apart: dict[str, Means]
+    extra_tests: dict[str, Means]
     baseline: Means
     progress: Progress
     steps: int
@@ -46,64 +53,80 @@ def describe(
     world: World,
 ) -> RunResult:
     """Put a run's configuration, data and outcome into one row."""
-    test, baseline, best_val_loss = outcome.test, outcome.baseline, outcome.progress.best_val_loss
-    assert best_val_loss is not None
     samples = outcome.steps * config.train.batch_size
-    extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
-    extra |= test.columns("test")
-    extra["parallel_graph"] = config.parallel.graph
-    for name, means in outcome.apart.items():
-        extra |= means.columns(f"test_{name}")
-        extra[f"test_{name}_structures"] = means.num_structures
-        extra[f"test_{name}_energy_mae_ev_per_atom"] = means.energy_mae_ev_per_atom
-        extra[f"test_{name}_force_mae_ev_per_ang"] = means.force_mae_ev_per_ang
     return RunResult(
         run_id=run_id,
-        study=config.study.name,
-        seed=config.seed,
-        model=config.model.name,
-        width=config.model.width,
-        depth=config.model.depth,
-        forces=config.model.forces,
+        **_setting(config, task),
+        **_errors(task, outcome),
         num_params=parameters.total,
         num_params_embedding=parameters.embedding,
         num_params_trunk=parameters.trunk,
         num_params_head=parameters.head,
-        fraction=config.data.fraction,
-        train_structures=len(task.train),
-        train_atoms=int(task.shards.num_atoms[task.train].sum(dtype=np.int64)),
-        train_edges=int(task.edges[task.train].sum(dtype=np.int64)),
         samples_seen=samples,
         steps=outcome.steps,
         epochs=samples / len(task.train),
         train_flops=samples * flops_per_structure,
-        peak_lr=config.optim.peak_lr(config.model.width),
-        test_loss=test.loss(task.judge_scale),
-        val_loss=best_val_loss,
-        best_step=outcome.progress.best_step,
         loss_spikes=outcome.progress.spikes,
-        test_structures=test.num_structures,
-        test_energy_mae_ev_per_atom=test.energy_mae_ev_per_atom,
-        test_force_mae_ev_per_ang=test.force_mae_ev_per_ang,
-        baseline_test_loss=baseline.loss(task.judge_scale),
-        baseline_test_energy_mae_ev_per_atom=baseline.energy_mae_ev_per_atom,
-        baseline_test_force_mae_ev_per_ang=baseline.force_mae_ev_per_ang,
-        loss_energy_scale_ev_per_atom=task.judge_scale.energy_scale,
-        loss_force_scale_ev_per_ang=task.judge_scale.force_scale,
         wall_s=outcome.seconds,
         device_hours=outcome.seconds * world.size / 3600,
         peak_memory_bytes=_peak_memory(world.device),
         world_size=world.size,
         rank_imbalance=outcome.imbalance,
-        zero_stage=config.zero.stage,
-        checkpointing=config.zero.checkpointing,
-        precision=config.train.precision,
         device=torch.cuda.get_device_name() if world.device.type == "cuda" else platform.processor() or "cpu",
-        data_digest=task.shards.manifest.digest,
         code_version=_code_version(),
-        extra=extra,
+        extra=_extra_columns(config, outcome),
         settings=settings(config),
     )
+
+
+def _setting(config: RunConfig, task: Task) -> dict[str, Any]:
+    """What was computed, on which data."""
+    return {
+        "study": config.study.name,
+        "seed": config.seed,
+        "model": config.model.name,
+        "width": config.model.width,
+        "depth": config.model.depth,
+        "forces": config.model.forces,
+        "fraction": config.data.fraction,
+        "train_structures": len(task.train),
+        "train_atoms": int(task.shards.num_atoms[task.train].sum(dtype=np.int64)),
+        "train_edges": int(task.edges[task.train].sum(dtype=np.int64)),
+        "peak_lr": config.optim.peak_lr(config.model.width),
+        "zero_stage": config.zero.stage,
+        "checkpointing": config.zero.checkpointing,
+        "precision": config.train.precision,
+        "data_digest": task.shards.manifest.digest,
+    }
+
+
+def _errors(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Losses and mean errors on the test set, of the best weights and of the composition-only model."""
+    test, baseline, loss = outcome.test, outcome.baseline, task.judge_loss
+    assert outcome.progress.best_val_loss is not None
+    return {
+        "test_loss": loss.mean(test.norms),
+        "val_loss": outcome.progress.best_val_loss,
+        "best_step": outcome.progress.best_step,
+        "test_structures": test.num_structures,
+        **{f"test_{name}": test[name] for name in MEAN_ERRORS},
+        "baseline_test_loss": loss.mean(baseline.norms),
+        **{f"baseline_test_{name}": baseline[name] for name in MEAN_ERRORS},
+        "loss_energy_scale_ev_per_atom": loss.scale("energy"),
+        "loss_force_scale_ev_per_ang": loss.scale("force"),
+    }
+
+
+def _extra_columns(config: RunConfig, outcome: Outcome) -> dict[str, Any]:
+    """Columns of their own: versions, further metrics, and all of the extra test sets."""
+    extra: dict[str, Any] = {f"version_{name}": version(name) for name in ("torch", "deepspeed", "torch-geometric")}
+    extra |= {f"test_{name}": outcome.test[name] for name in FURTHER_METRICS}
+    extra["parallel_graph"] = config.parallel.graph
+    for name, means in outcome.extra_tests.items():
+        extra |= {f"test_{name}_{metric}": means[metric] for metric in FURTHER_METRICS}
+        extra[f"test_{name}_structures"] = means.num_structures
+        extra |= {f"test_{name}_{metric}": means[metric] for metric in MEAN_ERRORS}
+    return extra
 
 
 def _peak_memory(device: torch.device) -> int:

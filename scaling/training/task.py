@@ -11,7 +11,7 @@ from scaling.data.neighbors import neighbor_list
 from scaling.data.shards import ShardSet
 from scaling.data.split import Split, choose
 from scaling.structure import FloatArray, IntArray
-from scaling.training.metrics import LossScale
+from scaling.training.losses import Loss
 
 SHOWN_AFTER_S = 5.0
 """A count of edges that takes longer shows a progress bar, and with it the setting that would spare it."""
@@ -19,7 +19,7 @@ SHOWN_AFTER_S = 5.0
 
 @dataclass(frozen=True)
 class Task:
-    """train: the run's own training structures. baseline, train_scale: fitted to them; judge_scale: to all of them.
+    """train: the run's own training structures. baseline, train_loss: fitted to them; judge_loss: to all of them.
 
     edges: (S,) edges of every structure within the run's cut-off. loss_weight: (num_parts,) of the structures of each
     part of a mixed set in the training loss, 1 on average over the training structures.
@@ -30,8 +30,8 @@ class Task:
     train: IntArray
     edges: IntArray
     baseline: Baseline
-    train_scale: LossScale
-    judge_scale: LossScale
+    train_loss: Loss
+    judge_loss: Loss
     loss_weight: FloatArray
 
     @classmethod
@@ -46,9 +46,9 @@ class Task:
         edges = count_edges(shards, config.data.cutoff_ang)
         own = Baseline.fit(shards, train, edges[train])
         whole = Baseline.fit(shards, parts.train, edges[parts.train])
-        scales = LossScale.of(config.train, own), LossScale.of(config.train, whole)
+        losses = Loss.of(config.train, own), Loss.of(config.train, whole)
         weight = np.array([part.weight for part in shards.manifest.parts])
-        return cls(shards, parts, train, edges, own, *scales, weight / weight[shards.source[train]].mean())
+        return cls(shards, parts, train, edges, own, *losses, weight / weight[shards.source[train]].mean())
 
 
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:

@@ -13,11 +13,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from safetensors import SafetensorError, safe_open
 
-from scaling.data.neighbors import neighbor_list
+from scaling.data.loading.graph import Graph, join
 from scaling.errors import ConfigError, DataError, RunError
 from scaling.models import Graphs, Potential
 from scaling.runs.store import BEST_WEIGHTS, RunDir
 from scaling.structure import FloatArray
+from scaling.training.batch import to_graphs
 from scaling.training.constants import Constants
 
 #: Edges that go through the network at once; a structure is never cut.
@@ -88,33 +89,19 @@ class TrainedPotential:
         return np.array([reference[self._elements(atoms)].sum() for atoms in systems])
 
     def _batches(self, systems: Sequence[Atoms]) -> Iterator[Graphs]:
-        cutoff_ang = self.config.data.cutoff_ang
-        waiting: list[tuple[Atoms, Any, Any]] = []
+        waiting: list[Graph] = []
         num_edges = 0
         for atoms in systems:
-            edges, shifts = neighbor_list(atoms.positions, np.asarray(atoms.cell), atoms.pbc, cutoff_ang)
-            if waiting and num_edges + edges.shape[1] > MAX_EDGES:
-                yield self._join(waiting)
+            graph = Graph.of(
+                self._elements(atoms), atoms.positions, atoms.cell, atoms.pbc, cutoff_ang=self.config.data.cutoff_ang
+            )
+            if waiting and num_edges + graph.num_edges > MAX_EDGES:
+                yield to_graphs(join(waiting))
                 waiting, num_edges = [], 0
-            waiting.append((atoms, edges, shifts))
-            num_edges += edges.shape[1]
+            waiting.append(graph)
+            num_edges += graph.num_edges
         if waiting:
-            yield self._join(waiting)
-
-    def _join(self, parts: Sequence[tuple[Atoms, Any, Any]]) -> Graphs:
-        num_atoms = np.array([len(atoms) for atoms, _, _ in parts])
-        first_atom = np.cumsum(num_atoms) - num_atoms
-        edges = np.concatenate([edges + first for (_, edges, _), first in zip(parts, first_atom, strict=True)], axis=1)
-        shift = np.concatenate([shifts @ np.asarray(atoms.cell) for atoms, _, shifts in parts])
-        return Graphs(
-            element_N=torch.from_numpy(np.concatenate([self._elements(atoms) for atoms, _, _ in parts])),
-            x_N3=torch.from_numpy(np.concatenate([atoms.positions for atoms, _, _ in parts]).astype(np.float32)),
-            src_E=torch.from_numpy(np.ascontiguousarray(edges[0])),
-            dst_E=torch.from_numpy(np.ascontiguousarray(edges[1])),
-            shift_E3=torch.from_numpy(shift.astype(np.float32)),
-            graph_N=torch.from_numpy(np.repeat(np.arange(len(parts)), num_atoms)),
-            num_graphs=len(parts),
-        )
+            yield to_graphs(join(waiting))
 
     def _elements(self, atoms: Atoms) -> Any:
         elements = self._element_of_z[atoms.numbers]

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
-from scaling.training.metrics import Errors
+from scaling.training.losses import Errors
 from scaling.use.calculator import TrainedPotential
 from scaling.use.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED, ForceField, Relaxation, relax
 
@@ -29,7 +29,7 @@ from scaling.use.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED
 FORCE_THRESHOLDS = np.arange(10, 400) / 1000
 #: Angstrom, of the mean distance of a structure's atoms.
 DISTANCE_THRESHOLDS = np.arange(10, 500) / 1000
-#: Relaxations end when no force is larger, eV/angstrom, or after so many steps.
+#: Relaxations end when no force is larger, eV/angstrom, or after this many steps.
 FMAX = 0.01
 MAX_STEPS = 300
 STRUCTURES_AT_ONCE = 1024
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class S2EF:
-    """Errors on the labels of num_structures structures of num_groups groups; see `scaling.training.metrics`.
+    """Errors on the labels of num_structures structures of num_groups groups; see `scaling.training.losses`.
 
     energy_mae_ev: of total energies. force_cosine: 1 is best. efwt: share of structures within 0.02 eV and
     0.03 eV/angstrom.
@@ -107,7 +107,7 @@ def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *,
 
 
 def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> FloatArray:
-    """(S, 6): atoms, then the errors of each structure as `scaling.training.metrics.Errors` has them."""
+    """(S, 6): atoms, then the errors of each structure as `scaling.training.losses.Errors` has them."""
     stored = [shards.read(int(index)) for index in structures]
     energy_G, forces_N3 = potential([atoms_of(s) for s in stored])
     reference = np.array(potential.constants.reference_ev)[shards.source[structures]]
@@ -182,15 +182,15 @@ def require_same_labels(oracle: ForceField, shards: ShardSet, structures: IntArr
     """Refuse an oracle that does not give the stored labels again, e.g. as another version of its program.
 
     Raises:
-        DataError: with how far they are apart.
+        DataError: with their mean deviation.
     """
     stored = [shards.read(int(index)) for index in structures]
     _, forces = oracle([atoms_of(s) for s in stored])
-    apart = float(np.abs(forces - np.concatenate([s.forces for s in stored])).mean())
-    if not apart <= ORACLE_TOLERANCE:
-        name = shards.manifest.source.name
+    deviation = float(np.abs(forces - np.concatenate([s.forces for s in stored])).mean())
+    if not deviation <= ORACLE_TOLERANCE:
         raise DataError(
-            f"{name} as installed here differs from the forces in {shards.path} by {apart:.2g} eV/angstrom on average: "
+            f"{shards.manifest.source.name} as installed here differs from the forces in {shards.path} by "
+            f"{deviation:.2g} eV/angstrom on average: "
             "prepare the data and train with one version of it, or judge without relaxations (--relax 0)"
         )
 

@@ -33,7 +33,7 @@ def _emt() -> ForceField:
 
 
 def _xtb() -> ForceField:
-    xtb.Xtb().files()  # what is missing is said before the work begins
+    xtb.Xtb().files()  # a missing library is an error before the work begins
 
     def force_field(systems: Sequence[Atoms]) -> tuple[FloatArray, FloatArray]:
         labels = [_or_nan(xtb.label(atoms), len(atoms)) for atoms in systems]

@@ -58,7 +58,7 @@ def relax(
     Args:
         systems: structures, each of one atom or more; not changed. Constraints are not regarded.
         force_field: asked once a step, for all structures that are not done.
-        fmax: eV/angstrom, of the norm. max_steps: at most so many for each structure. title: of a progress bar.
+        fmax: eV/angstrom, of the norm. max_steps: at most, for each structure. title: of a progress bar.
     Returns:
         One for each structure, in order.
     Raises:

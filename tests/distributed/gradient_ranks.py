@@ -6,6 +6,7 @@ argv: file for the results; how many ranks share each batch; "all" ways to save 
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,18 +14,18 @@ import numpy as np
 import torch
 
 from experiments.bench.double_backward import left_to_autograd
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ModelConfig, RunConfig, ZeroConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, Potential, build
-from scaling.parallel import ALONE, Group
 from scaling.training import engine as engine_module
-from scaling.training.engine import Engine, World, construction
+from scaling.training.engine import Engine, construction
+from scaling.training.world import World
 from tests.unit.models.test_physics import shortest
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
 STEPS, LR = 20, 0.002
-OPTIM = OptimConfig(max_grad_norm=0.0, weight_decay=0.1)
+OPTIM = replace(RunConfig().optim, max_grad_norm=0.0, weight_decay=0.1)
 engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stage 3 have nothing to do
 
 
@@ -54,11 +55,15 @@ def batch(structures: range) -> tuple[Graphs, torch.Tensor]:
     return graphs, torch.as_tensor(np.concatenate(labels), dtype=torch.float32)
 
 
-def force_loss(forward, structures: range, group: Group = ALONE) -> torch.Tensor:
+def force_loss(energy_G: torch.Tensor, forces_N3: torch.Tensor, labels_N3: torch.Tensor) -> torch.Tensor:
     """Forces alone: the energy term would hide errors of the force term a hundredfold."""
-    graphs, labels = batch(structures)
-    energy_G, forces_N3 = forward(graphs.divided(group))
-    return (forces_N3 - labels).square().sum() / NUM_STRUCTURES + 0.0 * energy_G.sum()
+    return (forces_N3 - labels_N3).square().sum() / NUM_STRUCTURES + 0.0 * energy_G.sum()
+
+
+def plain_loss(model: Potential) -> torch.Tensor:
+    """The loss of the whole batch."""
+    graphs, labels_N3 = batch(range(NUM_STRUCTURES))
+    return force_loss(*model(graphs), labels_N3)
 
 
 def network(name: str, forces: str, checkpointing: int) -> Potential:
@@ -77,7 +82,7 @@ def error(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> 
 
 def plain_gradients(name: str, forces: str, scale: float = 1.0) -> dict[str, torch.Tensor]:
     model = left_to_autograd(network(name, forces, checkpointing=0))
-    (scale * force_loss(model, range(NUM_STRUCTURES))).backward()
+    (scale * plain_loss(model)).backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
 
@@ -87,7 +92,7 @@ def plain_losses(name: str, forces: str, lr: float) -> torch.Tensor:
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(OPTIM.beta1, OPTIM.beta2), weight_decay=0.1)
     losses = []
     for _ in range(STEPS):
-        loss = force_loss(model, range(NUM_STRUCTURES))
+        loss = plain_loss(model)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
@@ -111,9 +116,11 @@ def accumulate(engine: Engine) -> float:
     parts = shares(engine.world)
     total = torch.zeros(1, dtype=torch.float64)
     for part in parts:
-        loss = force_loss(engine.forward, part, engine.world.group)
+        graphs, labels_N3 = batch(part)
+        found = engine.forward(graphs.divided(engine.world.group))
+        loss = force_loss(found.energy_G, found.forces_N3, labels_N3)
         total += loss.item() * engine.world.speaks_for_group
-        engine.backward(loss, is_last=part is parts[-1])
+        found.backward(loss, is_last=part is parts[-1])
     return float(engine.world.sum(total))
 
 

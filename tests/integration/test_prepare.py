@@ -12,7 +12,7 @@ import pytest
 
 from experiments.bench.kills import living
 from experiments.prepare import main
-from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import Emt
 

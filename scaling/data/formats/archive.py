@@ -22,7 +22,7 @@ MAX_HEADER_BYTES, MAX_PADDING_BYTES = 2**20, 2**24
 
 
 def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
-    """A file, or each file of an archive whose name ends so: path and member ("" for a file of its own).
+    """A file, or each file of an archive whose name ends with a suffix: path and member ("" where there is no archive).
 
     Raises:
         DataError: if the archive is damaged, unsafe, too large, or holds no such file.

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
 from scaling.structure import Structure
 
@@ -246,7 +246,7 @@ class ConformerSource(FileSource):
 
     @abstractmethod
     def _list_groups(self, file: Hdf5File) -> list[tuple[str, int]]:
-        """Each group by its path, and how many conformers it has (0 if that cannot be told)."""
+        """Each group by its path, and how many conformers it has (0 if that is unknown)."""
 
     @abstractmethod
     def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from scaling.data.formats.archive import ARCHIVES, documents, read_json
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource
+from scaling.data.source import FileSource
 from scaling.errors import DataError
 from scaling.structure import Structure
 

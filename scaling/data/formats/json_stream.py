@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from scaling.errors import DataError
 
-#: A piece ends with the last member that ends within so many bytes; seconds of work.
+#: A piece ends with the last member that ends within this many bytes; seconds of work.
 CHUNK_BYTES = 2**21
 #: A member is held in memory whole.
 MAX_MEMBER_BYTES = 2**28
@@ -58,15 +59,13 @@ def pieces(path: Path) -> Iterator[tuple[int, bytes]]:
             if (depths > MAX_DEPTH).any():
                 raise broken(start + int(places[depths.argmax()]), f"nested deeper than {MAX_DEPTH}")
             cut = 0
-            outline = (depths == 1) | ((depths == 2) & (steps == 1))  # where members end, and where their values begin
-            for place, level in zip(places[outline].tolist(), depths[outline].tolist(), strict=True):
-                if level == 1:
-                    cut = place + 1
-                    continue
-                key = bytes(kept[cut:place]).strip(_BLANK + b",:")
-                if key in seen:
-                    raise broken(start + cut, f"key {key[:80]!r} comes twice")
-                seen.add(key)
+            for begin, end, key in _members(kept, places, steps, depths):
+                if key is None:
+                    cut = end
+                elif key in seen:
+                    raise broken(start + begin, f"key {key[:80]!r} comes twice")
+                else:
+                    seen.add(key)
             depth = int(depths[-1]) if len(depths) else depth
             if not depth:
                 cut = int(places[-1])
@@ -87,12 +86,22 @@ def pieces(path: Path) -> Iterator[tuple[int, bytes]]:
                 raise broken(start + len(kept), "the file ends here, but the object does not; it may be truncated")
         if kept[cut] != ord("}"):
             raise broken(start + cut, "the object ends with another bracket")
-        start += cut + 1
-        rest: bytes | None = bytes(kept[cut + 1 :])
-        while rest is not None:
-            if rest.strip(_BLANK):
-                raise broken(start, "the object ends here, but the file does not")
-            rest = next(chunks, None)
+        if any(rest.strip(_BLANK) for rest in chain([kept[cut + 1 :]], chunks)):
+            raise broken(start + cut + 1, "the object ends here, but the file does not")
+
+
+def _members(
+    kept: bytearray, places: NDArray[np.int64], steps: NDArray[np.int8], depths: NDArray[np.int64]
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Where the keys of members begin and end, and each key; and where members end, with None in place of a key."""
+    begin = 0
+    outline = (depths == 1) | ((depths == 2) & (steps == 1))  # where members end, and where their values begin
+    for place, level in zip(places[outline].tolist(), depths[outline].tolist(), strict=True):
+        if level == 1:
+            begin = place + 1
+            yield begin, begin, None
+        else:
+            yield begin, place, bytes(kept[begin:place]).strip(_BLANK + b",:")
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -112,7 +121,7 @@ def _brackets(text: bytes, quoted: bool) -> tuple[NDArray[np.int64], NDArray[np.
     """Where brackets open (1) and close (-1) outside of strings.
 
     Args:
-        quoted: whether the text begins within a string; returned for its end.
+        quoted: whether the text begins within a string; whether it ends within one is returned.
     """
     kinds: NDArray[Any] = _KIND[np.frombuffer(_ESCAPED.sub(b"__", text), np.uint8)]
     places = np.flatnonzero(kinds)

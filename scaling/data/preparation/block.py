@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected, group_id
 from scaling.data.preparation.consistency import sums, work
-from scaling.data.preparation.source import StructureSource
 from scaling.data.preparation.validation import Accepted, Bounds, validate
+from scaling.data.source import StructureSource
 from scaling.structure import FIELDS, FloatArray, Structure
 
 

@@ -1,6 +1,6 @@
-"""Where structures come from: one reader or generator a file, all of one shape (`scaling.data.preparation.source`)."""
+"""Where structures come from: one reader or generator a file, all of one shape (`scaling.data.source`)."""
 
-from scaling.data.preparation.source import StructureSource
+from scaling.data.source import StructureSource
 from scaling.data.sources.ani import Ani
 from scaling.data.sources.ani1x import Ani1x
 from scaling.data.sources.ase_db import AseDb

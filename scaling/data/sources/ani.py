@@ -76,7 +76,7 @@ class Ani(ConformerSource):
 
 
 def _list_molecules(file: Hdf5File) -> list[tuple[str, int]]:
-    """Each molecule by its path, and how many conformers it has (0 if that cannot be told)."""
+    """Each molecule by its path, and how many conformers it has (0 if that is unknown)."""
     molecules: list[tuple[str, int]] = []
     seen: set[int] = set()
     any_forces = False

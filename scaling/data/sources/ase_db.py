@@ -28,7 +28,7 @@ from ase.db.sqlite import SQLite3Database
 
 from scaling.data.elements import reduced_formula
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected, slices
+from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError
 from scaling.structure import Structure
 

@@ -21,7 +21,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, slices
+from scaling.data.source import FileSource, slices
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
 

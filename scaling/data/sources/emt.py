@@ -25,8 +25,8 @@ from ase.data import covalent_radii, reference_states
 
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import neighbor_list
-from scaling.data.preparation.contacts import contact_problem
-from scaling.data.preparation.source import GeneratedSource
+from scaling.data.source import GeneratedSource
+from scaling.data.sources.contacts import contact_problem
 from scaling.structure import Structure
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")

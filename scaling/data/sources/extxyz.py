@@ -1,6 +1,6 @@
 """Extended XYZ files, one frame after another, parsed by ASE's own reader.
 
-Units: positions and lattice in angstrom, as the format says; energy in `energy_unit` (total, eV unless told otherwise)
+Units: positions and lattice in angstrom, as the format says; energy in `energy_unit` (total; eV by default)
 and forces (-dE/dx) in `force_unit`, by ASE's values of the units. A Lattice without pbc is periodic in all directions,
 no Lattice means no periodic direction. Forces are taken as written: ASE's constraints (move_mask) do not alter them.
 
@@ -34,7 +34,7 @@ from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
 from scaling.data.elements import reduced_formula
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

@@ -9,7 +9,7 @@ measured against the work of the forces between neighbouring frames. `energy` sa
 than MAX_ENERGY_EV_PER_ATOM is rejected as a sum over atoms.
 
 Group key: the formula of the cell, e.g. Cu108. A `jid` is no key: in mlearn it is a running number, training set first
-and test set after it (twice), with nothing that tells frames of one trajectory, and the test frames are of the same
+and test set after it (twice), with nothing to identify frames of one trajectory, and the test frames are of the same
 trajectories and strain series (whose cells rotated copies share their energies). All molecular dynamics and all strains
 of a supercell thus stay together, apart from vacancies and surfaces, which have other numbers of atoms: few and large
 groups. In JARVIS-DFT a jid is a material, all frames of which have one formula.
@@ -28,7 +28,7 @@ from ase.data import atomic_numbers
 from scaling.data.elements import formula
 from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import as_rejected
+from scaling.data.source import as_rejected
 from scaling.errors import ConfigError
 from scaling.structure import Structure
 

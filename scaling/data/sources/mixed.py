@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from scaling.data.manifest import MANIFEST, Part, Rejected, group_id, group_names, read_manifest
-from scaling.data.preparation.source import PlainSource, slices
 from scaling.data.shards import ShardSet
+from scaling.data.source import PlainSource, slices
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

@@ -29,7 +29,7 @@ import numpy as np
 from scaling.data.formats.json_stream import pieces
 from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected
+from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 

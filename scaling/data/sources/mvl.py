@@ -2,7 +2,7 @@
 
 Units: outputs.energy is the total energy in eV (VASP, PBE), outputs.forces are -dE/dx in eV/angstrom, lattice and
 `xyz` are in angstrom. The stress is not stored. Held out: `*_Test.json` as "test", the authors' test set, and
-`Multinary_Test.json` as "multinary", reported apart, since its training file is not part of every copy.
+`Multinary_Test.json` as "multinary", an extra test set, since its training file is not part of every copy.
 
 Group key: molecular dynamics by element, temperature and strain tag; elastic series by element and kind of strain
 (modes 1 to 3 stretch one axis each, 4 to 6 shear one plane each: in a cubic metal they are rotated copies of one
@@ -22,7 +22,7 @@ from scaling.data.elements import formula
 from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import as_rejected
+from scaling.data.source import as_rejected
 from scaling.structure import Structure
 
 

@@ -12,7 +12,7 @@ Records of relaxed energies (IS2RE: `y_init`, `y_relaxed`) hold no forces and ar
 test records.
 
 Group key: `sid`, the system: all frames of one relaxation, also where they lie in different files. Where a record has
-none, the ratio of its elements: coarser, but no relaxation is torn apart.
+none, the ratio of its elements: coarser, but no relaxation is split.
 
 Source: Chanussot et al., ACS Catal. 11, 6059 (2021); Tran et al., ACS Catal. 13, 3066 (2023);
 https://github.com/FAIR-Chem/fairchem (`lmdb_dataset.py`, `preprocess_ef.py`, `atoms_to_graphs.py`).
@@ -30,7 +30,7 @@ from scaling.data.formats import restricted_pickle
 from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.restricted_pickle import MALFORMED, Inert, to_array
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import FileSource, as_rejected, slices
+from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
 

@@ -17,7 +17,7 @@ import numpy as np
 from scaling.data.elements import whole_numbers
 from scaling.data.formats.hdf5 import MALFORMED, ConformerSource, Hdf5File
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.source import as_rejected
+from scaling.data.source import as_rejected
 from scaling.structure import Structure
 
 

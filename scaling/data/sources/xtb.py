@@ -31,8 +31,8 @@ from ase.units import Bohr, Hartree
 from scipy.spatial.transform import Rotation
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.contacts import contact_problem
-from scaling.data.preparation.source import GeneratedSource
+from scaling.data.source import GeneratedSource
+from scaling.data.sources.contacts import contact_problem
 from scaling.errors import ConfigError
 from scaling.structure import FloatArray, Structure
 
@@ -63,7 +63,7 @@ class Xtb(GeneratedSource):
     name: str = "xtb"
 
     def files(self) -> Mapping[str, Path]:
-        _load_tblite()  # what is missing is said before the work begins
+        _load_tblite()  # a missing library is an error before the work begins
         return {}
 
     def tasks(self) -> Iterator[int]:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scaling.data.manifest import Part
-from scaling.data.preparation.prepare import prepare
-from scaling.data.preparation.source import slices
+from scaling.data.preparation.pipeline import prepare
 from scaling.data.shards import ShardSet
+from scaling.data.source import slices
 from scaling.structure import Structure
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scaling.data.leaks import TOLERANCE_ANG, SplitConfig, find_leaks, leaks_of_splits
+from scaling.data.preparation.leaks import TOLERANCE_ANG, SplitConfig, find_leaks, leaks_of_splits
 from scaling.structure import Structure
 
 

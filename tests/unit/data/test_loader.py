@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.data.loader import GraphDataset, Loader
+from scaling.data.loading.loader import GraphDataset, Loader
+from scaling.data.loading.sampler import EvaluationSampler, MicroBatch
 from scaling.data.neighbors import neighbor_list
-from scaling.data.sampler import EvaluationSampler, MicroBatch
 from scaling.data.shards import ShardSet
 from scaling.errors import DataError
 

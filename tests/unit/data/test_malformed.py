@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scaling.data.preparation.prepare import prepare, verify
+from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError, DataError

@@ -13,10 +13,10 @@ import pytest
 from scaling.config import DataConfig
 from scaling.data.baseline import Baseline
 from scaling.data.manifest import Rejected, group_id, group_names
-from scaling.data.preparation.prepare import prepare, verify
-from scaling.data.preparation.source import slices
+from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shards import ShardSet
+from scaling.data.source import slices
 from scaling.data.sources.mixed import Mixed
 from scaling.data.split import choose, split
 from scaling.errors import ConfigError, DataError
@@ -167,7 +167,7 @@ def test_full_disk_is_an_error_and_leaves_nothing(tmp_path):
     script = textwrap.dedent(
         """
         import resource, sys
-        from scaling.data.preparation.prepare import prepare
+        from scaling.data.preparation.pipeline import prepare
         from scaling.data.sources.emt import Emt
         from scaling.errors import DataError
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -329,6 +329,6 @@ def test_pieces_of_another_version_of_the_code_are_not_gone_on_with(make_structu
 
     with pytest.raises(KeyboardInterrupt):
         prepare(Breaks(tuple(entries)), tmp_path / "data", progress=False)
-    monkeypatch.setattr("scaling.data.preparation.prepare._code", lambda: "another")
+    monkeypatch.setattr("scaling.data.preparation.pipeline._code", lambda: "another")
     after = prepare(CutsOtherwise(tuple(entries)), tmp_path / "data", progress=False)
     assert after.manifest == whole.manifest

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data.sampler import TrainSampler, fill, micro_batches, share_out, stream
+from scaling.data.loading.sampler import TrainSampler, fill, micro_batches, share_out, stream
 
 
 def sampler(**changes):

@@ -10,8 +10,9 @@ import pytest
 
 from scaling.data.manifest import read_manifest, write_manifest
 from scaling.data.neighbors import neighbor_list
-from scaling.data.preparation.prepare import verify
-from scaling.data.shards import ShardSet, file_sha256, read_columns, write_shard
+from scaling.data.preparation.pipeline import verify
+from scaling.data.shard_file import file_sha256, read_columns, write_shard
+from scaling.data.shards import ShardSet
 from scaling.errors import DataError
 from scaling.structure import FIELDS
 

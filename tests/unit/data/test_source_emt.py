@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.prepare import prepare
+from scaling.data.preparation.pipeline import prepare
 from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import MAX_ATOMS, VARIANTS_PER_BASE, Emt

@@ -204,6 +204,6 @@ def test_published_set_is_read_whole(prepared):
     for group, held_out in zip(shards.group.tolist(), shards.holdout.tolist(), strict=True):
         assert owners.setdefault(group, held_out) == held_out, f"{names[group]} is free and held out"
     parts = split(shards, val_share=0.1, test_share=0.1, seed=0)
-    assert (len(parts.test), len(parts.apart["multinary"])) == (360, 16)
+    assert (len(parts.test), len(parts.extra_tests["multinary"])) == (360, 16)
     sixteenth = parts.train[nested_fraction(shards.group[parts.train], 1 / 16, seed=0)]
     assert (shards.composition(sixteenth).sum(axis=0) > 0).all()

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scaling.data.preparation.source import FileSource
+from scaling.data.source import FileSource
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError, DataError
 

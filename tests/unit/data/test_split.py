@@ -69,7 +69,7 @@ def test_held_out_test_set_takes_the_place_of_free_groups():
     holdout[:30], holdout[30:40] = 1, 2
     parts = split(some_shards(groups, holdout), val_share=0.2, test_share=0.2, seed=0)
     assert parts.test.tolist() == list(range(30))
-    assert {name: rows.tolist() for name, rows in parts.apart.items()} == {"multinary": list(range(30, 40))}
+    assert {name: rows.tolist() for name, rows in parts.extra_tests.items()} == {"multinary": list(range(30, 40))}
     assert not set(range(40)) & {*parts.train, *parts.val}
     elsewhere = np.flatnonzero(~np.isin(groups, groups[:40]))
     assert sorted([*parts.train, *parts.val]) == elsewhere.tolist(), "a group held out anywhere is trained on nowhere"

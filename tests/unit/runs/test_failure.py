@@ -11,6 +11,11 @@ from scaling.runs import failure
 from scaling.runs.failure import EXCEPTION, KILLED, OUT_OF_MEMORY, Failure, failure_path, first_failure
 from scaling.runs.store import RunDir
 
+#: How NCCL begins, and how it says that memory or something else of CUDA has failed.
+NCCL = "NCCL error in: ../torch/csrc/distributed/c10d/NCCLUtils.hpp:268, unhandled cuda error, NCCL version 2.21.5"
+NCCL_MEMORY, NCCL_CALLOC = "Cuda failure 2 'out of memory'", "Failed to CUDA calloc async 608 bytes"
+NCCL_OTHER = "Cuda failure 999 'unknown error'"
+
 
 @pytest.mark.parametrize(
     ("error", "cause"),
@@ -19,6 +24,15 @@ from scaling.runs.store import RunDir
         (RunError("diverged; out of luck"), EXCEPTION),
         (MemoryError(), OUT_OF_MEMORY),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), OUT_OF_MEMORY),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), OUT_OF_MEMORY),
+        (RuntimeError(f"{NCCL} ncclUnhandledCudaError: Call failed.\nLast error:\n{NCCL_MEMORY}"), OUT_OF_MEMORY),
+        (RuntimeError(f"{NCCL} ncclUnhandledCudaError: Call failed.\nLast error:\n{NCCL_CALLOC}"), OUT_OF_MEMORY),
+        (RuntimeError(f"{NCCL} ncclUnhandledCudaError: Call failed.\nLast error:\n{NCCL_OTHER}"), KILLED),
+        (RuntimeError(f"{NCCL} ncclRemoteError: A call failed possibly due to a network error"), KILLED),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), EXCEPTION),
+        (RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED"), EXCEPTION),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), OUT_OF_MEMORY),
         (OSError(12, "Cannot allocate memory"), OUT_OF_MEMORY),
         (RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.1.1]:4321"), KILLED),
@@ -54,6 +68,8 @@ def test_of_ranks_that_failed_the_first_with_a_reason_of_its_own_is_told(tmp_pat
         (-9, "", KILLED),
         (3, "", EXCEPTION),
         (-6, "terminate called after throwing an instance of 'std::bad_alloc'", OUT_OF_MEMORY),
+        (-6, "terminate called after throwing an instance of 'c10::Error'\n  CUDA error: out of memory", OUT_OF_MEMORY),
+        (-6, f"[rank1]: {NCCL_MEMORY}", OUT_OF_MEMORY),
         (-9, "the process ended early (killed by SIGKILL; out of memory?)", KILLED),
     ],
 )

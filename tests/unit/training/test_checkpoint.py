@@ -1,27 +1,35 @@
 """Checkpoints are whole or not there."""
 
+import json
 import resource
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ModelConfig, RunConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import build
+from scaling.runs.identity import settings
 from scaling.training.checkpoint import KEPT, Checkpoints, Progress
-from scaling.training.engine import Engine, World
+from scaling.training.engine import Engine
+from scaling.training.world import World
 
 
 def engine(seed: int = 0, width: int = 8) -> Engine:
     torch.manual_seed(seed)
     model = build(ModelConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
-    return Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
+    return Engine(model, optim=RunConfig().optim, zero=ZeroConfig(), precision="fp32", world=World.join())
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:
-    return Checkpoints(tmp_path / "checkpoints", one, {"version": 1, "optim": {"lr": 0.1}})
+    return Checkpoints(tmp_path / "checkpoints", one, RunConfig(), "digest")
+
+
+def with_rate(lr: float) -> RunConfig:
+    return replace(RunConfig(), optim=replace(RunConfig().optim, lr=lr))
 
 
 def flat(one: Engine) -> torch.Tensor:
@@ -80,10 +88,26 @@ def test_checkpoint_of_another_stage_is_refused(tmp_path):
 
 
 def test_checkpoint_of_another_computation_is_refused_with_the_difference(tmp_path):
-    checkpoints(tmp_path, engine()).save(Progress(step=10))
-    other = Checkpoints(tmp_path / "checkpoints", engine(), {"version": 1, "optim": {"lr": 0.5}})
+    Checkpoints(tmp_path / "checkpoints", engine(), with_rate(0.1), "digest").save(Progress(step=10))
+    other = Checkpoints(tmp_path / "checkpoints", engine(), with_rate(0.5), "digest")
     with pytest.raises(RunError, match=r"cannot be continued: optim\.lr = 0\.1 there, 0\.5 here; "):
         other.resume()
+
+
+def test_seal_of_an_earlier_version_which_held_every_key_is_known(tmp_path):
+    config = with_rate(0.1)
+    kept = Checkpoints(tmp_path / "checkpoints", engine(), config, "digest")
+    kept.save(Progress(step=10))
+    path = kept.directory / "step-00000010" / "seal.json"
+    seal = json.loads(path.read_text())
+    assert "train.batch_size" not in seal["computation"]
+    added_since = ("optim.name",)
+    every_key = {key: value for key, value in settings(config).items() if key not in added_since}
+    seal["computation"] = {**every_key, "model.num_params": None, "version": 3, "data_digest": "digest"}
+    path.write_text(json.dumps(seal))
+    assert Checkpoints(kept.directory, engine(), config, "digest").resume().step == 10
+    with pytest.raises(RunError, match=r"optim\.lr = 0\.1 there, 0\.5 here; "):
+        Checkpoints(kept.directory, engine(), with_rate(0.5), "digest").resume()
 
 
 @contextmanager

@@ -1,38 +1,12 @@
-"""What a run writes down as it goes, and the errors it reports."""
+"""The errors that a run reports."""
 
 import dataclasses
-import json
-import math
 
 import pytest
 import torch
 
-from scaling.training.metrics import NUM_SUMS, Errors, Means, MetricsLog
-
-
-def test_number_that_is_none_becomes_null_and_the_log_goes_on(tmp_path):
-    log = MetricsLog(tmp_path / "metrics.jsonl", keep_bytes=0, enabled=True)
-    log.write(step=1, val_loss=math.nan)
-    log.write(step=2, val_loss=0.5, lr=math.inf)
-    log.close()
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"step": 1, "val_loss": None},
-        {"step": 2, "val_loss": 0.5, "lr": None},
-    ]
-
-
-def test_log_is_cut_back_to_where_the_checkpoint_was(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    log = MetricsLog(path, keep_bytes=0, enabled=True)
-    log.write(step=1)
-    kept = log.num_bytes()
-    log.write(step=2)
-    log.close()
-    again = MetricsLog(path, keep_bytes=kept, enabled=True)
-    again.write(step=3)
-    again.close()
-    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
+from scaling.training.losses import Errors
+from scaling.training.metrics import METRICS, Means, Sums
 
 
 def predictions():
@@ -50,13 +24,13 @@ def predictions():
 
 
 def test_means_are_those_computed_by_hand():
-    means = Means.of(predictions().sums())
+    means = Means.of(Sums.of(predictions()))
     assert means.num_structures == 2
-    assert means.energy_mae_ev == pytest.approx((0.5 + 0.01) / 2)
-    assert means.energy_mae_ev_per_atom == pytest.approx((0.25 + 0.01) / 2)
-    assert means.force_mae_ev_per_ang == pytest.approx((1 + 2 + 0.02) / 9)
-    assert means.force_cosine == pytest.approx((1 + 0.5**0.5 + 0) / 3), "an atom without a true force counts 0"
-    assert means.efwt == 0.5
+    assert means["energy_mae_ev"] == pytest.approx((0.5 + 0.01) / 2)
+    assert means["energy_mae_ev_per_atom"] == pytest.approx((0.25 + 0.01) / 2)
+    assert means["force_mae_ev_per_ang"] == pytest.approx((1 + 2 + 0.02) / 9)
+    assert means["force_cosine"] == pytest.approx((1 + 0.5**0.5 + 0) / 3), "an atom without a true force counts 0"
+    assert means["efwt"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -86,19 +60,20 @@ def test_sums_of_parts_add_up_to_those_of_the_whole():
     def sums(first, last):
         atoms = slice(sum(num_atoms[:first]), sum(num_atoms[:last]))
         sizes = torch.tensor(num_atoms[first:last])
-        return Errors.of(
+        errors = Errors.of(
             energies[first:last],
             forces[atoms],
             true_energy_G=torch.zeros(last - first),
             true_forces_N3=forces[atoms].roll(1, 1),
             graph_N=torch.repeat_interleave(torch.arange(last - first), sizes),
             num_atoms_G=sizes,
-        ).sums()
+        )
+        return Sums.of(errors)
 
     whole, parts = sums(0, 4), [sums(0, 1), sums(1, 3), sums(3, 4)]
-    assert len(whole) == NUM_SUMS
-    assert torch.allclose(whole, sum(parts), rtol=1e-12, atol=0)
-    assert not torch.allclose(whole, parts[0] + parts[1], rtol=1e-3)
+    assert whole.named().keys() >= {"structures", "atoms", *METRICS}
+    assert torch.allclose(whole.vector, sum(parts, Sums.zero()).vector, rtol=1e-12, atol=0)
+    assert not torch.allclose(whole.vector, (parts[0] + parts[1]).vector, rtol=1e-3)
 
 
 def test_opposite_forces_have_the_cosine_minus_one_and_no_forces_none():

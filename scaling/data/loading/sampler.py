@@ -1,7 +1,7 @@
 """Which structures make up each optimisation step, and how a step is shared out over ranks and micro-batches.
 
 The structures of step s follow from (seed, s) alone: not from the number of ranks, nor from the edge budget, nor from
-where a run was broken off.
+where a run was interrupted.
 """
 
 from collections.abc import Iterator

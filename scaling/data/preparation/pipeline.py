@@ -20,25 +20,17 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scaling.data import manifest as manifests
+from scaling.data.index import INDEX, index_rows, write_index
 from scaling.data.manifest import GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
 from scaling.data.preparation.block import Block, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.draft import Draft, disk_errors
 from scaling.data.preparation.parallel import in_order
-from scaling.data.preparation.source import StructureSource
 from scaling.data.preparation.statistics import label_statistics
 from scaling.data.preparation.validation import Bounds
-from scaling.data.shards import (
-    INDEX,
-    Columns,
-    ShardSet,
-    content_digest,
-    file_sha256,
-    index_rows,
-    read_columns,
-    write_index,
-    write_shard,
-)
+from scaling.data.shard_file import Columns, content_digest, file_sha256, read_columns, write_shard
+from scaling.data.shards import ShardSet
+from scaling.data.source import StructureSource
 from scaling.errors import DataError
 from scaling.structure import FIELDS
 
@@ -63,7 +55,7 @@ def prepare(
     max_atoms_per_shard: int = MAX_ATOMS_PER_SHARD,
     progress: bool = True,
 ) -> Prepared:
-    """Prepare `out` from `source`; at once if it holds just that already, where it was broken off otherwise.
+    """Prepare `out` from `source`; at once if it holds just that already, where it was interrupted otherwise.
 
     The work is done in `.NAME.partial` beside `out` and moved there when it is whole. Memory grows with the source by
     a few bytes a structure, and by the list of what was rejected.
@@ -164,54 +156,72 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         draft.discard()
         reasons = ", ".join(f"{count} {reason}" for reason, count in manifests.count_by_reason(rejected).items())
         raise DataError(f"source {origin.name} left nothing to prepare: rejected {reasons or 'none, it was empty'}")
-    paths = []
+    num_structures = int(keep.sum())
     with disk_errors(directory):
-        with (directory / GROUPS).open("w", encoding="utf-8") as groups:
-            for number, (columns, names) in enumerate(_shards(draft, keep, holdouts, max_atoms_per_shard)):
-                paths.append(directory / f"structures-{number:05d}.h5")
-                write_shard(paths[-1], columns)
-                groups.writelines(json.dumps(entry) + "\n" for entry in names.items())
-            groups.flush()
-            os.fsync(groups.fileno())
-        num_structures = int(keep.sum())
-        index = directory / INDEX
-        write_index(index, (read_columns(path) for path in paths), num_structures)
-    shards = []
-    for path in paths:
-        columns = read_columns(path)
-        shards.append(_shard_file(path, len(columns["energy"]), len(columns["numbers"])))
-    rows = np.load(index, mmap_mode="r")
-    num_groups = len(np.unique(rows["group"]))
-    statistics = label_statistics(read_columns(path) for path in paths)
-    parts = tuple(source.parts())
-    if empty := [part.name for number, part in enumerate(parts) if not (rows["source"] == number).any()]:
-        raise DataError(f"source {source.name}: no structure of {', '.join(empty)} is left")
-    num_atoms = sum(shard.num_atoms for shard in shards)
+        paths = _write(draft, keep, holdouts, max_atoms_per_shard)
+        write_index(directory / INDEX, (read_columns(path) for path in paths), num_structures)
+    content = _content(directory, paths, source, bounds, holdouts)
     manifest = Manifest(
-        digest=content_digest(paths, cutoff_ang=bounds.cutoff_ang, holdouts=holdouts, parts=parts),
-        num_structures=num_structures,
-        num_atoms=num_atoms,
-        num_edges=int(rows["num_edges"].sum(dtype=np.int64)),
-        num_groups=num_groups,
-        elements=statistics.atomic_numbers,
+        **content,
         units={name: spec.unit for name, spec in FIELDS.items() if spec.unit},
         cutoff_ang=bounds.cutoff_ang,
         holdouts=holdouts,
-        shards=tuple(shards),
-        index=_shard_file(index, num_structures, num_atoms),
-        groups=_shard_file(directory / GROUPS, num_structures, num_atoms),
-        parts=parts,
         source=origin,
         validation=asdict(bounds),
         num_rejected=manifests.count_by_reason(rejected),
         rejected=rejected,
         num_duplicates=len(keep) - num_structures,
         consistency=measure(np.sum([work for _, _, work in notes], axis=0)),
-        statistics=statistics.labels,
         created_by=f"gnn-scaling {_version()}",
     )
     with disk_errors(directory):
         manifests.write_manifest(directory, manifest)
+
+
+def _write(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_atoms_per_shard: int) -> list[Path]:
+    """Write the shards and the names of their groups; returns the shards."""
+    paths = []
+    with (draft.directory / GROUPS).open("w", encoding="utf-8") as groups:
+        for number, (columns, names) in enumerate(_shards(draft, keep, holdouts, max_atoms_per_shard)):
+            paths.append(draft.directory / f"structures-{number:05d}.h5")
+            write_shard(paths[-1], columns)
+            groups.writelines(json.dumps(entry) + "\n" for entry in names.items())
+        groups.flush()
+        os.fsync(groups.fileno())
+    return paths
+
+
+def _content(
+    directory: Path, paths: Sequence[Path], source: StructureSource, bounds: Bounds, holdouts: Sequence[str]
+) -> dict[str, Any]:
+    """Of a manifest, all that follows from the files: counts, checksums, digest and statistics.
+
+    Raises:
+        DataError: if nothing is left of a part of a mixed set.
+    """
+    shards = []
+    for path in paths:
+        columns = read_columns(path)
+        shards.append(_shard_file(path, len(columns["energy"]), len(columns["numbers"])))
+    rows = np.load(directory / INDEX, mmap_mode="r")
+    parts = tuple(source.parts())
+    if empty := [part.name for number, part in enumerate(parts) if not (rows["source"] == number).any()]:
+        raise DataError(f"source {source.name}: no structure of {', '.join(empty)} is left")
+    statistics = label_statistics(read_columns(path) for path in paths)
+    num_structures, num_atoms = len(rows), sum(shard.num_atoms for shard in shards)
+    return {
+        "digest": content_digest(paths, cutoff_ang=bounds.cutoff_ang, holdouts=holdouts, parts=parts),
+        "num_structures": num_structures,
+        "num_atoms": num_atoms,
+        "num_edges": int(rows["num_edges"].sum(dtype=np.int64)),
+        "num_groups": len(np.unique(rows["group"])),
+        "elements": statistics.atomic_numbers,
+        "shards": tuple(shards),
+        "index": _shard_file(directory / INDEX, num_structures, num_atoms),
+        "groups": _shard_file(directory / GROUPS, num_structures, num_atoms),
+        "parts": parts,
+        "statistics": statistics.labels,
+    }
 
 
 def _shards(
@@ -299,7 +309,7 @@ def _identity_of(manifest: Manifest) -> dict[str, Any]:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[Path]:
-    """Hold the working directory beside `out`, locked; it stays where it is if the work is broken off."""
+    """Hold the working directory beside `out`, locked; it stays where it is if the work is interrupted."""
     partial = out.with_name(f".{out.name}.partial")
     with disk_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)

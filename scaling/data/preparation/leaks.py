@@ -17,8 +17,8 @@ from scipy.spatial import cKDTree
 from scaling.data.mixing import uniform
 from scaling.data.neighbors import neighbor_list
 from scaling.data.preparation.parallel import in_order
-from scaling.data.preparation.source import slices
 from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.source import slices
 from scaling.data.split import split
 from scaling.structure import FloatArray, IntArray
 
@@ -62,7 +62,7 @@ class Leaks:
 def leaks_of_splits(shards: ShardSet, config: SplitConfig, num_processes: int = 1) -> dict[str, Leaks]:
     """Leaks of the split by group, for each judged set; and beside it of a split by frame of the same shares."""
     parts = split(shards, val_share=config.val_share, test_share=config.test_share, seed=config.split_seed)
-    judged = {"val": parts.val, "test": parts.test, **parts.apart}
+    judged = {"val": parts.val, "test": parts.test, **parts.extra_tests}
     found = {f"by group, {name}": find_leaks(shards, parts.train, part, num_processes) for name, part in judged.items()}
     place = uniform(np.arange(shards.num_structures), config.split_seed, _FRAME_SALT)
     in_test = place < (config.test_share or config.val_share)

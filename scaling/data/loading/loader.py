@@ -10,30 +10,27 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch_geometric.data import Data
 
-from scaling.data.neighbors import neighbor_list
-from scaling.data.sampler import MicroBatch
+from scaling.data.loading.graph import Graph, join
+from scaling.data.loading.sampler import MicroBatch
 from scaling.data.shards import ShardSet
 from scaling.errors import DataError
-from scaling.structure import FloatArray, IntArray
+from scaling.structure import FloatArray
 
 #: Forked workers start in milliseconds; they touch neither the accelerator nor open files of their parent.
 _WORKER_START = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
 
-class _Graph(NamedTuple):
-    """One structure with its edges, ready to be joined to others."""
+class _Labelled(NamedTuple):
+    """A graph and what is to be learned of it. energy: less the references."""
 
-    element_N: IntArray
-    pos_N3: FloatArray
-    edge_index_2E: IntArray
-    shift_E3: FloatArray
+    graph: Graph
     forces_N3: FloatArray
     energy: float
     loss_weight: float
 
     @property
     def num_bytes(self) -> int:
-        return sum(array.nbytes for array in self[:5])
+        return self.graph.num_bytes + self.forces_N3.nbytes
 
 
 class GraphDataset(Dataset[Data]):
@@ -60,67 +57,51 @@ class GraphDataset(Dataset[Data]):
         self.loss_weight = loss_weight
         self.element_of_z = np.full(256, -1, dtype=np.int64)
         self.element_of_z[list(shards.manifest.elements)] = np.arange(len(shards.manifest.elements))
-        self._cache: dict[int, _Graph] = {}
+        self._cache: dict[int, _Labelled] = {}
         self._room = cache_mb * 2**20
 
     def __getitem__(self, micro_batch: MicroBatch) -> Data:
         """One graph of all the micro-batch's structures.
 
         Returns:
-            Data with z (N,) element indices, pos (N, 3), edge_index (2, E) sorted by destination (row 1), shift (E, 3)
-            lattice translation of each source, energy (G,) less the references, forces (N, 3), num_atoms (G,),
-            batch (N,), loss_weight (G,), weight: 1.0 or 0.0, step, is_last, structures: G indices.
+            what `join` gives, and energy (G,) less the references, forces (N, 3), loss_weight (G,), weight: 1.0 or 0.0,
+            step, is_last, structures: G indices.
         Raises:
             DataError: an atom has no neighbour within the cut-off.
         """
-        graphs = [self._graph(i) for i in micro_batch.structures]
-        num_atoms = np.array([len(g.element_N) for g in graphs])
-        first_atom = np.cumsum(num_atoms) - num_atoms
-        num_edges = [g.edge_index_2E.shape[1] for g in graphs]
-        edge_index = np.concatenate([g.edge_index_2E for g in graphs], axis=1) + np.repeat(first_atom, num_edges)
-        return Data(
-            z=torch.from_numpy(np.concatenate([g.element_N for g in graphs])),
-            pos=torch.from_numpy(np.concatenate([g.pos_N3 for g in graphs])),
-            edge_index=torch.from_numpy(edge_index),
-            shift=torch.from_numpy(np.concatenate([g.shift_E3 for g in graphs])),
-            energy=torch.tensor([g.energy for g in graphs], dtype=torch.float32),
-            forces=torch.from_numpy(np.concatenate([g.forces_N3 for g in graphs])),
-            num_atoms=torch.from_numpy(num_atoms),
-            batch=torch.from_numpy(np.repeat(np.arange(len(graphs)), num_atoms)),
-            loss_weight=torch.tensor([g.loss_weight for g in graphs], dtype=torch.float32),
-            weight=micro_batch.weight,
-            step=micro_batch.step,
-            is_last=micro_batch.is_last,
-            structures=micro_batch.structures,
-        )
+        found = [self._labelled(i) for i in micro_batch.structures]
+        batch = join([each.graph for each in found])
+        batch.energy = torch.tensor([each.energy for each in found], dtype=torch.float32)
+        batch.forces = torch.from_numpy(np.concatenate([each.forces_N3 for each in found]))
+        batch.loss_weight = torch.tensor([each.loss_weight for each in found], dtype=torch.float32)
+        batch.weight, batch.step = micro_batch.weight, micro_batch.step
+        batch.is_last, batch.structures = micro_batch.is_last, micro_batch.structures
+        return batch
 
-    def _graph(self, index: int) -> _Graph:
+    def _labelled(self, index: int) -> _Labelled:
         cached = self._cache.get(index)
         if cached is not None:
             return cached
         s = self.shards.read(index)
-        edge_index, cell_shifts = neighbor_list(s.positions, s.cell, s.pbc, self.cutoff_ang)
-        degree = np.bincount(edge_index[1], minlength=len(s.numbers))
+        element_N = self.element_of_z[s.numbers]
+        graph = Graph.of(element_N, s.positions, s.cell, s.pbc, cutoff_ang=self.cutoff_ang)
+        degree = np.bincount(graph.edge_index_2E[1], minlength=len(s.numbers))
         if (degree == 0).any():
             raise DataError(
                 f"{self.shards.path}: structure {index}: atom {int(degree.argmin())} has no neighbour within "
                 f"data.cutoff_ang={self.cutoff_ang}; raise the cut-off, or prepare the data with "
                 f"bounds.cutoff_ang={self.cutoff_ang} so that such structures are rejected"
             )
-        element_N = self.element_of_z[s.numbers]
-        graph = _Graph(
-            element_N=element_N,
-            pos_N3=np.asarray(s.positions, dtype=np.float32),
-            edge_index_2E=np.asarray(edge_index, dtype=np.int64),
-            shift_E3=(cell_shifts @ s.cell).astype(np.float32),
+        found = _Labelled(
+            graph,
             forces_N3=np.asarray(s.forces, dtype=np.float32),
             energy=float(s.energy - self.reference_ev[s.source, element_N].sum()),
             loss_weight=float(self.loss_weight[s.source]),
         )
-        if graph.num_bytes <= self._room:
-            self._room -= graph.num_bytes
-            self._cache[index] = graph
-        return graph
+        if found.num_bytes <= self._room:
+            self._room -= found.num_bytes
+            self._cache[index] = found
+        return found
 
 
 def _leave_sigterm_to_the_rank(_number: int) -> None:

@@ -1,0 +1,171 @@
+"""One shard: an HDF5 file of flat arrays, one a field, written once and never changed.
+
+It holds, for S structures of A atoms in all, the fields of `scaling.structure.FIELDS` (per atom (A, ...), per structure
+(S, ...)) and `offsets` (S + 1,): atoms of structure s are rows offsets[s]:offsets[s + 1]. All contiguous and
+uncompressed. num_edges is stored, the edges are not: they cost sixty times the atoms.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.manifest import Part, ShardFile
+from scaling.data.open_file import Layout
+from scaling.errors import DataError
+from scaling.runs.files import write_atomic
+from scaling.structure import FIELDS
+
+SCHEMA = "gnn-scaling structures 2"
+ALIGNMENT_BYTES = 64
+#: Fields that are read of one structure at a time.
+READ = ("numbers", "positions", "forces", "cell", "pbc")
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+def write_shard(path: Path, columns: Columns) -> None:
+    """Write one shard in one step: readers see the whole file or none.
+
+    Args:
+        path: the .h5 file.
+        columns: `offsets` (S + 1,) int64 and every field of FIELDS, per atom (A, ...) or per structure (S, ...).
+
+    Raises:
+        OSError: if the disk is full or the directory cannot be written.
+    """
+    write_atomic(path, _file_image(columns))
+
+
+def _file_image(columns: Columns) -> bytes:
+    """Lay the file out in memory: on a full disk HDF5 itself prints stacks and can bring the process down."""
+    with h5py.File(
+        "image",
+        "w",
+        driver="core",
+        backing_store=False,
+        libver="v110",
+        alignment_threshold=1,
+        alignment_interval=ALIGNMENT_BYTES,
+    ) as file:
+        file.attrs["schema"] = SCHEMA
+        for name in (*FIELDS, "offsets"):
+            values = np.ascontiguousarray(columns[name], dtype=_stored_dtype(name))
+            dataset = file.create_dataset(name, data=values)
+            dataset.attrs["unit"] = FIELDS[name].unit if name in FIELDS else ""
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def layout_of(path: Path, entry: ShardFile) -> Layout:
+    """Where the large fields of a shard lie in the file.
+
+    Raises:
+        DataError: if the file is missing, not a shard, or another than the manifest's.
+    """
+    with _open(path) as file:
+        found = file["offsets"].size - 1, file["numbers"].size
+        if found != (entry.num_structures, entry.num_atoms):
+            raise DataError(
+                f"{path} holds {found[0]} structures and {found[1]} atoms, but the manifest says "
+                f"{entry.num_structures} and {entry.num_atoms}; prepare the data again"
+            )
+        return {name: (file[name].id.get_offset(), file[name].dtype, file[name].shape) for name in READ}
+
+
+def read_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every field and the offsets of a shard into memory.
+
+    Raises:
+        DataError: if the file is missing or not a shard.
+    """
+    with _open(path) as file:
+        return {name: file[name][...] for name in (*FIELDS, "offsets")}
+
+
+def content_digest(paths: Iterable[Path], *, cutoff_ang: float, holdouts: Sequence[str], parts: Sequence[Part]) -> str:
+    """Name the content of shards: the same for the same structures in the same order, however they are cut.
+
+    Raises:
+        DataError: if a file is missing or not a shard.
+    """
+    streams = {name: hashlib.sha256() for name in (*FIELDS, "num_atoms")}
+    for path in paths:
+        columns = read_columns(path)
+        columns["num_atoms"] = np.diff(columns.pop("offsets"))
+        for name, values in columns.items():
+            streams[name].update(np.ascontiguousarray(values).data)
+    content = {name: stream.hexdigest() for name, stream in sorted(streams.items())}
+    settings = {"cutoff_ang": cutoff_ang, "holdouts": list(holdouts), "weights": [part.weight for part in parts]}
+    header = json.dumps({**settings, "content": content}, sort_keys=True)
+    return hashlib.sha256(header.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _stored_dtype(name: str) -> np.dtype[Any]:
+    return np.dtype(FIELDS[name].dtype if name in FIELDS else "int64").newbyteorder("<")
+
+
+def _open(path: Path) -> h5py.File:
+    """Open a shard for reading, without locks (they fail on network file systems; shards never change)."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing; prepare the data again")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise DataError(f"{path} is not a whole HDF5 file ({error}); prepare the data again") from error
+    try:
+        _check_layout(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_layout(path: Path, file: h5py.File) -> None:
+    """Compare a file with FIELDS, by its metadata alone."""
+    if file.attrs.get("schema") != SCHEMA:
+        raise DataError(f"{path} is an HDF5 file, but no shard of this format ({SCHEMA!r}); prepare the data again")
+    for name in (*FIELDS, "offsets"):
+        if not isinstance(file.get(name), h5py.Dataset):
+            raise DataError(f"{path} has no field {name!r}; prepare the data again")
+        if file[name].dtype != _stored_dtype(name):
+            raise DataError(f"{path}: {name} is stored as {file[name].dtype}, not {_stored_dtype(name)}")
+    num_rows = {"structure": file["offsets"].size - 1, "atom": file["numbers"].size}
+    for name, field in FIELDS.items():
+        expected = (num_rows[field.per], *field.shape)
+        if file[name].shape != expected:
+            raise DataError(
+                f"{path}: {name} has shape {file[name].shape}, but {num_rows['structure']} structures of "
+                f"{num_rows['atom']} atoms need {expected}; prepare the data again"
+            )
+
+
+def check_size(path: Path, entry: ShardFile) -> None:
+    """Hold a file against the manifest.
+
+    Raises:
+        DataError: if it is missing or has another size.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path} is missing ({error.strerror}); prepare the data again") from error
+    if size != entry.bytes:
+        raise DataError(
+            f"{path} has {size} bytes, but the manifest says {entry.bytes}: it is truncated or was replaced; "
+            "prepare the data again"
+        )

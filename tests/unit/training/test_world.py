@@ -1,0 +1,47 @@
+"""Where a run computes: a GPU that was asked for and is not there is an error, and never the CPU in silence."""
+
+import pytest
+import torch
+
+from scaling.errors import ConfigError
+from scaling.training import world
+from scaling.training.world import World, require_gpu
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen(monkeypatch):
+    """A machine without a GPU, on which the user has not chosen the CPU."""
+    monkeypatch.setattr(world, "ASKED_ACCELERATOR", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus_per_rank", "asked"),
+    [("0", 0, "CUDA_VISIBLE_DEVICES=0"), ("2,3", 0, "CUDA_VISIBLE_DEVICES=2,3"), ("", 1, "gpus_per_rank=1")],
+)
+def test_gpu_that_was_asked_for_and_is_not_there_is_an_error(visible, gpus_per_rank, asked, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError) as refused:
+        World.join(gpus_per_rank=gpus_per_rank)
+    assert f"{asked} asks for a GPU, but torch {torch.__version__}" in str(refused.value)
+    assert "DS_ACCELERATOR=cpu" in str(refused.value)
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles", None])
+def test_where_nobody_asks_the_cpu_is_taken(visible, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    require_gpu(0)
+
+
+def test_cpu_that_was_chosen_is_taken_whatever_the_launcher_gives(monkeypatch):
+    monkeypatch.setattr(world, "ASKED_ACCELERATOR", "cpu")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    require_gpu(1)
+
+
+def test_gpu_that_is_there_is_no_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    require_gpu(1)
