@@ -12,7 +12,6 @@ from typing import Any, get_type_hints
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -22,7 +21,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from scaling.config import BudgetConfig, RunConfig, SlurmConfig, validated, writable
+from experiments.schema import register
+from scaling.config import BudgetConfig, RunConfig, SlurmConfig, validated
 from scaling.errors import ConfigError, ScalingError
 
 #: Hydra's way out of a mistyped key, which would lead astray: there are no other keys than those of the schema.
@@ -98,7 +98,7 @@ def _words(error: Exception) -> str:
     return "\n".join(said)
 
 
-ConfigStore.instance().store(name="schema", node=writable(RunConfig))
+register()
 
 
 def _cells(launcher: Any, batch: Sequence[Sequence[str]]) -> Iterator[DictConfig]:

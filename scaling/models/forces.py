@@ -1,4 +1,4 @@
-"""The whole potential: trunk, heads, and how forces come about.
+"""The whole potential: backbone, heads, and how forces come about.
 
 Conservative forces F = -dE/dx enter the loss, so its gradient by the parameters contains second derivatives. They are
 had without differentiating twice. With w = dL/dE and v = dL/dF,
@@ -100,16 +100,16 @@ class Potential(nn.Module):
     Where ranks share a batch, all of them get the energies and forces of the whole.
 
     Args:
-        trunk: maps (element_S, r_KE3, edges) to features and the edges' geometry. energy_head: maps these to energies
-            of atoms (K, N). force_head: to forces (K, N, 3); None for conservative forces, -dE/dx.
+        backbone: maps (element_S, r_KE3, edges) to features and the edges' geometry. energy_head: maps these to
+            energies of atoms (K, N). force_head: to forces (K, N, 3); None for conservative forces, -dE/dx.
         scale_ev: typical force in eV/angstrom; the network's outputs are multiplied by it.
     """
 
     def __init__(
-        self, trunk: nn.Module, *, energy_head: nn.Module, force_head: nn.Module | None, scale_ev: float
+        self, backbone: nn.Module, *, energy_head: nn.Module, force_head: nn.Module | None, scale_ev: float
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = backbone  # weights are saved under this name
         self.energy_head = energy_head
         self.force_head = force_head
         self.scale_ev = scale_ev

@@ -2,8 +2,8 @@
 
 import math
 
-from scaling.config import BudgetConfig, OptimConfig
 from scaling.errors import ConfigError
+from scaling.optim.config import BudgetConfig, OptimConfig
 
 MAX_STEPS = 10**9
 

@@ -7,17 +7,19 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ZeroConfig
 from scaling.errors import RunError
 from scaling.models import build
+from scaling.models.egnn import EGNNConfig
+from scaling.optim.config import AdamWConfig
 from scaling.training.checkpoint import KEPT, Checkpoints, Progress
 from scaling.training.engine import Engine, World
 
 
 def engine(seed: int = 0, width: int = 8) -> Engine:
     torch.manual_seed(seed)
-    model = build(ModelConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
-    return Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
+    model = build(EGNNConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
+    return Engine(model, optim=AdamWConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:

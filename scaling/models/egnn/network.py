@@ -18,7 +18,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ModelConfig
+from scaling.models.egnn.config import EGNNConfig
 from scaling.models.heads import DirectForceHead, EnergyHead
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.geometry import EdgeGeometry, RadialBasis
@@ -84,7 +84,7 @@ class EGNNLayer(nn.Module):
 
 
 class EGNN(nn.Module):
-    """The trunk: from elements and edge vectors to invariant features of each atom.
+    """The backbone: from elements and edge vectors to invariant features of each atom.
 
     Args:
         num_elements: rows of the embedding. width: F. depth: layers. num_radial: R. cutoff_ang: neighbour radius.
@@ -136,10 +136,10 @@ class EGNN(nn.Module):
 
 
 def parts(
-    config: ModelConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
+    config: EGNNConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
 ) -> tuple[nn.Module, nn.Module, nn.Module | None]:
-    """Trunk, energy head and force head (None for conservative forces)."""
-    trunk = EGNN(
+    """See `ModelConfig.parts`."""
+    backbone = EGNN(
         num_elements=num_elements,
         width=config.width,
         depth=config.depth,
@@ -149,4 +149,4 @@ def parts(
         checkpointing=checkpointing,
     )
     force_head = DirectForceHead(config.width, config.num_radial) if config.forces == "direct" else None
-    return trunk, EnergyHead(config.width), force_head
+    return backbone, EnergyHead(config.width), force_head
