@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scaling.models.ops.activation import silu
 from scaling.models.ops.angles import Angles
 from scaling.models.ops.bases import spherical_harmonics
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.linear import AFTER_SILU, Linear
-from scaling.models.ops.messages import silu
 from scaling.models.ops.recompute import recomputed
 from scaling.models.ops.tangents import along, product
 from scaling.models.triplets.config import TripletConfig

@@ -10,7 +10,7 @@ from scaling.models import build
 from scaling.models.config import FAMILIES, family
 from scaling.models.counting import count_parameters, parameters_of, training_flops, with_width
 from scaling.models.egnn import EGNNConfig
-from scaling.models.ops import edges
+from scaling.models.ops import neighborhoods
 from tests.reference.counters import matrix_flops
 from tests.reference.parameters import by_hand
 from tests.unit.models.test_physics import crystal, graphs
@@ -27,7 +27,7 @@ def network(width, depth, forces, name="egnn"):
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 @pytest.mark.parametrize(("width", "depth"), [(4, 1), (8, 2), (16, 3), (32, 5)])
 def test_training_flops_in_closed_form_are_those_counted(width, depth, forces, name, monkeypatch):
-    monkeypatch.setattr(edges, "FULLNESS", 1.0)  # no padding
+    monkeypatch.setattr(neighborhoods, "FULLNESS", 1.0)  # no padding
     config, model = network(width, depth, forces, name)
     batch = graphs(*crystal(0))
 
