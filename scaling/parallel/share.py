@@ -128,7 +128,7 @@ def reversed_edges(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: in
     """
     # whole numbers that change sign with the translation tell the images of a pair apart; which ones, the check does
     step_E3 = (shift_E3 / FINEST_ANG).round().long()
-    # a product of whole matrices, which CUDA does not have, written as a sum
+    # not a product of matrices, which CUDA lacks for integers
     image_E = (step_E3 * step_E3.new_tensor([1_000_003, 998_244_353_117, 7_046_029_254_386_353_131])).sum(1)
     there_E, back_E = dst_E * num_atoms + src_E, src_E * num_atoms + dst_E
     reverse_E = torch.empty_like(src_E)
