@@ -1,4 +1,4 @@
-"""One batch of graphs over several ranks: who holds what, and what they tell each other.
+"""One batch of graphs over several ranks: who holds what, and what they exchange.
 
 Each rank of a graph-parallel group holds consecutive atoms and the edges that end at them, cut so that all have about
 as many edges. Sums over an atom's edges, and over the angles between them, are therefore a rank's own; what ranks

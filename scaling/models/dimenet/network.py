@@ -6,7 +6,7 @@ features that meet at an angle, R radial functions, S degrees of the angular bas
 Source: Gasteiger, Giri, Margraf, Guennemann, "Fast and Uncertainty-Aware Directional Message Passing for
 Non-Equilibrium Molecules", 2020, on Gasteiger, Gross, Guennemann, "Directional Message Passing for Molecular Graphs",
 ICLR 2020. It computes the same function (torch-geometric's, to rounding, with copied weights), with
-- sums over angles had without triplets (`scaling/models/ops/angles.py`): the message of k -> j, and the answer to
+- sums over angles without triplets (`scaling/models/ops/angles.py`): the message of k -> j, and the answer to
   j -> i, are computed at j, where both edges meet, and the answer is handed to j -> i by the edge i -> j;
 - fixed Bessel frequencies;
 - sums over neighbours divided by the root of their mean number, and initial weights of residual branches by the root
@@ -67,7 +67,7 @@ class Residual(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One round: each message hears those that come into its source, by length and angle."""
+    """One round: each message reads those that come into its source, by length and angle."""
 
     def __init__(
         self, width: int, triplet_width: int, num_radial: int, num_spherical: int, *, sum_scale: float, depth: int

@@ -124,7 +124,7 @@ class EGNN(nn.Module):
         """Returns the features (K, N, F) and the edges' geometry.
 
         Args:
-            element_S: index of each atom's element, those seen of other ranks last. r_KE3: vectors from destination to
+            element_S: index of each atom's element, halo atoms last. r_KE3: vectors from destination to
                 source, angstrom, and their tangents if K = 2.
         """
         geometry = EdgeGeometry.of(r_KE3, edges, self.basis)

@@ -7,7 +7,7 @@ of the angular basis, 3 Cartesian.
 Source: Gasteiger, Becker, Guennemann, "GemNet: Universal Directional Graph Neural Networks for Molecules", NeurIPS
 2021, the variant with triplets; layers and sizes as in the Open Catalyst Project (its gemnet_t, Gaussian radial basis),
 whose graph-parallel sizes Sriram et al., ICLR 2022, Table 4, scale. Here
-- sums over angles are had without triplets (`scaling/models/ops/angles.py`);
+- sums over angles are found without triplets (`scaling/models/ops/angles.py`);
 - constants are others: SiLU is not scaled by 1 / 0.6; sums over neighbours are divided by the root of their mean
   number, where the original has factors fitted to data; residual layers add what they find, and layers' updates are
   divided by the root of the depth, where the original divides both sums by sqrt(2); the sum of the output blocks is
@@ -98,7 +98,7 @@ class EdgeEmbedding(nn.Module):
 
 
 class Meeting(nn.Module):
-    """What each edge hears of the others of its atom, and of those of its other end, by length and angle."""
+    """What each edge reads from the others of its atom, and from those of its other end, by length and angle."""
 
     def __init__(self, width: int, triplet_width: int, bilinear_width: int, *, sum_scale: float) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class AtomUpdate(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One round: edges hear edges, atoms hear edges, edges hear atoms."""
+    """One round: edges read edges, atoms read edges, edges read atoms."""
 
     def __init__(self, config: GemNetTConfig, *, sum_scale: float) -> None:
         super().__init__()

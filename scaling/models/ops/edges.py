@@ -1,7 +1,7 @@
 """The edges of a batch of graphs, and what every model does with them: gather, sum, reverse, set side by side.
 
-Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, S the rank's own atoms and its halo (atoms that
-it sees of other ranks), E edges, b edges of one block, n atoms of a block, F features, 3 Cartesian.
+Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, S the rank's own atoms and its halo (atoms of
+other ranks at which its edges begin), E edges, b edges of one block, n atoms of a block, F features, 3 Cartesian.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scaling.models.ops.neighborhoods import Neighborhoods
-from scaling.models.ops.transpose import linear
+from scaling.models.ops.transpose import linear_map
 from scaling.parallel import Arrival, Share, reversed_edges
 
 #: Numbers of an edge tensor in one block on a CPU: a few buffers of this size fit its second- and third-level caches.
@@ -44,7 +44,7 @@ class Edges:
     @cached_property
     def num_sources(self) -> int:
         """Atoms that edges may begin at: the rank's own, then those of its halo."""
-        return self.num_atoms + (0 if self.share is None else len(self.share.seen_h))
+        return self.num_atoms + (0 if self.share is None else len(self.share.halo_h))
 
     def sources(self, value_KNF: Tensor) -> "Sources":
         """Bring the values of all atoms that edges begin at; other work may go on until `Sources.wait`."""
@@ -66,11 +66,11 @@ class Edges:
 
     def sum_to_dst(self, value_KEF: Tensor) -> Tensor:
         """(K, N, F): the sum over each atom's incoming edges."""
-        return linear(value_KEF, self._sum_to_dst, self._of_dst)
+        return linear_map(value_KEF, self._sum_to_dst, self._of_dst)
 
     def of_dst(self, value_KNF: Tensor) -> Tensor:
         """(K, E, F): of each edge the value of the atom where it ends."""
-        return linear(value_KNF, self._of_dst, self._sum_to_dst)
+        return linear_map(value_KNF, self._of_dst, self._sum_to_dst)
 
     def _sum_to_dst(self, value_KEF: Tensor) -> Tensor:
         edge_E = torch.arange(len(self.dst_E), device=value_KEF.device)
@@ -96,11 +96,11 @@ class Edges:
 
     def differences(self, value_N3: Tensor) -> Tensor:
         """(E, 3) of each edge: its source's value minus its destination's."""
-        return linear(value_N3, self._differences, self._sum_ends)
+        return linear_map(value_N3, self._differences, self._sum_ends)
 
     def sum_ends(self, value_E3: Tensor) -> Tensor:
         """(N, 3) of each atom: the values of its outgoing edges minus those of its incoming ones."""
-        return linear(value_E3, self._sum_ends, self._differences)
+        return linear_map(value_E3, self._sum_ends, self._differences)
 
     def _differences(self, value_N3: Tensor) -> Tensor:
         return value_N3.index_select(0, self.src_E) - value_N3.index_select(0, self.dst_E)
@@ -161,7 +161,7 @@ class Swapped:
     def wait(self) -> Tensor:
         """(K, E, F)."""
         if self._arrival is None:
-            return linear(self._value_KEF, self._edges.swap, self._edges.swap)
+            return linear_map(self._value_KEF, self._edges.swap, self._edges.swap)
         assert self._edges.share is not None, "what arrives comes from other ranks"
         theirs_e, place_e, _ = self._edges.share.reversal
         found_KEF = torch.cat([self._value_KEF[:, theirs_e], self._arrival.wait().transpose(0, 1)], dim=1)

@@ -54,7 +54,7 @@ class MessageNet(nn.Module):
         """Returns the two sums; one that is not wanted is None.
 
         Args:
-            ends_KMF: dst_i of the rank's atoms, then src_j of all that it sees (M of both). radial_KRE, moved_KE:
+            ends_KMF: dst_i of the rank's atoms, then src_j of these and its halo (M of both). radial_KRE, moved_KE:
                 features of the edges. envelope_KE: f. unit_KE3: directions.
         """
         parameters = self.first, self.second, self.bias, self.move

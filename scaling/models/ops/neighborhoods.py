@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scaling.models.ops.transpose import linear
+from scaling.models.ops.transpose import linear_map
 
 #: Atoms share a group as long as the smallest has this part of the largest one's edges: what padding may waste.
 FULLNESS = 0.6
@@ -42,13 +42,13 @@ class Neighborhoods:
 
     def pad(self, value_E: Tensor) -> list[Tensor]:
         """From (..., E, T) to one (..., n, D, T) a group; empty places are zero."""
-        flat = linear(value_E, self._pad, self._unpad)
+        flat = linear_map(value_E, self._pad, self._unpad)
         parts = flat.split([n * D for n, D in self.shapes], dim=-2)
         return [part.unflatten(-2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def unpad(self, groups: list[Tensor]) -> Tensor:
         """The inverse of `pad`."""
-        return linear(torch.cat([group.flatten(-3, -2) for group in groups], dim=-2), self._unpad, self._pad)
+        return linear_map(torch.cat([group.flatten(-3, -2) for group in groups], dim=-2), self._unpad, self._pad)
 
     def _pad(self, value_E: Tensor) -> Tensor:
         padded = value_E.new_zeros(*value_E.shape[:-2], self.num_places, value_E.shape[-1])

@@ -18,9 +18,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         of, transposed = ctx.maps
-        return linear(grad, transposed, of), None, None
+        return linear_map(grad, transposed, of), None, None
 
 
-def linear(value: Tensor, of: Map, transposed: Map) -> Tensor:
+def linear_map(value: Tensor, of: Map, transposed: Map) -> Tensor:
     """The map `of` the value, where autograd is given the derivative: the transposed map, whose derivative is `of`."""
     return _Linear.apply(value, of, transposed)  # type: ignore[no-any-return]
