@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from scaling.config import RunConfig, ZeroConfig
-from scaling.models.counting import parameters_of, training_flops, with_width
+from scaling.config import ModelConfig, RunConfig, ZeroConfig
+from scaling.models.counting import ParameterCount, parameters_of, training_flops, with_width
 from scaling.optim.schedule import num_steps
 from scaling.planning.data import Data
 from scaling.planning.disk import disk_of
@@ -53,42 +53,37 @@ def plan_run(
         possible = [config.zero] if is_given(config.zero) else ways(model.depth, ranks)
     zero, edges = choose(possible, size, data, wanted, limit)
     micro_batches = math.ceil(share / min(edges, wanted))
-    judged = _num_judged(config, data, steps)
-    training, evaluation = steps * train.batch_size * flops, judged * flops * EVALUATING[config.model.forces]
+    judged = math.ceil(steps / train.validate_every) * data.num_val + data.num_test
+    training, evaluation = steps * train.batch_size * flops, judged * flops * EVALUATING[model.forces]
     recomputed = num_recomputed(model.depth, zero.checkpointing) / model.depth
     computing = (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width)
     waiting = ranks * steps * micro_batches * model.depth * rate.layer_s
     disk = disk_of(parameters.total, zero_stage=zero.stage, steps=steps, train=train)
     return {
-        "model": model.name,
-        "width": model.width,
-        "depth": model.depth,
-        "forces": model.forces,
+        **_network(model, parameters),
         "fraction": config.data.fraction,
-        "num_params": parameters.total,
-        **{f"num_params_{part}": value for part, value in parameters.by_part().items()},
         "flops_per_structure": flops,
         "steps": steps,
         "train_flops": training,
         "evaluation_flops": evaluation,
         "ranks": ranks,
         "graph": graph,
-        "zero_stage": zero.stage,
-        "checkpointing": zero.checkpointing,
-        "offload": zero.offload,
+        **{"zero_stage": zero.stage, "checkpointing": zero.checkpointing, "offload": zero.offload},
         "max_edges": min(edges, train.max_edges) if train.max_edges else edges,
         "micro_batches": micro_batches,
         "peak_bytes": size.peak(zero, min(edges, wanted)),
         "device_hours": (computing + waiting) / 3600,
-        "disk_bytes_training": disk.training_bytes,
-        "disk_bytes_kept": disk.kept_bytes,
+        **{"disk_bytes_training": disk.training_bytes, "disk_bytes_kept": disk.kept_bytes},
         "peak_bytes_by_way": _peak_by_way(size, wanted),
     }
 
 
-def _num_judged(config: RunConfig, data: Data, steps: int) -> float:
-    """Structures that a run is judged on, over all validations and the test."""
-    return math.ceil(steps / config.train.validate_every) * data.num_val + data.num_test
+def _network(model: ModelConfig, parameters: ParameterCount) -> dict[str, Any]:
+    return {
+        **{"model": model.name, "width": model.width, "depth": model.depth, "forces": model.forces},
+        "num_params": parameters.total,
+        **{f"num_params_{part}": value for part, value in parameters.by_part().items()},
+    }
 
 
 def _peak_by_way(size: Size, edges: float) -> dict[str, float]:

@@ -110,44 +110,36 @@ class _Messages(torch.autograd.Function):
             found = _Gradients(ctx, saved, sum_grad_KNF, move_grad_KN3)
             for block in ctx.edges.blocks(saved[0].shape[2]):
                 found.add(block)
-        return None, None, *found.of_inputs(), *found.parameters.all()
+        parameters = found.parameters
+        by_parameters = parameters.first, parameters.second, parameters.bias, parameters.move
+        return None, None, *found.of_inputs(), *by_parameters
 
 
 class _ByParameters:
-    """Gradients of `first`, `second`, `bias` and `move`; nothing is added where they are not wanted."""
+    """Gradients of the parameters; None, and nothing added, where they are not wanted."""
 
     def __init__(self, parameters: Sequence[Tensor | None], *, is_wanted: bool) -> None:
-        self.is_wanted = is_wanted
-        self._totals = [torch.zeros_like(p) if is_wanted and p is not None else None for p in parameters]
+        self.first, self.second, self.bias, self.move = (
+            torch.zeros_like(p) if is_wanted and p is not None else None for p in parameters
+        )
 
-    def all(self) -> list[Tensor | None]:
-        """In the order of the parameters."""
-        return self._totals
+    def add_first(self, features_Rb: Tensor, z_grad_bF: Tensor) -> None:
+        """Of the first layer, which reads the edges' features."""
+        if self.first is not None:
+            _add_product(self.first, features_Rb, z_grad_bF)
+
+    def add_second(self, silu: Silu, z_grad: Sequence[Tensor]) -> None:
+        """Of the second layer, which reads the first one's activations."""
+        if self.second is not None and self.bias is not None:
+            for value, grad in zip(silu.values(), z_grad, strict=True):
+                _add_product(self.second, value.t(), grad)
+            self.bias += z_grad[0].sum(0)
 
     def add_move(self, m: Sequence[Tensor], dot_grad: Sequence[Tensor]) -> None:
         """Of m . move."""
-        if self.is_wanted:
-            total = self._total(3)
+        if self.move is not None:
             for value, grad in zip(m, dot_grad, strict=True):
-                total += value.t() @ grad.to(value.dtype)
-
-    def add_second(self, first: Silu, z_grad: Sequence[Tensor]) -> None:
-        """Of the second layer, which reads the first one's activations."""
-        if self.is_wanted:
-            for value, grad in zip(first.values(), z_grad, strict=True):
-                _add_product(self._total(1), value.t(), grad)
-            total = self._total(2)
-            total += z_grad[0].sum(0)
-
-    def add_first(self, features: Tensor, z_grad: Tensor) -> None:
-        """Of the first layer, which reads the edges' features."""
-        if self.is_wanted:
-            _add_product(self._total(0), features, z_grad)
-
-    def _total(self, place: int) -> Tensor:
-        total = self._totals[place]
-        assert total is not None, "what has no parameter has no gradient"
-        return total
+                self.move += value.t() @ grad.to(value.dtype)
 
 
 class _ByGeometry:
@@ -210,6 +202,7 @@ class _Gradients:
             block.add_to_src(self.ends_grad[k, self.num_atoms :], grad)
 
     def _of_messages(self, block: Block, f: Sequence[Tensor], silu: Silu) -> list[Tensor]:
+        """Of each edge's message, the last layer's activation `silu` before the envelope f."""
         K = len(f)
         m = silu.values() if self.geometry.is_wanted or self.move is not None else []
         index: list[list[Tensor]] = [[] for _ in f]
