@@ -10,14 +10,14 @@ from typing import Any
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from scaling.config import RunConfig, validated, writable
+from experiments.schema import register
+from scaling.config import RunConfig, validated
 from scaling.errors import ConfigError
 
 #: The launcher of hydra_plugins/gnn_scaling.py, as conf/config.yaml chooses it.
@@ -27,7 +27,7 @@ FOREIGN = (
     "(launcher.workers=N runs side by side), launcher=slurm_cpu or launcher=slurm_gpu"
 )
 
-ConfigStore.instance().store(name="schema", node=writable(RunConfig))
+register()
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _is_planned(config: RunConfig) -> bool:
 
 
 def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
-    from experiments.plan import fitted  # brings torch, which takes seconds
+    from scaling.planning import fitted  # brings torch, which takes seconds
 
     begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
     launcher = config.launcher

@@ -27,21 +27,23 @@ from typing import Any
 import torch
 import torch._dynamo  # before zero.Init, whose patches it cannot stand
 import torch.distributed as dist
-import yaml
 from torch import Tensor
 
-import conf
-from experiments.bench.batches import CUTOFF_ANG, random_graphs
 from experiments.bench.table import options, publish
-from experiments.bench.tensors import PeakTensors
-from scaling.config import MODELS, ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ModelConfig, ZeroConfig
 from scaling.launch.pool import ALLOCATOR
 from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, build
-from scaling.models.counting import closed_form, training_flops
+from scaling.models.config import FAMILIES, family
+from scaling.models.counting import parameters_of, training_flops
+from scaling.optim.config import AdamWConfig
 from scaling.parallel import Group, divide
+from scaling.planning import random_graphs
+from scaling.planning.batches import CUTOFF_ANG
 from scaling.training.engine import Engine
 from scaling.training.world import World
+from tests.reference.counters import PeakTensors
+from tests.reference.presets import preset
 
 FLOAT = 4
 MEAN_DEGREE = 40.0
@@ -89,10 +91,8 @@ def exchanged_bytes(config: ModelConfig, graphs: Graphs, group: Group, checkpoin
         # the force head's own; or less: the first layer's features do not depend on positions
         numbers += (atoms + received) * F if config.forces == "direct" else -received * F
     elif config.name == "dimenetpp":
-        assert config.triplet_width is not None, "sizes are given"
         numbers = L * passes * (2 + again) * edges * config.triplet_width
     else:
-        assert config.bilinear_width is not None, "sizes are given"
         numbers = L * (both_ways * F + passes * (2 + again) * edges * config.bilinear_width)
         first = atoms + received if config.forces == "direct" else atoms + 2 * (atoms + received)
         numbers += first * F  # of elements, which do not depend on positions
@@ -114,7 +114,7 @@ class Case:
 
     def config(self) -> ModelConfig:
         """The network."""
-        return ModelConfig(name=self.name, width=self.width, depth=self.depth, forces=self.forces, num_radial=16)
+        return family(self.name)(width=self.width, depth=self.depth, forces=self.forces, num_radial=16)
 
     def batch(self) -> tuple[Graphs, Tensor]:
         """The batch, and forces to learn."""
@@ -135,7 +135,7 @@ def measure(case: Case, world: World) -> dict[str, float]:
             scale_ev=1.0,
             checkpointing=case.checkpointing,
         )
-        engine = Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=world)
+        engine = Engine(model, optim=AdamWConfig(), zero=ZeroConfig(), precision="fp32", world=world)
         del model
 
         def step() -> None:
@@ -251,12 +251,6 @@ class Machine:
         return min(self.near_bytes_per_s, self.near_devices * self.far_bytes_per_s)
 
 
-def preset(name: str) -> ModelConfig:
-    """The network of conf/model/NAME.yaml."""
-    path = Path(conf.__path__[0]) / "model" / f"{name}.yaml"
-    return ModelConfig(**yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
-
-
 def step_seconds(config: ModelConfig, graphs: Graphs, graph: int, devices: int, machine: Machine) -> dict[str, float]:
     """The parts of a step's time on `devices` of which each `graph` share a batch: computing, exchanging, summing."""
     groups = [Group(rank, graph) for rank in range(graph)]
@@ -265,7 +259,7 @@ def step_seconds(config: ModelConfig, graphs: Graphs, graph: int, devices: int, 
     flops = training_flops(config, num_atoms=len(graphs.element_N), num_edges=len(graphs.src_E))
     exchanged = max(exchanged_bytes(config, graphs, group) for group in groups) if graph > 1 else 0
     exchanges = 2 * (2 * config.depth + 1) + 2 if graph > 1 else 0
-    num_params = closed_form(config, 83).total
+    num_params = parameters_of(config, 83).total
     summed = 2 * FLOAT * num_params * (devices - 1) / devices  # a ring
     return {
         "computing_s": flops * imbalance / graph / machine.flops_per_s,
@@ -314,11 +308,12 @@ def main() -> None:
     parser.add_argument(
         "--structures", type=int, nargs="+", default=[2, 8, 32], help="of 100 atoms and 4,000 edges, that a batch holds"
     )
+    parser.add_argument("--predict-only", action="store_true", help="measure nothing here")
     given = parser.parse_args()
     width, depth, batches = (8, 1, [(2, 100)]) if given.quick else (48, 3, [(4, 100), (1, 400)])
     cases = [
         Case(name, forces, width, depth, structures, atoms, checkpointing)
-        for name in MODELS
+        for name in FAMILIES
         for forces, checkpointing in (("direct", 0), ("conservative", 1))
         for structures, atoms in batches
     ]
@@ -326,7 +321,9 @@ def main() -> None:
         given.flops_per_s, given.near_bytes_per_s, given.far_bytes_per_s, given.near_devices, given.latency_s
     )
     tables = {
-        "One batch shared by ranks of this machine": [row for case in cases for row in measured(case)],
+        "One batch shared by ranks of this machine": [
+            row for case in cases if not given.predict_only for row in measured(case)
+        ],
         f"Weak scaling as predicted for {machine}": [
             row for structures in given.structures for row in predicted(machine, structures)
         ],

@@ -28,6 +28,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.bench.table import options, publish
+from tests.reference.processes import living
 
 SETTINGS = [
     *["launcher.ranks=2", "zero.stage=1", "data.fraction=1.0", "data.num_workers=1", "model.width=8"],
@@ -44,32 +45,6 @@ def command(data: Path, root: Path, steps: int) -> list[str]:
     """How the run is started, and started again."""
     where = [f"data.path={data}", f"study.root={root}", "study.name=kills", f"train.budget.amount={steps}"]
     return [sys.executable, "-m", "experiments.train", *SETTINGS, *where]
-
-
-def living(mark: str) -> dict[int, str]:
-    """Processes that have this word in their environment: what each of them is, by its number."""
-    found = {}
-    for proc in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            if mark in (proc / "environ").read_text() and not _has_ended(proc):
-                found[int(proc.name)] = _role(proc)
-    return found
-
-
-def _has_ended(proc: Path) -> bool:
-    return (proc / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-
-
-def _role(proc: Path) -> str:
-    line = (proc / "cmdline").read_text()
-    if "scaling.launch.worker" not in line:
-        return "command" if "experiments.train" in line else "holder of the run"
-    if "torch.distributed.run" in line:
-        return "torchrun"
-    rank = re.search(r"\bRANK=(\d+)", (proc / "environ").read_text())
-    parent = Path("/proc") / (proc / "stat").read_text().rpartition(")")[2].split()[1]
-    is_loader = (parent / "cmdline").read_text() == line  # a fork
-    return f"{'loader of ' if is_loader else ''}rank {rank[1] if rank else '?'}"
 
 
 def start_and_kill(arguments: Sequence[str], rng: random.Random, longest_s: float) -> str | None:

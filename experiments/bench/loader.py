@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from experiments.bench.table import options, publish
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ZeroConfig
 from scaling.data.loading.loader import GraphDataset, Loader
 from scaling.data.loading.sampler import MicroBatch, TrainSampler
 from scaling.data.manifest import Rejected
@@ -33,6 +33,8 @@ from scaling.data.preparation.pipeline import prepare
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.data.source import PlainSource, slices
 from scaling.models import build
+from scaling.models.egnn import EGNNConfig
+from scaling.optim.config import AdamWConfig
 from scaling.structure import Structure
 from scaling.training.batch import to_graphs
 from scaling.training.engine import Engine
@@ -222,13 +224,13 @@ def measure_waiting(shards: ShardSet, steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build(
-        ModelConfig(width=WIDTH, depth=DEPTH, forces="direct"),
+        EGNNConfig(width=WIDTH, depth=DEPTH, forces="direct"),
         num_elements=len(shards.manifest.elements),
         cutoff_ang=CUTOFF_ANG,
         mean_degree=float(shards.num_edges.mean() / ATOMS),
         scale_ev=1.0,
     )
-    engine = Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
+    engine = Engine(model, optim=AdamWConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
     sampler = TrainSampler(
         structures=np.arange(len(shards)),
         cost=shards.num_edges,

@@ -21,18 +21,21 @@ from typing import Any
 import torch
 import torch._dynamo  # before zero.Init, whose patches it cannot stand
 
-from experiments.bench.batches import CUTOFF_ANG, random_graphs
-from experiments.bench.double_backward import left_to_autograd
 from experiments.bench.table import options, publish
-from experiments.bench.tensors import PeakTensors
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ZeroConfig
 from scaling.launch.pool import ALLOCATOR
 from scaling.launch.worker import end_at_once
 from scaling.models import build
-from scaling.models.counting import closed_form, with_width
+from scaling.models.counting import parameters_of, with_width
+from scaling.models.egnn import EGNNConfig
+from scaling.optim.config import AdamWConfig
+from scaling.planning import random_graphs
+from scaling.planning.batches import CUTOFF_ANG
 from scaling.training.engine import Engine, construction
 from scaling.training.memory import peak_bytes
 from scaling.training.world import World
+from tests.reference.counters import PeakTensors
+from tests.reference.double_backward import left_to_autograd
 
 RANKS = 2
 MEAN_DEGREE = 40.0
@@ -92,7 +95,7 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
     with construction(zero):
         torch.manual_seed(0)
         model = build(
-            ModelConfig(width=size.width, depth=size.depth, forces=forces),
+            EGNNConfig(width=size.width, depth=size.depth, forces=forces),
             num_elements=5,
             cutoff_ang=CUTOFF_ANG,
             mean_degree=MEAN_DEGREE,
@@ -100,7 +103,7 @@ def measure(size: Size, forces: str, technique: Technique, world: World) -> dict
             checkpointing=technique.checkpointing,
         )
         model = left_to_autograd(model) if technique.double else model
-    engine = Engine(model, optim=OptimConfig(), zero=zero, precision="fp32", world=world)
+    engine = Engine(model, optim=AdamWConfig(), zero=zero, precision="fp32", world=world)
     del model
 
     def step() -> float:
@@ -158,14 +161,20 @@ def in_processes(size: Size, forces: str, technique: Technique, ranks: int) -> d
 
 def measure_size(num_params: float, ranks: int) -> dict[str, Any]:
     """Steps of a network of three layers and so many parameters, beside what the plan says of them."""
-    config = with_width(ModelConfig(depth=3, forces="direct", num_params=num_params), 5)
+    config = with_width(EGNNConfig(depth=3, forces="direct", num_params=num_params), 5)
     zero = ZeroConfig(stage=3, checkpointing=1)
     found = in_processes(Size("", config.width, config.depth, 1), config.forces, Technique("", 3, 1), ranks)
     graphs, _ = random_graphs(1, mean_degree=MEAN_DEGREE)
-    count = closed_form(config, 5).total
+    parameters = parameters_of(config, 5)
     batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
-    planned = peak_bytes(config, zero, num_params=count, num_ranks=ranks, **batch)
-    return {"num_params": count, "width": config.width, "ranks": ranks, **found, "planned_peak_bytes": planned}
+    planned = peak_bytes(config, zero, parameters=parameters, num_ranks=ranks, **batch)
+    return {
+        "num_params": parameters.total,
+        "width": config.width,
+        "ranks": ranks,
+        **found,
+        "planned_peak_bytes": planned,
+    }
 
 
 def _environment() -> dict[str, str]:

@@ -21,15 +21,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from experiments.bench.batches import CUTOFF_ANG, backward, random_graphs
-from experiments.bench.plain_egnn import plain_egnn
 from experiments.bench.table import options, publish
-from experiments.bench.tensors import matrix_flops
-from scaling.config import ModelConfig, OptimConfig, ZeroConfig
+from scaling.config import ModelConfig, ZeroConfig
 from scaling.launch.pool import ALLOCATOR
 from scaling.models import Graphs, Potential, build
+from scaling.models.egnn import EGNNConfig
+from scaling.optim.config import AdamWConfig
+from scaling.planning import backward, random_graphs
+from scaling.planning.batches import CUTOFF_ANG
 from scaling.training.engine import Engine
 from scaling.training.world import World
+from tests.reference.counters import matrix_flops
+from tests.reference.plain_egnn import plain_egnn
 
 WIDTHS = (64, 128, 256)
 DEPTH = 4
@@ -51,7 +54,7 @@ def loss_of(energy_G: Tensor, forces_N3: Tensor, labels_N3: Tensor) -> Tensor:
 
 def engine_step(model: Potential, graphs: Graphs, labels_N3: Tensor, world: World) -> Callable[[], None]:
     """A step as the product takes it."""
-    engine = Engine(model, optim=OptimConfig(), zero=ZeroConfig(), precision="fp32", world=world)
+    engine = Engine(model, optim=AdamWConfig(), zero=ZeroConfig(), precision="fp32", world=world)
 
     def step() -> None:
         found = engine.forward(graphs)
@@ -107,7 +110,7 @@ def network(config: ModelConfig, checkpointing: int, device: torch.device) -> Po
 
 def measure_width(width: int, forces: str, world: World, *, quick: bool) -> list[dict[str, Any]]:
     """Rows of one width: with and without checkpointing, both beside the plain network without."""
-    config = ModelConfig(width=width, depth=DEPTH, forces=forces)
+    config = EGNNConfig(width=width, depth=DEPTH, forces=forces)
     graphs, labels_N3 = random_graphs(1 if quick else STRUCTURES, mean_degree=MEAN_DEGREE)
     graphs, labels_N3 = graphs.to(world.device), labels_N3.to(world.device)
     num_params = sum(p.numel() for p in network(config, 0, world.device).parameters())
@@ -143,7 +146,7 @@ def measure_width(width: int, forces: str, world: World, *, quick: bool) -> list
 
 def measure_overhead(forces: str, world: World, *, quick: bool) -> dict[str, Any]:
     """Milliseconds of a step of the smallest network in plain torch and through DeepSpeed."""
-    config = ModelConfig(**SMALLEST, forces=forces)
+    config = EGNNConfig(**SMALLEST, forces=forces)
     graphs, labels_N3 = random_graphs(1, mean_degree=MEAN_DEGREE)
     graphs, labels_N3 = graphs.to(world.device), labels_N3.to(world.device)
     steps = {

@@ -6,7 +6,7 @@ Energies and forces of a cluster, and the gradient of the energies by the parame
 process by turns. torch-geometric's lists of neighbours and triplets, which need compiled packages, are made here and
 not timed. Memory is that of tensors.
 
-Shape suffixes: E edges, W triplets.
+Shape suffixes: W triplets.
 """
 
 import sys
@@ -18,27 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.bench.batches import CUTOFF_ANG
 from experiments.bench.table import options, publish
-from experiments.bench.tensors import PeakTensors
-from scaling.config import ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, build
-from scaling.models.ops.edges import Edges
-
-
-def triplets(edges: Edges) -> tuple[Tensor, Tensor]:
-    """(W,) the edges k -> j and j -> i of every triplet, sorted by the second.
-
-    k and i may be one atom, where they are different images of it; an edge and its own reversal are no triplet.
-    """
-    first_N = edges.first_edge_N
-    degree_E = (first_N[1:] - first_N[:-1])[edges.src_E]  # edges into the source of each edge
-    ji_W = torch.arange(len(edges.src_E)).repeat_interleave(degree_E)
-    place_W = torch.arange(len(ji_W)) - (degree_E.cumsum(0) - degree_E)[ji_W]
-    kj_W = first_N[edges.src_E[ji_W]] + place_W
-    is_kept = kj_W != edges.reverse_E[ji_W]
-    return kj_W[is_kept], ji_W[is_kept]
+from scaling.models.dimenet import DimeNetPlusPlusConfig
+from scaling.planning.batches import CUTOFF_ANG
+from tests.reference.counters import PeakTensors
+from tests.reference.triplets import triplets
 
 
 def listed(graphs: Graphs) -> tuple[Tensor, ...]:
@@ -78,7 +64,7 @@ def measure(width: int, num_atoms: int, repeats: int) -> list[dict[str, Any]]:
     theirs = DimeNetPlusPlus(
         **sizes, out_channels=1, num_blocks=4, basis_emb_size=8, num_spherical=7, num_radial=6, cutoff=CUTOFF_ANG
     )
-    config = ModelConfig("dimenetpp", width=width, depth=4, num_radial=6)
+    config = DimeNetPlusPlusConfig(width=width, depth=4, num_radial=6)
     ours = build(config, num_elements=95, cutoff_ang=CUTOFF_ANG, mean_degree=30.0, scale_ev=1.0)
 
     def their_forces() -> None:

@@ -1,36 +1,41 @@
-"""Networks by name. A new architecture is one file and one line in PARTS."""
+"""Networks by name. A new family is a folder or file of its own and one line in `scaling.models.config.FAMILIES`.
 
-from scaling.config import ModelConfig
-from scaling.models import dimenet, egnn, gemnet
-from scaling.models.forces import Graphs, Potential
+Names are loaded when first used, so that configurations of networks can be read without torch.
+"""
 
-__all__ = ["PARTS", "Graphs", "Potential", "build"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-#: What makes the trunk, energy head and force head of a network.
-PARTS = {"egnn": egnn.parts, "dimenetpp": dimenet.parts, "gemnet_t": gemnet.parts}
+if TYPE_CHECKING:
+    from scaling.models.config import FAMILIES, ModelConfig, family
+    from scaling.models.counting import ParameterCount, count_parameters, parameters_of, training_flops, with_width
+    from scaling.models.forces import Graphs, Potential
+    from scaling.models.network import build
+
+__all__ = [
+    "FAMILIES",
+    "Graphs",
+    "ModelConfig",
+    "ParameterCount",
+    "Potential",
+    "build",
+    "count_parameters",
+    "family",
+    "parameters_of",
+    "training_flops",
+    "with_width",
+]
+
+_MODULES = {
+    "config": ("FAMILIES", "ModelConfig", "family"),
+    "counting": ("ParameterCount", "count_parameters", "parameters_of", "training_flops", "with_width"),
+    "forces": ("Graphs", "Potential"),
+    "network": ("build",),
+}
 
 
-def build(
-    config: ModelConfig,
-    *,
-    num_elements: int,
-    cutoff_ang: float,
-    mean_degree: float,
-    scale_ev: float,
-    checkpointing: int = 0,
-) -> Potential:
-    """The network of a run; the constants come from the run's own training structures.
-
-    Args:
-        cutoff_ang: neighbour radius. mean_degree: mean number of neighbours, by the root of which sums over them are
-            divided. scale_ev: typical force, eV/angstrom. checkpointing: recompute every k-th layer in backward instead
-            of keeping its activations; 0: none.
-    """
-    trunk, energy_head, force_head = PARTS[config.name](
-        config,
-        num_elements=num_elements,
-        cutoff_ang=cutoff_ang,
-        mean_degree=mean_degree,
-        checkpointing=checkpointing,
-    )
-    return Potential(trunk, energy_head=energy_head, force_head=force_head, scale_ev=scale_ev)
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

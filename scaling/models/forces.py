@@ -1,7 +1,7 @@
-"""The whole potential: trunk, heads, and how forces come about.
+"""The whole potential: backbone, heads, and how forces come about.
 
 Conservative forces F = -dE/dx enter the loss, so its gradient by the parameters contains second derivatives. They are
-had without differentiating twice. With w = dL/dE and v = dL/dF,
+found without differentiating twice. With w = dL/dE and v = dL/dF,
 
     dL/dtheta = d/dtheta ( sum_G w E - dE(x; v) ),    dE(x; v): derivative of sum_G E along the direction v
 
@@ -53,7 +53,7 @@ class Graphs:
 
     @cached_property
     def edges(self) -> Edges:
-        """Who sees whom, and how the work on edges is cut."""
+        """Which atoms edges join, and how the work on them is cut."""
         if self.share is None:
             return Edges(self.src_E, self.dst_E, len(self.element_N), self.shift_E3)
         s = self.share
@@ -74,9 +74,9 @@ class Graphs:
 
     @property
     def element_S(self) -> Tensor:
-        """Elements of the atoms that the rank's edges begin at: its own, then those it sees of others."""
+        """Elements of the atoms that the rank's edges begin at: its own, then its halo."""
         own = self.element_N[self.atoms]
-        return own if self.share is None else torch.cat([own, self.element_N[self.share.seen_h]])
+        return own if self.share is None else torch.cat([own, self.element_N[self.share.halo_h]])
 
     def total(self, value: Tensor) -> Tensor:
         """The sum over the ranks that share the batch, on all of them (see `scaling.parallel.total`)."""
@@ -100,16 +100,16 @@ class Potential(nn.Module):
     Where ranks share a batch, all of them get the energies and forces of the whole.
 
     Args:
-        trunk: maps (element_S, r_KE3, edges) to features and the edges' geometry. energy_head: maps these to energies
-            of atoms (K, N). force_head: to forces (K, N, 3); None for conservative forces, -dE/dx.
+        backbone: maps (element_S, r_KE3, edges) to features and the edges' geometry. energy_head: maps these to
+            energies of atoms (K, N). force_head: to forces (K, N, 3); None for conservative forces, -dE/dx.
         scale_ev: typical force in eV/angstrom; the network's outputs are multiplied by it.
     """
 
     def __init__(
-        self, trunk: nn.Module, *, energy_head: nn.Module, force_head: nn.Module | None, scale_ev: float
+        self, backbone: nn.Module, *, energy_head: nn.Module, force_head: nn.Module | None, scale_ev: float
     ) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk = backbone  # weights are saved under this name
         self.energy_head = energy_head
         self.force_head = force_head
         self.scale_ev = scale_ev

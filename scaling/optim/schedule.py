@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from scaling.config import BudgetConfig, OptimConfig
 from scaling.errors import ConfigError
+from scaling.optim.config import BudgetConfig, OptimConfig
 
 MAX_STEPS = 10**9
 

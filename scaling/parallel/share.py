@@ -24,8 +24,7 @@ FINEST_ANG = 1e-3
 class Share:
     """Consecutive atoms and the edges that end at them.
 
-    atoms, edges: which of the batch's. seen_h: its halo, atoms of other ranks where some of its edges
-    begin, by rank.
+    atoms, edges: which of the batch's. halo_h: atoms of the halo, by rank.
     src_e, dst_e: the ends of its edges, counted from its first atom, the halo after its own. neighbors: brings the
     features of the halo. src_E, dst_E, shift_E3: all edges; owner_N: the rank of every atom.
     """
@@ -33,7 +32,7 @@ class Share:
     group: Group
     atoms: slice
     edges: slice
-    seen_h: Tensor
+    halo_h: Tensor
     src_e: Tensor
     dst_e: Tensor
     neighbors: Exchange
@@ -78,16 +77,16 @@ def divide(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: int, group
     first_edge = np.searchsorted(dst, np.arange(num_atoms + 1))
     cuts = _cuts(np.diff(first_edge), group.size)
     owner = np.repeat(np.arange(group.size), np.diff(cuts))
-    seen = []
+    halos = []
     for rank in range(group.size):
         sources = src[first_edge[cuts[rank]] : first_edge[cuts[rank + 1]]]
-        seen.append(np.unique(sources[(sources < cuts[rank]) | (sources >= cuts[rank + 1])]))
+        halos.append(np.unique(sources[(sources < cuts[rank]) | (sources >= cuts[rank + 1])]))
     me, (start, stop) = group.rank, cuts[group.rank : group.rank + 2]
-    asked = [s[(s >= start) & (s < stop)] - start for s in seen]
+    asked = [s[(s >= start) & (s < stop)] - start for s in halos]
     edges = slice(int(first_edge[start]), int(first_edge[stop]))
     place = np.full(num_atoms, -1)
     place[start:stop] = np.arange(stop - start)
-    place[seen[me]] = stop - start + np.arange(len(seen[me]))
+    place[halos[me]] = stop - start + np.arange(len(halos[me]))
 
     def tensor(values: np.ndarray) -> Tensor:
         return torch.as_tensor(values, dtype=torch.long, device=device)
@@ -96,13 +95,13 @@ def divide(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: int, group
         group=group,
         atoms=slice(int(start), int(stop)),
         edges=edges,
-        seen_h=tensor(seen[me]),
+        halo_h=tensor(halos[me]),
         src_e=tensor(place[src[edges]]),
         dst_e=tensor(place[dst[edges]]),
         neighbors=Exchange(
             tensor(np.concatenate(asked)),
             [len(rows) for rows in asked],
-            np.bincount(owner[seen[me]], minlength=group.size).tolist(),
+            np.bincount(owner[halos[me]], minlength=group.size).tolist(),
             group,
         ),
         src_E=src_E,
@@ -127,9 +126,10 @@ def reversed_edges(src_E: Tensor, dst_E: Tensor, shift_E3: Tensor, num_atoms: in
     Raises:
         DataError: if there is none for some edge.
     """
-    # whole numbers that change sign with the translation distinguish the images of a pair; the check below holds
+    # whole numbers that change sign with the translation separate the images of a pair (checked below)
     step_E3 = (shift_E3 / FINEST_ANG).round().long()
-    image_E = step_E3 @ step_E3.new_tensor([1_000_003, 998_244_353_117, 7_046_029_254_386_353_131])
+    # not a product of matrices, which CUDA lacks for integers
+    image_E = (step_E3 * step_E3.new_tensor([1_000_003, 998_244_353_117, 7_046_029_254_386_353_131])).sum(1)
     there_E, back_E = dst_E * num_atoms + src_E, src_E * num_atoms + dst_E
     reverse_E = torch.empty_like(src_E)
     reverse_E[_sorted(back_E, -image_E)] = _sorted(there_E, image_E)

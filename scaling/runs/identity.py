@@ -45,7 +45,7 @@ def unchanged(config: RunConfig) -> dict[str, Any]:
     plain = RunConfig()
     model = type(config.model)
     others = replace(plain, model=model(width=config.model.width), optim=type(config.optim)())
-    schema = {"model.name": plain.model.name, "model.width": model().width}
+    schema = {"model.name": plain.model.name, "model.width": model().width, "optim.name": plain.optim.name}
     return {**settings(others), **schema, **FORMER_DEFAULTS}
 
 

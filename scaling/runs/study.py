@@ -1,7 +1,7 @@
 """What the runs of a study have in common, written down when it is begun, so that unlike runs are never mixed."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,10 @@ def admitted(study_dir: Path, configs: Sequence[RunConfig], data_digest: str, *,
     axes, common = set(AXES), dict[str, Any]()
     if path.exists():
         axes, common = read_json(path, lambda found: (set(found["axes"]), dict(found["common"])), remedy=remedy)
-    for recipe in recipes:
+    for config, recipe in zip(configs, recipes, strict=True):
+        common = _with_sizes(common, config)
         for key, value in recipe.items():
-            if key in common and not _is_same(common[key], value):
+            if common.get(key, value) != value:
                 what = "its data" if key == "data_digest" else key
                 raise RunError(
                     f"{study_dir} was begun with {what} = {common[key]}, now it is {value}: the runs would not be "
@@ -86,6 +87,9 @@ def _owned(key: str, model: str) -> str:
     return f"{key} ({model})" if key.startswith(OWN) and key not in AXES else key
 
 
-def _is_same(written: object, value: object) -> bool:
-    """Sizes that follow from the width, 0, were null in studies begun before 2026-12."""
-    return written == value or (written is None and value == 0)
+def _with_sizes(common: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """What stands in a recipe of before 2026-12 as null: sizes of the architecture that nobody had set."""
+    nobody_set = {
+        _owned(f"model.{key}", config.model.name): value for key, value in asdict(type(config.model)()).items()
+    }
+    return {key: nobody_set.get(key) if value is None else value for key, value in common.items()}

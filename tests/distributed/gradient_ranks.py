@@ -6,26 +6,27 @@ argv: file for the results; how many ranks share each batch; "all" ways to save 
 import hashlib
 import json
 import sys
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from experiments.bench.double_backward import left_to_autograd
-from scaling.config import ModelConfig, RunConfig, ZeroConfig
+from scaling.config import ZeroConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.launch.worker import end_at_once
 from scaling.models import Graphs, Potential, build
+from scaling.models.config import family
+from scaling.optim.config import AdamWConfig
 from scaling.training import engine as engine_module
 from scaling.training.engine import Engine, construction
 from scaling.training.world import World
+from tests.reference.double_backward import left_to_autograd
 from tests.unit.models.test_physics import shortest
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
 STEPS, LR = 20, 0.002
-OPTIM = replace(RunConfig().optim, max_grad_norm=0.0, weight_decay=0.1)
+OPTIM = AdamWConfig(max_grad_norm=0.0, weight_decay=0.1)
 engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stage 3 have nothing to do
 
 
@@ -68,7 +69,7 @@ def plain_loss(model: Potential) -> torch.Tensor:
 
 def network(name: str, forces: str, checkpointing: int) -> Potential:
     torch.manual_seed(0)
-    config = ModelConfig(name=name, width=8, depth=3 if name == "egnn" else 2, forces=forces)
+    config = family(name)(width=8, depth=3 if name == "egnn" else 2, forces=forces)
     return build(
         config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0, checkpointing=checkpointing
     ).train()

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from scaling.config import MODELS, ModelConfig
 from scaling.models import Graphs, Potential, build
+from scaling.models.config import FAMILIES, family
 from scaling.parallel import Arrival, Group
 from tests.unit.models.test_physics import CUTOFF, crystal, graphs
 
@@ -47,7 +47,7 @@ def batches() -> dict[str, Graphs]:
 
 def network(name: str, forces: str, checkpointing: int) -> Potential:
     torch.manual_seed(0)
-    config = ModelConfig(name=name, width=6, depth=2, forces=forces, num_radial=5)
+    config = family(name)(width=6, depth=2, forces=forces, num_radial=5)
     model = build(
         config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0, checkpointing=checkpointing
     ).double()
@@ -113,7 +113,7 @@ def main() -> None:
     rows = []
     for size in [size for size in range(2, world + 1) if world % size == 0]:
         group = Group.of(rank, world, size)
-        for (label, whole), name, forces in product(batches().items(), MODELS, ("direct", "conservative")):
+        for (label, whole), name, forces in product(batches().items(), FAMILIES, ("direct", "conservative")):
             alone = step(network(name, forces, 0), whole)
             for checkpointing in (0, 1) if "crystals" in label else (0,):
                 case = f"{label}, {name}, {forces}, checkpointing {checkpointing}, {size} of {world}"

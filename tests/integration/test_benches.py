@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench import graph_parallel
-from experiments.bench.graph_parallel import PUBLISHED, Case, Machine
-from experiments.bench.memory import BY_FORCES
 from tests.conftest import run_command
+from tests.reference.processes import bench_ranks
 
 FITS = Path(__file__).parents[3] / "shared" / "data" / "fits"
+#: What the memory bench compares, for each kind of forces in this order.
+TECHNIQUES = [
+    *("vanilla", "+ checkpointing every 2nd layer", "+ activation checkpointing"),
+    *("+ ZeRO 1", "+ ZeRO 2", "+ ZeRO 3", "+ optimizer states offloaded"),
+]
+BY_FORCES = {
+    "direct": TECHNIQUES,
+    "conservative": ["double backward", "double backward + checkpointing", *TECHNIQUES],
+}
 HEAD = {"machine", "commit", "date", "rows"}
 
 
@@ -54,6 +61,12 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
     assert rows[1]["median_width"] < rows[0]["median_width"], "the control: added runs narrow"
 
 
+def shared(name: str, forces: str, ranks: int, folder: Path, **size: int) -> list[dict]:
+    """What ranks that share one structure have measured."""
+    case = {"name": name, "forces": forces, "depth": 2, "structures": 1, **size}
+    return bench_ranks("graph_parallel", case, ranks=ranks, out=folder / f"{ranks}.json")
+
+
 @pytest.mark.parametrize(
     ("name", "forces", "checkpointing"),
     [
@@ -63,8 +76,8 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
         pytest.param("dimenetpp", "direct", 1, marks=pytest.mark.long),
     ],
 )
-def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing):
-    found = graph_parallel.in_processes(Case(name, forces, 8, 2, 1, 60, checkpointing), 2)
+def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing, tmp_path):
+    found = shared(name, forces, 2, tmp_path, width=8, atoms=60, checkpointing=checkpointing)
     assert [rank["sent_bytes"] for rank in found] == [rank["expected_bytes"] for rank in found]
     assert min(rank["sent_bytes"] for rank in found) > 1000, "the control: ranks do exchange"
 
@@ -78,20 +91,23 @@ def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpoi
         pytest.param("egnn", "conservative", marks=pytest.mark.long),
     ],
 )
-def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces):
-    case = Case(name, forces, 16, 2, 1, 100, 0)
-    alone, shared = (max(rank["peak_bytes"] for rank in graph_parallel.in_processes(case, ranks)) for ranks in (1, 4))
-    assert shared < 0.35 * alone
+def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces, tmp_path):
+    one, four = (shared(name, forces, ranks, tmp_path, width=16, atoms=100, checkpointing=0) for ranks in (1, 4))
+    assert max(rank["peak_bytes"] for rank in four) < 0.35 * max(rank["peak_bytes"] for rank in one)
 
 
-def test_efficiency_falls_with_the_time_that_links_take():
-    fast = Machine(1e13, 1e15, 1e15, 8, 0.0)
-    slow = Machine(1e13, 1e10, 1e9, 8, 1e-4)
+def test_efficiency_falls_with_the_time_that_links_take(tmp_path):
+    rates = ["--flops-per-s", "1e13", "--near-devices", "8", "--structures", "2", "--predict-only"]
+    fast = ["--near-bytes-per-s", "1e15", "--far-bytes-per-s", "1e15", "--latency-s", "0.0"]
+    slow = ["--near-bytes-per-s", "1e10", "--far-bytes-per-s", "1e9", "--latency-s", "1e-4"]
     ideal, real = (
-        {(row["network"], row["devices"]): row["efficiency_percent"] for row in graph_parallel.predicted(machine, 2)}
-        for machine in (fast, slow)
+        {
+            (row["network"], row["devices"]): row["efficiency_percent"]
+            for row in measured("graph_parallel", tmp_path, *rates, *links)
+        }
+        for links in (fast, slow)
     )
-    assert set(PUBLISHED) < set(ideal)
+    assert {("gemnet_960m", 8), ("gemnet_125m", 32), ("gemnet_960m", 256)} < set(ideal)
     assert all(real[key] <= ideal[key] for key in ideal)
     assert real["gemnet_960m", 256] < 0.8 * ideal["gemnet_960m", 256]
 
@@ -111,7 +127,7 @@ def test_shared_batches_are_measured(tmp_path):
 @pytest.mark.long
 def test_memory_is_measured_for_every_technique(tmp_path):
     rows = measured("memory", tmp_path)
-    techniques = [(forces, technique.name) for forces, techniques in BY_FORCES.items() for technique in techniques]
+    techniques = [(forces, technique) for forces, techniques in BY_FORCES.items() for technique in techniques]
     assert [(row["forces"], row["technique"]) for row in rows] == 2 * techniques
     least = {row["technique"]: row.get("peak_percent_of_first") for row in rows if row["size"] == "activations"}
     assert least["+ activation checkpointing"] < 100

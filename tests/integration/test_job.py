@@ -13,19 +13,11 @@ from pathlib import Path
 import pytest
 
 from experiments.train import stage
-from scaling.config import (
-    BudgetConfig,
-    DataConfig,
-    LauncherConfig,
-    ModelConfig,
-    RunConfig,
-    SlurmConfig,
-    StudyConfig,
-    TrainConfig,
-)
+from scaling.config import BudgetConfig, DataConfig, LauncherConfig, RunConfig, SlurmConfig, StudyConfig, TrainConfig
 from scaling.launch.job import failed_at_start
 from scaling.launch.pool import Event
 from scaling.launch.worker import DATA_VARIABLE
+from scaling.models.egnn import EGNNConfig
 from scaling.runs.store import RunDir
 from tests.conftest import ROOT
 
@@ -64,7 +56,7 @@ def runs(tiny_data, tmp_path):
             launcher=LauncherConfig(kind="slurm", slurm=SlurmConfig(stop_s=60), **launcher),
             study=StudyConfig(root=str(tmp_path), name="study"),
         )
-        return stage([replace(base, model=ModelConfig(width=width)) for width in widths])
+        return stage([replace(base, model=EGNNConfig(width=width)) for width in widths])
 
     return make
 

@@ -8,7 +8,7 @@ from tests.conftest import run_command
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["model.widht=8"], "did you mean width?"),
+        (["model.widht=8"], "did you mean model.width?"),
         (["train.budget.amout=8"], "did you mean amount?"),
         (["zero=stge1"], "stage1"),
         (["-m", "model.name=egnn,gemnet_t"], "say model=egnn"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench.kills import living
 from experiments.prepare import main
 from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import Emt
+from tests.reference.processes import living
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -1,5 +1,7 @@
 """The schema refuses what cannot be meant, and identity holds what changes a result and nothing else."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -9,16 +11,18 @@ from scaling.config import (
     BudgetConfig,
     DataConfig,
     LauncherConfig,
-    ModelConfig,
-    OptimConfig,
     RunConfig,
     TrainConfig,
     ZeroConfig,
     read_config,
+    result_fields,
     to_yaml,
     validated,
 )
 from scaling.errors import ConfigError
+from scaling.models.config import FAMILIES, family
+from scaling.models.gemnet import GemNetTConfig
+from scaling.optim.config import OPTIMIZERS, AdamWConfig
 from scaling.runs.identity import run_id
 
 
@@ -32,6 +36,7 @@ from scaling.runs.identity import run_id
         ("data", "fraction", 1.5),
         ("data", "fraction", 0.0),
         ("data", "cutoff_ang", -1.0),
+        ("optim", "name", "sgdd"),
         ("optim", "lr", 0.0),
         ("optim", "warmup_share", 1.5),
         ("train", "batch_size", 0),
@@ -89,7 +94,7 @@ def test_logistics_do_not_rename_a_run(config):
     [
         replace(BASE, seed=1),
         replace(BASE, model=replace(BASE.model, forces="direct")),
-        replace(BASE, optim=OptimConfig(lr=0.05)),
+        replace(BASE, optim=AdamWConfig(lr=0.05)),
         replace(BASE, data=replace(BASE.data, fraction=0.5)),
         replace(BASE, data=replace(BASE.data, split_seed=1)),
         replace(BASE, train=replace(BASE.train, batch_size=16)),
@@ -103,7 +108,7 @@ def test_whatever_changes_the_result_renames_the_run(config):
 
 
 def test_a_size_is_the_same_whether_given_or_by_the_width():
-    model = ModelConfig("gemnet_t", width=16)
+    model = GemNetTConfig(width=16)
     by_width, given, other = (
         run_id(replace(BASE, model=replace(model, **sizes)), "d")
         for sizes in ({}, {"triplet_width": 8, "num_spherical": 7, "node_width": 16}, {"triplet_width": 9})
@@ -116,7 +121,7 @@ def test_other_data_is_another_run():
 
 
 def test_learning_rate_follows_width():
-    optim = OptimConfig(lr=0.01, lr_reference_width=16, lr_width_exponent=-0.5)
+    optim = AdamWConfig(lr=0.01, lr_reference_width=16, lr_width_exponent=-0.5)
     assert optim.peak_lr(16) == pytest.approx(0.01)
     assert optim.peak_lr(64) == pytest.approx(0.005)
 
@@ -127,6 +132,7 @@ def test_learning_rate_follows_width():
         ({"model": {"widht": 8}}, r"model\.widht is not a key; did you mean model\.width\?"),
         ({"train": {"budget": {"xyz": 1}}}, r"train\.budget\.xyz is not a key; allowed: unit, amount"),
         ({"sede": 1}, r"sede is not a key; did you mean seed\?"),
+        ({"optim": {"beta3": 1}}, r"optim\.beta3 is not a key; did you mean optim\.beta[12]\?"),
     ],
 )
 def test_unknown_key_is_named_with_the_nearest_known_one(typo, message):
@@ -145,9 +151,82 @@ def test_width_and_number_of_parameters_exclude_each_other():
     [
         ({"name": "gemnet_t", "num_spherical": 17}, r"model\.num_spherical=17 must be <= 16"),
         ({"name": "gemnet_t", "num_spherical": 0}, r"model\.num_spherical=0 must be >= 1"),
-        ({"num_spherical": 7}, r"model\.num_spherical=7 must be left out for model\.name=egnn"),
+        (
+            {"name": "gemnet_t", "triplet_width": -1},
+            r"model\.triplet_width=-1 must be >= 0 \(0: it follows from the width",
+        ),
+        (
+            {"num_spherical": 7},
+            r"model\.num_spherical=7 must be left out for model\.name=egnn; it is of dimenetpp and gem",
+        ),
+        ({"name": "gemnet_t", "output_width": 8}, r"model\.output_width=8 must be left out .*; it is of dimenetpp$"),
     ],
 )
 def test_size_that_a_network_cannot_have_is_refused(model, message):
     with pytest.raises(ConfigError, match=message):
         validated(OmegaConf.create({"model": model}))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_has_defaults_of_its_own_keys_and_sizes_are_numbers(name, tmp_path):
+    config = replace(BASE, model=family(name)(width=12))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert read_config(tmp_path / "config.yaml") == config
+    sized = config.model.sized()
+    assert type(sized) is type(config.model)
+    assert sized.sized() == sized
+    sizes = {key: value for key, value in result_fields(sized).items() if isinstance(value, int)}
+    assert min(sizes.values()) >= 1
+    assert result_fields(type(config.model)())["name"] == name
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_is_found_by_its_name(name):
+    config = validated(OmegaConf.create({"optim": {"name": name, "lr": 0.1}}))
+    assert type(config.optim) is OPTIMIZERS[name]
+    assert (config.optim.name, config.optim.lr) == (name, 0.1)
+
+
+#: As runs wrote it that were begun before each family had keys of its own.
+OLD_SIZES = "num_spherical: null, triplet_width: {triplet}, output_width: null, node_width: null, bilinear_width: null"
+
+
+@pytest.mark.parametrize(("name", "triplet"), [("egnn", "null"), ("dimenetpp", "null"), ("gemnet_t", "5")])
+def test_file_of_a_run_that_was_begun_with_null_sizes_is_read(name, triplet, tmp_path):
+    path = tmp_path / "config.yaml"
+    sizes = OLD_SIZES.format(triplet=triplet)
+    path.write_text(
+        f"model: {{name: {name}, width: 8, depth: 1, num_radial: 6, num_params: null, {sizes}}}\noptim: {{lr: 0.5}}\n"
+    )
+    expected = family(name)(width=8, depth=1, num_radial=6)
+    if triplet != "null":
+        expected = replace(expected, triplet_width=int(triplet))
+    config = read_config(path)
+    assert config == replace(BASE, model=expected, optim=AdamWConfig(lr=0.5))
+    path.write_text("model: {name: egnn, node_width: 5}")
+    with pytest.raises(ConfigError, match=r"config\.yaml: model\.node_width=5 must be left out"):
+        read_config(path)
+
+
+def test_configurations_are_read_without_torch():
+    code = """
+import sys
+from scaling.config import read_config
+from scaling.models.config import FAMILIES, family
+assert all(family(name)().sized().training_flops(num_atoms=1, num_edges=1) for name in FAMILIES)
+assert "torch" not in sys.modules, "torch was imported"
+import scaling.models
+scaling.models.build
+assert "torch" in sys.modules, "the control"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [([4, 8], r"a grid of values is written without brackets"), ("x", "a whole number is wanted")],
+)
+def test_size_of_the_wrong_type_is_refused_with_the_way_out(value, remedy):
+    with pytest.raises(ConfigError, match=rf"^model\.width: Value .*; {remedy}"):
+        validated(OmegaConf.create({"model": {"width": value}}))

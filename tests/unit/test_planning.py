@@ -4,19 +4,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from experiments import plan as module
-from experiments.plan import EFFICIENT_EDGES, GIB, USABLE, Data, Rate, Size, fitted, plan_run, ways
-from scaling.config import (
-    BudgetConfig,
-    LauncherConfig,
-    ModelConfig,
-    ParallelConfig,
-    PlanConfig,
-    RunConfig,
-    TrainConfig,
-    ZeroConfig,
-)
+from scaling.config import BudgetConfig, LauncherConfig, ParallelConfig, PlanConfig, RunConfig, TrainConfig, ZeroConfig
 from scaling.errors import ConfigError
+from scaling.models.config import family
+from scaling.models.counting import ParameterCount, parameters_of
+from scaling.models.egnn import EGNNConfig
+from scaling.planning import GIB, Data, Rate, data_of, fit, fitted, plan_run, with_ranks
+from scaling.planning.ways import EFFICIENT_EDGES, USABLE, Size, ways
 
 DATA = Data(
     num_structures=10_000,
@@ -32,7 +26,7 @@ RATE = Rate(((16, 1e9), (256, 4e9)))
 
 def run(width: int = 64, batch_size: int = 32, max_edges: int = 0, **rest) -> RunConfig:
     train = TrainConfig(budget=BudgetConfig(amount=2000), batch_size=batch_size, max_edges=max_edges)
-    return replace(RunConfig(), model=ModelConfig(width=width, depth=4), train=train, **rest)
+    return replace(RunConfig(), model=EGNNConfig(width=width, depth=4), train=train, **rest)
 
 
 def plan(width: int, gib: float, devices: int = 4, **rest):
@@ -51,9 +45,9 @@ def test_what_fits_is_neither_partitioned_nor_recomputed():
 
 
 def test_heavier_batches_than_the_mean_are_bounded_too():
-    row = plan(64, gib=0.1)
+    row, model = plan(64, gib=0.1), EGNNConfig(width=64, depth=4)
     assert row["micro_batches"] == 1
-    size = module.Size(ModelConfig(width=64, depth=4), row["num_params"], 4, 35.0, "cpu")
+    size = Size(model, parameters_of(model, DATA.num_elements), 4, 35.0, "cpu")
     assert row["max_edges"] > 8 * 1400
     assert (
         size.peak(ZeroConfig(), row["max_edges"])
@@ -120,8 +114,8 @@ def test_only_as_many_layers_are_recomputed_as_must_be():
 
 @pytest.fixture
 def small_machine(monkeypatch):
-    monkeypatch.setattr(module, "data_of", lambda config: DATA)
-    monkeypatch.setattr(module, "_memory_here", lambda device, ranks: 0.4 * GIB / ranks)
+    monkeypatch.setattr(fit, "data_of", lambda config: DATA)
+    monkeypatch.setattr(fit, "memory_here", lambda device, ranks: 0.4 * GIB / ranks)
 
 
 def test_run_is_fitted_to_the_ranks_and_memory_it_has(small_machine):
@@ -161,7 +155,7 @@ def test_device_hours_follow_from_flops_and_rate():
 
 def test_number_of_parameters_stands_for_a_width():
     config = run(plan=PlanConfig(num_devices=4))
-    config = replace(config, model=replace(config.model, width=ModelConfig().width, num_params=1e6))
+    config = replace(config, model=replace(config.model, width=EGNNConfig().width, num_params=1e6))
     row = plan_run(config, DATA, RATE, device="cpu", limit=8 * GIB)
     assert row["num_params"] == pytest.approx(1e6, rel=0.01)
     assert plan(row["width"], gib=8)["num_params"] == row["num_params"]
@@ -169,7 +163,7 @@ def test_number_of_parameters_stands_for_a_width():
 
 def test_structures_that_are_not_at_hand_are_assumed():
     given = PlanConfig(num_structures=800, num_atoms=10, num_edges=200, num_elements=3)
-    data = module.data_of(run(plan=given))
+    data = data_of(run(plan=given))
     assert asdict(data) == {
         **{"num_structures": 800, "num_atoms": 10, "num_edges": 200, "num_elements": 3, "largest_edges": 200},
         **{"num_val": pytest.approx(100), "num_test": pytest.approx(100)},
@@ -178,8 +172,8 @@ def test_structures_that_are_not_at_hand_are_assumed():
 
 @pytest.mark.parametrize("name", ["dimenetpp", "gemnet_t"])
 def test_ranks_that_share_a_batch_need_less_memory_each(name):
-    model = ModelConfig(name=name, width=128, depth=4)
-    sizes = [Size(model, 10**6, 4, 30.0, "cuda", graph) for graph in (1, 2, 4)]
+    model = family(name)(width=128, depth=4)
+    sizes = [Size(model, ParameterCount(0, 10**6, 0, largest=10**4), 4, 30.0, "cuda", graph) for graph in (1, 2, 4)]
     alone, two, four = (size.peak(ZeroConfig(0, 0), 100_000) for size in sizes)
     assert alone > 1.8 * two > 3 * four
     most = [size.most_edges(ZeroConfig(0, 0), 10 * GIB) for size in sizes]
@@ -196,4 +190,4 @@ def test_number_of_ranks_is_not_sought_where_none_can_share_batches_so():
     config = RunConfig(parallel=ParallelConfig(3), launcher=LauncherConfig(kind="slurm", ranks=0))
     data = Data(100, 10.0, 300.0, 3, 300.0, 10, 10)
     with pytest.raises(ConfigError, match=r"parallel.graph=3 must divide a power of two"):
-        module.with_ranks(config, data, device="cpu", limit=GIB)
+        with_ranks(config, data, device="cpu", limit=GIB)

@@ -4,6 +4,7 @@ Shape suffixes: E edges, R radial functions, S degrees l = 0 .. S-1, M = S^2 sph
 """
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -35,7 +36,7 @@ class BesselBasis(nn.Module):
     def __init__(self, num_radial: int, cutoff_ang: float) -> None:
         super().__init__()
         self.cutoff_ang = cutoff_ang
-        frequency_R = math.pi * torch.arange(1, num_radial + 1, dtype=torch.float64)
+        frequency_R = math.pi * torch.arange(1, num_radial + 1, dtype=torch.float64, device="cpu")
         self.register_buffer("frequency_R", frequency_R, persistent=False)
 
     def forward(self, length_E: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ class GaussianBasis(nn.Module):
     def __init__(self, num_radial: int, cutoff_ang: float) -> None:
         super().__init__()
         self.cutoff_ang = cutoff_ang
-        self.register_buffer("centre_R", torch.linspace(0, 1, num_radial), persistent=False)
+        self.register_buffer("centre_R", torch.linspace(0, 1, num_radial, device="cpu"), persistent=False)
 
     def forward(self, length_E: Tensor) -> Tensor:
         """Returns the basis at these lengths, angstrom."""
@@ -96,6 +97,7 @@ class SphericalBesselBasis(nn.Module):
         return (torch.cat(degrees) * self.norm_SR.double()[:, None] * factor_E1).to(length_E.dtype)
 
 
+@cache
 def spherical_bessel_zeros(num_spherical: int, num_radial: int) -> np.ndarray:
     """(S, R) the first positive zeros of j_0 .. j_{S-1}; those of j_l lie between neighbouring ones of j_{l-1}."""
     zeros = math.pi * np.arange(1, num_radial + num_spherical)

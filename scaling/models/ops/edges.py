@@ -1,18 +1,19 @@
 """The edges of a batch of graphs, and what every model does with them: gather, sum, reverse, set side by side.
 
-Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, E edges, b edges of one block, F features, P
-places of edges that are padded, n atoms of a group with D places each, 3 Cartesian.
+Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, S the rank's own atoms and its halo (atoms of
+other ranks at which its edges begin), E edges, b edges of one block, n atoms of a block, F features, 3 Cartesian.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scaling.models.ops.neighborhoods import Neighborhoods
+from scaling.models.ops.transpose import linear_map
 from scaling.parallel import Arrival, Share, reversed_edges
 
 #: Numbers of an edge tensor in one block on a CPU: a few buffers of this size fit its second- and third-level caches.
@@ -31,7 +32,7 @@ class Edges:
     """The edges of a batch of graphs, or of one rank's share of it, sorted by destination.
 
     src_E, dst_E: atoms of each edge. num_atoms: the rank's own. shift_E3: lattice translation of the source. share: if
-    other ranks hold the rest; then src_E counts, after the rank's own atoms, those that it sees of others.
+    other ranks hold the rest; then src_E counts, after the rank's own atoms, those of its halo.
     """
 
     src_E: Tensor
@@ -42,8 +43,8 @@ class Edges:
 
     @cached_property
     def num_sources(self) -> int:
-        """Atoms that edges may begin at: the rank's own, then those it sees of others."""
-        return self.num_atoms + (0 if self.share is None else len(self.share.seen_h))
+        """Atoms that edges may begin at: the rank's own, then those of its halo."""
+        return self.num_atoms + (0 if self.share is None else len(self.share.halo_h))
 
     def sources(self, value_KNF: Tensor) -> "Sources":
         """Bring the values of all atoms that edges begin at; other work may go on until `Sources.wait`."""
@@ -53,24 +54,39 @@ class Edges:
         """Bring, for each edge, the value of the one that leads back; other work may go on until `Swapped.wait`."""
         return Swapped(self, value_KEF)
 
+    def swap(self, value_KEF: Tensor) -> Tensor:
+        """(K, E, F): as `swapped`, of a batch that no other rank shares; its own transpose."""
+        return value_KEF.index_select(1, self.reverse_E)
+
     @cached_property
     def reverse_E(self) -> Tensor:
         """(E,) for each edge the one that leads back."""
-        assert self.shift_E3 is not None, "images of an atom are told apart by their translation"
+        assert self.shift_E3 is not None, "images of an atom differ in their translation"
         return reversed_edges(self.src_E, self.dst_E, self.shift_E3, self.num_atoms)
 
     def sum_to_dst(self, value_KEF: Tensor) -> Tensor:
         """(K, N, F): the sum over each atom's incoming edges."""
-        return _SumToDst.apply(self, value_KEF)  # type: ignore[no-any-return]
+        return linear_map(value_KEF, self._sum_to_dst, self._of_dst)
 
     def of_dst(self, value_KNF: Tensor) -> Tensor:
         """(K, E, F): of each edge the value of the atom where it ends."""
-        return _OfDst.apply(self, value_KNF)  # type: ignore[no-any-return]
+        return linear_map(value_KNF, self._of_dst, self._sum_to_dst)
+
+    def _sum_to_dst(self, value_KEF: Tensor) -> Tensor:
+        edge_E = torch.arange(len(self.dst_E), device=value_KEF.device)
+        first_N = self.first_edge_N[:-1]
+        if not len(first_N):
+            return value_KEF.new_zeros(len(value_KEF), 0, value_KEF.shape[2])
+        rows = value_KEF.contiguous()
+        return torch.stack([F.embedding_bag(edge_E, value_EF, first_N, mode="sum") for value_EF in rows])
+
+    def _of_dst(self, value_KNF: Tensor) -> Tensor:
+        return value_KNF.index_select(1, self.dst_E)
 
     @cached_property
-    def neighborhoods(self) -> "Neighborhoods":
+    def neighborhoods(self) -> Neighborhoods:
         """Incoming edges of each atom, padded."""
-        return Neighborhoods(self)
+        return Neighborhoods(self.dst_E, self.first_edge_N)
 
     @cached_property
     def first_edge_N(self) -> Tensor:
@@ -80,11 +96,20 @@ class Edges:
 
     def differences(self, value_N3: Tensor) -> Tensor:
         """(E, 3) of each edge: its source's value minus its destination's."""
-        return _Differences.apply(self, value_N3)  # type: ignore[no-any-return]
+        return linear_map(value_N3, self._differences, self._sum_ends)
 
     def sum_ends(self, value_E3: Tensor) -> Tensor:
         """(N, 3) of each atom: the values of its outgoing edges minus those of its incoming ones."""
-        return _SumEnds.apply(self, value_E3)  # type: ignore[no-any-return]
+        return linear_map(value_E3, self._sum_ends, self._differences)
+
+    def _differences(self, value_N3: Tensor) -> Tensor:
+        return value_N3.index_select(0, self.src_E) - value_N3.index_select(0, self.dst_E)
+
+    def _sum_ends(self, value_E3: Tensor) -> Tensor:
+        """In the order of an atom's edges, several times as fast as `index_add`."""
+        edge_2E, sign_2E, first_N = self.by_atom
+        sign_2E = sign_2E.to(value_E3.dtype)
+        return F.embedding_bag(edge_2E, value_E3.contiguous(), first_N, mode="sum", per_sample_weights=sign_2E)
 
     @cached_property
     def by_atom(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -123,77 +148,6 @@ class Edges:
         return [Block(self, slice(*atoms[i : i + 2]), slice(*edges[i : i + 2])) for i in range(len(atoms) - 1)]
 
 
-class _Differences(torch.autograd.Function):
-    """Linear, and the transpose of `_SumEnds`: each is the other's derivative, as often as one differentiates."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_N3: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        return value_N3.index_select(0, edges.src_E) - value_N3.index_select(0, edges.dst_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_E3: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.sum_ends(grad_E3)
-
-
-class _SumEnds(torch.autograd.Function):
-    """See `_Differences`; sums in the order of an atom's edges, several times as fast as `index_add`."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_E3: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        edge_2E, sign_2E, first_N = edges.by_atom
-        sign_2E = sign_2E.to(value_E3.dtype)
-        return F.embedding_bag(edge_2E, value_E3.contiguous(), first_N, mode="sum", per_sample_weights=sign_2E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_N3: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.differences(grad_N3)
-
-
-class _SumToDst(torch.autograd.Function):
-    """Linear, and the transpose of `_OfDst`: each is the other's derivative, as often as one differentiates."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_KEF: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        edge_E = torch.arange(len(edges.dst_E), device=value_KEF.device)
-        first_N = edges.first_edge_N[:-1]
-        if not len(first_N):
-            return value_KEF.new_zeros(len(value_KEF), 0, value_KEF.shape[2])
-        return torch.stack([F.embedding_bag(edge_E, value_EF, first_N, mode="sum") for value_EF in value_KEF])
-
-    @staticmethod
-    def backward(ctx: Any, grad_KNF: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.of_dst(grad_KNF)
-
-
-class _OfDst(torch.autograd.Function):
-    """See `_SumToDst`."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_KNF: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        return value_KNF.index_select(1, edges.dst_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_KEF: Tensor) -> Any:  # type: ignore[override]
-        return None, ctx.edges.sum_to_dst(grad_KEF.contiguous())
-
-
-class _Swap(torch.autograd.Function):
-    """Its own transpose, and derivative: of each edge the value of the one that leads back."""
-
-    @staticmethod
-    def forward(ctx: Any, edges: Edges, value_KEF: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.edges = edges
-        return value_KEF.index_select(1, edges.reverse_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_KEF: Tensor) -> Any:  # type: ignore[override]
-        return None, _Swap.apply(ctx.edges, grad_KEF)
-
-
 class Swapped:
     """Of each edge the value of the one that leads back, some of them still on their way."""
 
@@ -207,7 +161,7 @@ class Swapped:
     def wait(self) -> Tensor:
         """(K, E, F)."""
         if self._arrival is None:
-            return _Swap.apply(self._edges, self._value_KEF)  # type: ignore[no-any-return]
+            return linear_map(self._value_KEF, self._edges.swap, self._edges.swap)
         assert self._edges.share is not None, "what arrives comes from other ranks"
         theirs_e, place_e, _ = self._edges.share.reversal
         found_KEF = torch.cat([self._value_KEF[:, theirs_e], self._arrival.wait().transpose(0, 1)], dim=1)
@@ -222,7 +176,7 @@ class Sources:
         self._arrival: Arrival | None = None if share is None else share.neighbors.start(value_KNF.transpose(0, 1))
 
     def wait(self) -> Tensor:
-        """(K, S, F): the rank's own atoms, then those it sees of others."""
+        """(K, S, F): the rank's own atoms, then its halo."""
         if self._arrival is None:
             return self._own_KNF
         return torch.cat([self._own_KNF, self._arrival.wait().transpose(0, 1)], dim=1)
@@ -275,68 +229,3 @@ class Block:
     def sum_to_dst(self, value_bF: Tensor, weight_b: Tensor | None = None) -> Tensor:
         """Sum the (weighted) rows of each atom's edges, (n, F)."""
         return F.embedding_bag(self._own_b, value_bF, self._first_edge_n, mode="sum", per_sample_weights=weight_b)
-
-
-#: Atoms share a group as long as the smallest has this part of the largest one's edges: what padding may waste.
-FULLNESS = 0.6
-
-
-class Neighborhoods:
-    """The incoming edges of each atom side by side, in groups of atoms with about as many, padded with zeros."""
-
-    def __init__(self, edges: Edges) -> None:
-        first_N = edges.first_edge_N.cpu().numpy()
-        degree_N = np.diff(first_N)
-        order_N = np.argsort(-degree_N, kind="stable")
-        order_N = order_N[degree_N[order_N] > 0]
-        self.shapes: list[tuple[int, int]] = []
-        place_N = np.zeros(len(degree_N), dtype=np.int64)
-        start, num_places = 0, 0
-        while start < len(order_N):
-            most = int(degree_N[order_N[start]])
-            is_near = degree_N[order_N[start:]] >= FULLNESS * most
-            count = int(is_near.sum())
-            place_N[order_N[start : start + count]] = num_places + most * np.arange(count)
-            self.shapes.append((count, most))
-            start, num_places = start + count, num_places + count * most
-        self.num_places = num_places
-        dst_E = edges.dst_E.cpu().numpy()
-        place_E = place_N[dst_E] + np.arange(len(dst_E)) - first_N[dst_E]
-        self.place_E = torch.from_numpy(place_E).to(edges.dst_E.device)
-
-    def pad(self, value_E: Tensor) -> list[Tensor]:
-        """From (..., E, T) to one (..., n, D, T) a group; empty places are zero."""
-        flat = _Pad.apply(value_E, self.place_E, self.num_places)
-        parts = flat.split([n * D for n, D in self.shapes], dim=-2)
-        return [part.unflatten(-2, shape) for part, shape in zip(parts, self.shapes, strict=True)]
-
-    def unpad(self, groups: list[Tensor]) -> Tensor:
-        """The inverse of `pad`."""
-        return _Unpad.apply(torch.cat([group.flatten(-3, -2) for group in groups], dim=-2), self.place_E)  # type: ignore[no-any-return]
-
-
-class _Pad(torch.autograd.Function):
-    """Linear, and the transpose of `_Unpad`: each is the other's derivative, as often as one differentiates."""
-
-    @staticmethod
-    def forward(ctx: Any, value_E: Tensor, place_E: Tensor, num_places: int) -> Tensor:  # type: ignore[override]
-        ctx.place_E = place_E
-        padded = value_E.new_zeros(*value_E.shape[:-2], num_places, value_E.shape[-1])
-        return padded.index_copy_(-2, place_E, value_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_P: Tensor) -> Any:  # type: ignore[override]
-        return _Unpad.apply(grad_P, ctx.place_E), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """See `_Pad`."""
-
-    @staticmethod
-    def forward(ctx: Any, value_P: Tensor, place_E: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.place_E, ctx.num_places = place_E, value_P.shape[-2]
-        return value_P.index_select(-2, place_E)
-
-    @staticmethod
-    def backward(ctx: Any, grad_E: Tensor) -> Any:  # type: ignore[override]
-        return _Pad.apply(grad_E, ctx.place_E, ctx.num_places), None

@@ -31,7 +31,7 @@ class RadialBasis(nn.Module):
         self.cutoff_ang = cutoff_ang
         first = min(self.SHORTEST_ANG, cutoff_ang / 2)
         self.inverse_width = (num_radial - 1) / (cutoff_ang - first)
-        self.register_buffer("centres_R", torch.linspace(first, cutoff_ang, num_radial), persistent=False)
+        self.register_buffer("centres_R", torch.linspace(first, cutoff_ang, num_radial, device="cpu"), persistent=False)
 
     def forward(self, length_E: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the basis (R, E) and the envelope (E,)."""

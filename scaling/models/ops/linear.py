@@ -15,8 +15,9 @@ def normal(*shape: int, std: float = 1.0) -> nn.Parameter:
 
     On the meta device nothing is drawn.
     """
-    on_meta = torch.get_default_device().type == "meta"
-    return nn.Parameter(torch.randn(*shape, device="meta" if on_meta else "cpu") * std)
+    if torch.get_default_device().type == "meta":
+        return nn.Parameter(torch.empty(*shape))
+    return nn.Parameter(torch.randn(*shape, device="cpu") * std)
 
 
 class Embedding(nn.Module):
@@ -49,4 +50,6 @@ class Linear(nn.Module):
         """Returns (K, N, O) for values (K = 1), or values and tangents (K = 2), to which a bias adds nothing."""
         if len(x_KNI) == 1 or self.bias is None:
             return F.linear(x_KNI, self.weight, self.bias)
-        return F.linear(x_KNI, self.weight) + F.pad(self.bias[None, None], (0, 0, 0, 0, 0, 1))
+        y_KNO = F.linear(x_KNI, self.weight)
+        # autocast has no say in a sum: a bias in fp32 would make it fp32
+        return y_KNO + F.pad(self.bias[None, None].to(y_KNO.dtype), (0, 0, 0, 0, 0, 1))

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
+from scaling.models.ops.activation import Silu, silu_rows
 from scaling.models.ops.edges import Block, Edges
 from scaling.models.ops.linear import AFTER_SILU, normal
 
@@ -54,7 +54,7 @@ class MessageNet(nn.Module):
         """Returns the two sums; one that is not wanted is None.
 
         Args:
-            ends_KMF: dst_i of the rank's atoms, then src_j of all that it sees (M of both). radial_KRE, moved_KE:
+            ends_KMF: dst_i of the rank's atoms, then src_j of these and its halo (M of both). radial_KRE, moved_KE:
                 features of the edges. envelope_KE: f. unit_KE3: directions.
         """
         parameters = self.first, self.second, self.bias, self.move
@@ -90,9 +90,9 @@ class _Messages(torch.autograd.Function):
             move_KN3 = None if move is None else unit_KE3.new_empty(K, N, 3)
             for block in edges.blocks(width):
                 f = envelope_KE[:, block.edges].unbind()
-                m = _silu(_first_layer(block, ends, _features(block, radial, moved), first))
+                m = silu_rows(_first_layer(block, ends, _features(block, radial, moved), first))
                 if z2_KEF is not None:
-                    m = _silu(_second_layer(m, second, bias, z2_KEF[:, block.edges]))
+                    m = silu_rows(_second_layer(m, second, bias, z2_KEF[:, block.edges]))
                 if sum_KNF is not None:
                     _store(sum_KNF[:, block.atoms], _sum_products(block, m, _cast(dtype, *f)))
                 if move_KN3 is not None:
@@ -105,65 +105,135 @@ class _Messages(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, sum_grad_KNF: Tensor | None, move_grad_KN3: Tensor | None) -> Any:
-        ends_KMF, radial_KRE, moved_KE, envelope_KE, unit_KE3, *parameters, z2_KEF = ctx.saved_tensors
-        edges, dtype = ctx.edges, ctx.dtype
-        (K, _, width), N, R = ends_KMF.shape, edges.num_atoms, radial_KRE.shape[1]
+        saved = ctx.saved_tensors
+        with torch.autocast(saved[0].device.type, enabled=False):
+            found = _Gradients(ctx, saved, sum_grad_KNF, move_grad_KN3)
+            for block in ctx.edges.blocks(saved[0].shape[2]):
+                found.add(block)
+        parameters = found.parameters
+        by_parameters = parameters.first, parameters.second, parameters.bias, parameters.move
+        return None, None, *found.of_inputs(), *by_parameters
+
+
+class _ByParameters:
+    """Gradients of the parameters; None, and nothing added, where they are not wanted."""
+
+    def __init__(self, parameters: Sequence[Tensor | None], *, is_wanted: bool) -> None:
+        self.first, self.second, self.bias, self.move = (
+            torch.zeros_like(p) if is_wanted and p is not None else None for p in parameters
+        )
+
+    def add_first(self, features_Rb: Tensor, z_grad_bF: Tensor) -> None:
+        """Of the first layer, which reads the edges' features."""
+        if self.first is not None:
+            _add_product(self.first, features_Rb, z_grad_bF)
+
+    def add_second(self, silu: Silu, z_grad: Sequence[Tensor]) -> None:
+        """Of the second layer, which reads the first one's activations."""
+        if self.second is not None and self.bias is not None:
+            for value, grad in zip(silu.values(), z_grad, strict=True):
+                _add_product(self.second, value.t(), grad)
+            self.bias += z_grad[0].sum(0)
+
+    def add_move(self, m: Sequence[Tensor], dot_grad: Sequence[Tensor]) -> None:
+        """Of m . move."""
+        if self.move is not None:
+            for value, grad in zip(m, dot_grad, strict=True):
+                self.move += value.t() @ grad.to(value.dtype)
+
+
+class _ByGeometry:
+    """Gradients of the envelope and the directions; nothing is added where they are not wanted."""
+
+    def __init__(self, envelope_KE: Tensor, unit_KE3: Tensor, *, is_wanted: bool) -> None:
+        self.is_wanted = is_wanted
+        self.envelope, self.unit = (torch.zeros_like(t) if is_wanted else None for t in (envelope_KE, unit_KE3))
+
+    def add_sums(self, block: Block, m: Sequence[Tensor], sum_grad_NF: Tensor) -> None:
+        """Of each atom's sum of messages."""
+        if self.envelope is not None:
+            self.envelope[0, block.edges] += (sum_grad_NF.index_select(0, block.dst_b) * m[0]).sum(1)
+
+    def add_pulls(self, block: Block, f: Tensor, dot: Tensor, move_grad_b3: Tensor, pull_grad_b: Tensor) -> None:
+        """Of the pulls f (m . move) along each edge."""
+        if self.envelope is not None and self.unit is not None:
+            dot = dot.to(f.dtype)
+            self.envelope[0, block.edges] += pull_grad_b * dot
+            torch.mul((f * dot)[:, None], move_grad_b3, out=self.unit[0, block.edges])
+
+
+class _Gradients:
+    """What backward of `_Messages` finds, block by block."""
+
+    def __init__(
+        self, ctx: Any, saved: Sequence[Any], sum_grad_KNF: Tensor | None, move_grad_KN3: Tensor | None
+    ) -> None:
+        ends_KMF, radial_KRE, moved_KE, envelope_KE, unit_KE3, *parameters, self.z2_KEF = saved
         by_geometry, by_parameters = ctx.needs_input_grad[6], ctx.needs_input_grad[7]
-        assert not (by_geometry and K == 2), "tangents are carried along a direction that is given"
-        with torch.autocast(ends_KMF.device.type, enabled=False):
-            ends, radial, moved, first, second, _, move = _cast(dtype, ends_KMF, radial_KRE, moved_KE, *parameters)
-            ends_grad = torch.zeros_like(ends, dtype=torch.promote_types(dtype, torch.float32))
-            wanted = slice(0 if by_geometry else R, None)  # which features have a gradient
-            features_grad = radial.new_empty(K, len(first[wanted]), len(edges.src_E))
-            f_grad, unit_grad = (torch.zeros_like(t) if by_geometry else None for t in (envelope_KE, unit_KE3))
-            first_grad, second_grad, bias_grad, along_grad = (
-                torch.zeros_like(p) if by_parameters and p is not None else None for p in parameters
-            )
-            # The gradient of a message is a weighted sum of rows of this table: of its atom's sums, and of `move`.
-            rows = [] if sum_grad_KNF is None else list(sum_grad_KNF.to(dtype))
-            table = torch.cat(rows if move is None else [*rows, move[None]])
-            for block in edges.blocks(width):
-                f = envelope_KE[:, block.edges].unbind()
-                features = _features(block, radial, moved)
-                silu_1 = _Silu(_first_layer(block, ends, features, first))
-                silu_2 = silu_1 if second is None else _Silu(z2_KEF[:, block.edges].unbind())
-                m = silu_2.values() if by_geometry or move is not None else []
-                index = [[block.dst_b + j * N for j in range(k, K)] if rows else [] for k in range(K)]
-                weight = [list(f[: K - k]) if rows else [] for k in range(K)]
-                if move is not None:
-                    h = [value.index_select(0, block.dst_b) for value in move_grad_KN3]
-                    pull_grad = [value.sum(1) for value in _products_backward(h, unit_KE3[:, block.edges].unbind())]
-                    dot_grad = _products_backward(pull_grad, f)  # of m . move
-                    for k in range(K):
-                        index[k].append(torch.full_like(block.dst_b, len(table) - 1))
-                        weight[k].append(dot_grad[k])
-                m_grad = [block.sum_rows(table, index[k], weight[k]) for k in range(K)]
-                if by_geometry and rows:
-                    f_grad[0, block.edges] += (rows[0].index_select(0, block.dst_b) * m[0]).sum(1)
-                if by_geometry and move is not None:
-                    dot = (m[0] @ move).to(f[0].dtype)
-                    f_grad[0, block.edges] += pull_grad[0] * dot
-                    torch.mul((f[0] * dot)[:, None], h[0], out=unit_grad[0, block.edges])
-                if by_parameters and move is not None:
-                    for value, grad in zip(m, dot_grad, strict=True):
-                        along_grad += value.t() @ grad.to(dtype)
-                z_grad = silu_2.backward(m_grad)
-                if second is not None:
-                    if by_parameters:
-                        for value, grad in zip(silu_1.values(), z_grad, strict=True):
-                            _add_product(second_grad, value.t(), grad)
-                        bias_grad += z_grad[0].sum(0)
-                    z_grad = silu_1.backward([grad @ second.t() for grad in z_grad])
-                for k, grad in enumerate(z_grad):
-                    if by_parameters:
-                        _add_product(first_grad, features[k], grad)
-                    torch.mm(first[wanted], grad.t(), out=features_grad[k][:, block.edges])
-                    ends_grad[k, block.atoms] = block.sum_to_dst(grad)
-                    block.add_to_src(ends_grad[k, N:], grad)
-        radial_grad = features_grad[:, :R].to(radial_KRE.dtype) if by_geometry else None
-        moved_grad = None if moved_KE is None else features_grad[:, -1].to(moved_KE.dtype)
-        by_input = ends_grad.to(ends_KMF.dtype), radial_grad, moved_grad, f_grad, unit_grad
-        return None, None, *by_input, first_grad, second_grad, bias_grad, along_grad
+        assert not (by_geometry and len(ends_KMF) == 2), "tangents are carried along a direction that is given"
+        self.dtypes = ends_KMF.dtype, radial_KRE.dtype, None if moved_KE is None else moved_KE.dtype
+        self.envelope_KE, self.unit_KE3, self.move_grad_KN3 = envelope_KE, unit_KE3, move_grad_KN3
+        self.num_atoms, self.num_radial = ctx.edges.num_atoms, radial_KRE.shape[1]
+        cast = _cast(ctx.dtype, ends_KMF, radial_KRE, moved_KE, *parameters)
+        self.ends, self.radial, self.moved, self.first, self.second, _, self.move = cast
+        self.parameters = _ByParameters(parameters, is_wanted=by_parameters)
+        self.geometry = _ByGeometry(envelope_KE, unit_KE3, is_wanted=by_geometry)
+        self.ends_grad = torch.zeros_like(self.ends, dtype=torch.promote_types(ctx.dtype, torch.float32))
+        self.wanted_first = self.first if by_geometry else self.first[self.num_radial :]  # of which features
+        self.features_grad = self.radial.new_empty(len(ends_KMF), len(self.wanted_first), radial_KRE.shape[2])
+        # The gradient of a message is a weighted sum of rows of this table: of its atom's sums, and of `move`.
+        self.sum_grads = [] if sum_grad_KNF is None else list(sum_grad_KNF.to(ctx.dtype))
+        self.table = torch.cat(self.sum_grads if self.move is None else [*self.sum_grads, self.move[None]])
+
+    def add(self, block: Block) -> None:
+        """Add what the edges of a block contribute."""
+        f = self.envelope_KE[:, block.edges].unbind()
+        features = _features(block, self.radial, self.moved)
+        silu_1 = Silu(_first_layer(block, self.ends, features, self.first))
+        silu_2 = silu_1 if self.second is None else Silu(self.z2_KEF[:, block.edges].unbind())
+        z_grad = silu_2.backward(self._of_messages(block, f, silu_2))
+        if self.second is not None:
+            self.parameters.add_second(silu_1, z_grad)
+            z_grad = silu_1.backward([grad @ self.second.t() for grad in z_grad])
+        for k, grad in enumerate(z_grad):
+            self.parameters.add_first(features[k], grad)
+            torch.mm(self.wanted_first, grad.t(), out=self.features_grad[k][:, block.edges])
+            self.ends_grad[k, block.atoms] = block.sum_to_dst(grad)
+            block.add_to_src(self.ends_grad[k, self.num_atoms :], grad)
+
+    def _of_messages(self, block: Block, f: Sequence[Tensor], silu: Silu) -> list[Tensor]:
+        """Of each edge's message, the last layer's activation `silu` before the envelope f."""
+        K = len(f)
+        m = silu.values() if self.geometry.is_wanted or self.move is not None else []
+        index: list[list[Tensor]] = [[] for _ in f]
+        weight: list[list[Tensor]] = [[] for _ in f]
+        if self.sum_grads:
+            index = [[block.dst_b + j * self.num_atoms for j in range(k, K)] for k in range(K)]
+            weight = [list(f[: K - k]) for k in range(K)]
+            self.geometry.add_sums(block, m, self.sum_grads[0])
+        if self.move is not None:
+            for k, grad in enumerate(self._of_dots(block, f, m)):
+                index[k].append(torch.full_like(block.dst_b, len(self.table) - 1))
+                weight[k].append(grad)
+        return [block.sum_rows(self.table, index[k], weight[k]) for k in range(K)]
+
+    def _of_dots(self, block: Block, f: Sequence[Tensor], m: Sequence[Tensor]) -> list[Tensor]:
+        """Of m . move, by which each edge pulls along its direction."""
+        assert self.move_grad_KN3 is not None, "what moves has a gradient"
+        h = [value.index_select(0, block.dst_b) for value in self.move_grad_KN3]
+        pull_grad = [value.sum(1) for value in _products_backward(h, self.unit_KE3[:, block.edges].unbind())]
+        dot_grad = _products_backward(pull_grad, f)
+        if self.geometry.is_wanted:
+            self.geometry.add_pulls(block, f[0], m[0] @ self.move, h[0], pull_grad[0])
+        self.parameters.add_move(m, dot_grad)
+        return dot_grad
+
+    def of_inputs(self) -> list[Tensor | None]:
+        """Of ends, radial functions, moved, envelope and directions; None where none is wanted."""
+        ends_dtype, radial_dtype, moved_dtype = self.dtypes
+        radial_grad = self.features_grad[:, : self.num_radial].to(radial_dtype) if self.geometry.is_wanted else None
+        moved_grad = None if moved_dtype is None else self.features_grad[:, -1].to(moved_dtype)
+        return [self.ends_grad.to(ends_dtype), radial_grad, moved_grad, self.geometry.envelope, self.geometry.unit]
 
 
 def _cast(dtype: torch.dtype, *tensors: Any) -> list[Any]:
@@ -219,50 +289,3 @@ def _products_backward(grad: Sequence[Tensor], y: Sequence[Tensor]) -> list[Tens
     if len(grad) == 1:
         return [grad[0] * y[0]]
     return [grad[0] * y[0] + grad[1] * y[1], grad[1] * y[0]]
-
-
-def _silu(z: Sequence[Tensor]) -> list[Tensor]:
-    value = F.silu(z[0])
-    return [value] if len(z) == 1 else [value, torch.ops.aten.silu_backward(z[1], z[0])]
-
-
-class _Silu:
-    """SiLU where it is differentiated: once for values, twice for tangents."""
-
-    def __init__(self, z: Sequence[Tensor]) -> None:
-        self.z = z
-        if len(z) == 2:
-            self.s = torch.sigmoid(z[0])
-            ds = torch.addcmul(self.s, self.s, self.s, value=-1)
-            bend = z[0] * ds
-            self.slope = self.s + bend
-            self.bend = bend.addcmul_(self.s, bend, value=-2).add_(ds, alpha=2)  # z s'' + 2 s'
-
-    def values(self) -> list[Tensor]:
-        return [F.silu(self.z[0])] if len(self.z) == 1 else [self.z[0] * self.s, self.slope * self.z[1]]
-
-    def backward(self, grad: list[Tensor]) -> list[Tensor]:
-        """The gradient of z from that of the values."""
-        if len(self.z) == 1:
-            return [torch.ops.aten.silu_backward(grad[0], self.z[0])]
-        return [(grad[0] * self.slope).addcmul_(grad[1] * self.z[1], self.bend), grad[1] * self.slope]
-
-
-class _SiluOfBoth(torch.autograd.Function):
-    """SiLU of values and tangents."""
-
-    @staticmethod
-    def forward(ctx: Any, z_KNF: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(z_KNF)
-        return torch.stack(_silu(z_KNF.unbind()))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_KNF: Tensor) -> Tensor:  # type: ignore[override]
-        (z_KNF,) = ctx.saved_tensors
-        return torch.stack(_Silu(z_KNF.unbind()).backward(list(grad_KNF)))
-
-
-def silu(z_KNF: Tensor) -> Tensor:
-    """SiLU of values, or of values and tangents."""
-    return F.silu(z_KNF) if len(z_KNF) == 1 else _SiluOfBoth.apply(z_KNF)  # type: ignore[no-any-return]

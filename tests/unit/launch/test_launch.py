@@ -16,10 +16,11 @@ import pytest
 
 from experiments.launchers import execute
 from experiments.train import stage
-from scaling.config import BudgetConfig, DataConfig, LauncherConfig, ModelConfig, RunConfig, StudyConfig, TrainConfig
+from scaling.config import BudgetConfig, DataConfig, LauncherConfig, RunConfig, StudyConfig, TrainConfig
 from scaling.errors import RunError
 from scaling.launch.attempt import MAX_FRUITLESS, _killed_rank
 from scaling.launch.pool import Event, _Active, _settle, slots
+from scaling.models.egnn import EGNNConfig
 from scaling.runs.claim import Claim, holder
 from scaling.runs.failure import Failure, failure_path
 from scaling.runs.store import RunDir
@@ -97,7 +98,7 @@ def endless(tiny_data, tmp_path) -> RunDir:
     """A run of two ranks with a loader process each that goes on until it is killed."""
     config = RunConfig(
         data=DataConfig(path=str(tiny_data), num_workers=1),
-        model=ModelConfig(width=4),
+        model=EGNNConfig(width=4),
         train=FOREVER,
         launcher=LauncherConfig(ranks=2),
         study=StudyConfig(root=str(tmp_path / "studies")),
@@ -163,7 +164,7 @@ def test_run_that_is_killed_again_and_again_without_getting_further_is_given_up(
         [
             RunConfig(
                 data=DataConfig(path=str(tiny_data)),
-                model=ModelConfig(width=4),
+                model=EGNNConfig(width=4),
                 train=replace(FOREVER, checkpoint_every=1_000_000),
                 study=StudyConfig(root=str(tmp_path)),
             )
@@ -186,7 +187,7 @@ def test_run_that_is_asked_to_stop_goes_on_from_a_checkpoint_of_its_last_step(
 ):
     config = RunConfig(
         data=DataConfig(path=str(tiny_data), num_workers=loaders),
-        model=ModelConfig(width=4),
+        model=EGNNConfig(width=4),
         train=replace(FOREVER, checkpoint_every=1_000_000),
         launcher=LauncherConfig(ranks=ranks),
         study=StudyConfig(root=str(tmp_path)),

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import planned_device
 from experiments.status import standings
 from scaling.config import LauncherConfig, RunConfig, SlurmConfig
 from scaling.errors import ConfigError, RunError
 from scaling.launch import slurm
 from scaling.launch.job import copy
 from scaling.launch.submit import batch_script, job_name, refuse, submit
+from scaling.planning import planned_device
 from scaling.runs.store import RunDir
 
 SQUEUE = """#!/bin/sh

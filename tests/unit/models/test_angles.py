@@ -8,14 +8,15 @@ import torch
 from scipy.special import eval_legendre, spherical_jn
 from torch.nn import functional as F
 
-from experiments.bench.triplets import triplets
-from scaling.config import ModelConfig
 from scaling.errors import DataError
 from scaling.models import Graphs, build
-from scaling.models.gemnet import Interaction
+from scaling.models.dimenet import DimeNetPlusPlusConfig
+from scaling.models.gemnet import GemNetTConfig
+from scaling.models.gemnet.network import Interaction
 from scaling.models.ops.angles import Angles
 from scaling.models.ops.bases import SphericalBesselBasis, envelope, spherical_harmonics
 from scaling.parallel import reversed_edges
+from tests.reference.triplets import triplets
 from tests.unit.models.test_physics import CUTOFF, crystal, graphs, rotation
 
 DEGREES = 7
@@ -127,7 +128,7 @@ def meeting_scale(layer: Interaction) -> float:
 
 def test_a_layer_of_gemnet_is_its_equations_over_listed_triplets(batch):
     torch.manual_seed(0)
-    config = ModelConfig("gemnet_t", width=8, depth=1, node_width=6, triplet_width=5, bilinear_width=4)
+    config = GemNetTConfig(width=8, depth=1, node_width=6, triplet_width=5, bilinear_width=4)
     model = build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0).double()
     seen = {}
     model.trunk.layers[0].register_forward_hook(lambda _, inputs, output: seen.update(inputs=inputs, output=output))
@@ -165,7 +166,7 @@ def test_list_of_neighbours_that_is_not_symmetric_is_refused():
 def test_energies_under_bf16_do_not_change_when_a_structure_is_turned():
     """Sums over angles in bf16 would make them change by about a hundredth."""
     torch.manual_seed(0)
-    config = ModelConfig("dimenetpp", width=32, depth=2, num_radial=6)
+    config = DimeNetPlusPlusConfig(width=32, depth=2, num_radial=6)
     model = build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0)
     element, x, cell, pbc = crystal(3)
     energies = []

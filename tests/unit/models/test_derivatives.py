@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from experiments.bench.double_backward import left_to_autograd
-from scaling.config import ModelConfig
 from scaling.models import Graphs, Potential, build
+from scaling.models.config import family
 from scaling.models.ops import edges as edges_module
+from tests.reference.double_backward import left_to_autograd
 from tests.unit.models.test_physics import crystal
 from tests.unit.models.test_physics import graphs as crystal_graphs
 
@@ -36,7 +36,7 @@ def graphs() -> Graphs:
 
 def network(forces: str, depth: int, checkpointing: int, name: str = "egnn") -> Potential:
     torch.manual_seed(1)
-    config = ModelConfig(name=name, width=8, depth=depth, forces=forces)
+    config = family(name)(width=8, depth=depth, forces=forces)
     model = build(
         config, num_elements=3, cutoff_ang=5.0, mean_degree=6.0, scale_ev=1.3, checkpointing=checkpointing
     ).double()

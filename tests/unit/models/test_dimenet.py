@@ -7,9 +7,9 @@ import torch
 from torch_geometric.nn.models import DimeNetPlusPlus as Reference
 from torch_geometric.nn.models import dimenet
 
-from scaling.config import ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
+from scaling.models.dimenet import DimeNetPlusPlusConfig
 
 CUTOFF, WIDTH, DEPTH, TRIPLET, OUT, RADIAL, SPHERICAL = 4.0, 12, 2, 6, 10, 6, 7
 MEAN_DEGREE = 5.0
@@ -39,9 +39,7 @@ def reference() -> Reference:
 
 
 def ours(reference: Reference) -> Potential:
-    config = ModelConfig(
-        "dimenetpp", width=WIDTH, depth=DEPTH, num_radial=RADIAL, triplet_width=TRIPLET, output_width=OUT
-    )
+    config = DimeNetPlusPlusConfig(width=WIDTH, depth=DEPTH, num_radial=RADIAL, triplet_width=TRIPLET, output_width=OUT)
     model = build(config, num_elements=95, cutoff_ang=CUTOFF, mean_degree=MEAN_DEGREE, scale_ev=1.0).double()
     copied = []
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.bench.triplets import triplets
-from scaling.config import ModelConfig
 from scaling.models import Graphs, build
+from scaling.models.gemnet import GemNetTConfig
+from tests.reference.triplets import triplets
 from tests.unit.models.test_angles import legendre
 from tests.unit.models.test_physics import CUTOFF
 
@@ -139,7 +139,7 @@ def indices(batch: Graphs) -> tuple[torch.Tensor, ...]:
 def test_a_layer_is_fairchems_but_for_its_constants(layers, batch):
     base_layers, interaction_block = layers
     torch.manual_seed(0)
-    config = ModelConfig("gemnet_t", width=8, depth=1, node_width=6, triplet_width=5, bilinear_width=4)
+    config = GemNetTConfig(width=8, depth=1, node_width=6, triplet_width=5, bilinear_width=4)
     model = build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0).double()
     seen = {}
     (layer,) = model.trunk.layers

@@ -4,8 +4,8 @@ import math
 
 import torch
 
+from scaling.models.ops.edges import Edges
 from scaling.models.ops.geometry import EdgeGeometry, RadialBasis
-from scaling.models.ops.messages import Edges
 
 
 def test_slopes_of_the_basis_are_those_of_its_formula():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from ase.build import bulk
 
-from scaling.config import ModelConfig
 from scaling.models import build
+from scaling.models.config import family
 from tests.unit.models.test_physics import crystal, graphs
 
 
@@ -19,7 +19,7 @@ def rattled() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def predictions(width: int, depth: int, forces: str = "conservative", name: str = "egnn"):
     torch.manual_seed(0)
-    config = ModelConfig(name, width=width, depth=depth, forces=forces)
+    config = family(name)(width=width, depth=depth, forces=forces)
     model = build(config, num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0).train()
     batch = graphs(*(crystal(0) if name == "egnn" else rattled()))
     batch = type(batch)(**{**vars(batch), "x_N3": batch.x_N3.float(), "shift_E3": batch.shift_E3.float()})

@@ -6,16 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scaling.config import MODELS, ModelConfig
 from scaling.data.neighbors import neighbor_list
 from scaling.models import Graphs, Potential, build
+from scaling.models.config import FAMILIES, family
 
 CUTOFF = 4.0
 
 
 def potential(forces: str, name: str = "egnn", depth: int = 3) -> Potential:
     torch.manual_seed(0)
-    config = ModelConfig(name=name, width=8, depth=depth, forces=forces)
+    config = family(name)(width=8, depth=depth, forces=forces)
     return build(config, num_elements=3, cutoff_ang=CUTOFF, mean_degree=20.0, scale_ev=1.0).double().eval()
 
 
@@ -57,7 +57,7 @@ def rotation(seed: int) -> np.ndarray:
     return q * np.sign(np.diag(r))  # of O(3): reflections too
 
 
-models = pytest.mark.parametrize("name", MODELS)
+models = pytest.mark.parametrize("name", FAMILIES)
 both = pytest.mark.parametrize("forces", ["conservative", "direct"])
 seeds = given(seed=st.integers(0, 10_000))
 few = settings(max_examples=15, deadline=None)

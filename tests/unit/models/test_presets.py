@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.bench.graph_parallel import preset
 from scaling.config import ModelConfig
 from scaling.models import build
-from scaling.models.counting import closed_form, count_parameters
+from scaling.models.counting import count_parameters, parameters_of
+from tests.reference.presets import preset
 
 PUBLISHED = {
     "dimenetpp_xl": 240e6,
@@ -30,7 +30,7 @@ def built(config: ModelConfig) -> int:
     with torch.device("meta"):
         model = build(config, num_elements=OC20_ELEMENTS, cutoff_ang=6.0, mean_degree=30.0, scale_ev=1.0)
     assert {p.device.type for p in model.parameters()} == {"meta"}
-    assert count_parameters(model) == closed_form(config, OC20_ELEMENTS)
+    assert count_parameters(model) == parameters_of(config, OC20_ELEMENTS)
     return count_parameters(model).total
 
 

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from scaling.config import BudgetConfig, OptimConfig
+from scaling.config import BudgetConfig
 from scaling.errors import ConfigError
+from scaling.optim.config import AdamWConfig
 from scaling.optim.schedule import learning_rate, num_steps
 
 
@@ -23,7 +24,7 @@ def test_absurd_budget_is_refused():
 
 
 def test_learning_rate_warms_up_stays_and_decays_to_almost_nothing():
-    optim = OptimConfig(warmup_share=0.1, decay_share=0.4)
+    optim = AdamWConfig(warmup_share=0.1, decay_share=0.4)
     rates = [learning_rate(step, 100, peak=1.0, optim=optim) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * (k + 1) for k in range(10)])
     assert rates[10:60] == [1.0] * 50

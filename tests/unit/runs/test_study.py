@@ -7,6 +7,7 @@ import pytest
 
 from scaling.config import BudgetConfig, RunConfig
 from scaling.errors import RunError
+from scaling.models.config import family as model_family
 from scaling.runs.study import admitted, hold_together
 
 GRID = [
@@ -54,7 +55,7 @@ def test_damaged_study_file_is_named_with_the_way_out(tmp_path):
 
 
 def family(name, lr, **sizes):
-    model = replace(RunConfig().model, name=name, **sizes)
+    model = model_family(name)(**sizes)
     return replace(RunConfig(), model=model, optim=replace(RunConfig().optim, lr=lr))
 
 
@@ -70,7 +71,7 @@ def test_architectures_have_recipes_of_their_own_in_any_order(tmp_path, order):
     for study in ("together", "one by one"):
         with pytest.raises(RunError, match=r"optim\.lr \(gemnet_t\) = 0\.012, now it is 0\.02"):
             hold_together(tmp_path / study, [family("gemnet_t", 0.02, num_spherical=5)], "digest")
-        with pytest.raises(RunError, match=r"model\.num_spherical \(gemnet_t\) = 5, now it is None"):
+        with pytest.raises(RunError, match=r"model\.num_spherical \(gemnet_t\) = 5, now it is 7"):
             hold_together(tmp_path / study, [family("gemnet_t", 0.012)], "digest")
 
 
@@ -82,7 +83,7 @@ def test_one_network_of_an_architecture_beside_another_of_given_sizes(tmp_path):
     for configs in (grid, grid[::-1], grid[1:]):
         hold_together(tmp_path / "s", configs, "digest")
         assert json.loads((tmp_path / "s" / "study.json").read_text()) == begun
-    with pytest.raises(RunError, match=r"model\.triplet_width \(gemnet_t\) = None, now it is 3"):
+    with pytest.raises(RunError, match=r"model\.triplet_width \(gemnet_t\) = 0, now it is 3"):
         hold_together(tmp_path / "s", [family("gemnet_t", 0.012, triplet_width=3)], "digest")
 
 

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scaling.config import ModelConfig, RunConfig, ZeroConfig
+from scaling.config import RunConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import build
+from scaling.models.egnn import EGNNConfig
+from scaling.optim.config import AdamWConfig
 from scaling.runs.identity import settings
 from scaling.training.checkpoint import KEPT, Checkpoints, Progress
 from scaling.training.engine import Engine
@@ -20,8 +22,8 @@ from scaling.training.world import World
 
 def engine(seed: int = 0, width: int = 8) -> Engine:
     torch.manual_seed(seed)
-    model = build(ModelConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
-    return Engine(model, optim=RunConfig().optim, zero=ZeroConfig(), precision="fp32", world=World.join())
+    model = build(EGNNConfig(width=width), num_elements=3, cutoff_ang=4.0, mean_degree=20.0, scale_ev=1.0)
+    return Engine(model, optim=AdamWConfig(), zero=ZeroConfig(), precision="fp32", world=World.join())
 
 
 def checkpoints(tmp_path, one: Engine) -> Checkpoints:

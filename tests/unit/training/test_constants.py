@@ -22,9 +22,7 @@ def copied(tiny_data, tmp_path_factory) -> RunDir:
 def test_copy_of_a_run_is_judged_on_its_own_data(copied, tiny_data):
     potential = TrainedPotential(copied.path)
     require_own_data(potential.run, potential.config, ShardSet(tiny_data).manifest.digest)
-    with pytest.raises(
-        RunError, match=r"is not what .*my-favourite was trained on; put its data there again"
-    ):
+    with pytest.raises(RunError, match=r"is not what .*my-favourite was trained on; put its data there again"):
         require_own_data(potential.run, potential.config, "of other data")
 
 

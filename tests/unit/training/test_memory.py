@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiments.bench.batches import backward, random_graphs
-from experiments.bench.memory import Size, Technique, in_processes
-from experiments.bench.tensors import PeakTensors
 from scaling.config import ModelConfig, ZeroConfig
 from scaling.models import build
-from scaling.models.counting import closed_form
+from scaling.models.config import family
+from scaling.models.counting import parameters_of
+from scaling.models.egnn import EGNNConfig
+from scaling.planning import backward, random_graphs
 from scaling.training.memory import most_edges, peak_bytes
+from tests.reference.counters import PeakTensors
+from tests.reference.processes import bench_ranks
 
 SIZES = {"num_elements": 5, "cutoff_ang": 5.0, "mean_degree": 30.0, "scale_ev": 1.0}
 
@@ -36,10 +38,9 @@ def counted_peak(config: ModelConfig, checkpointing: int, structures: int, mean_
 def test_memory_of_one_rank_is_predicted_within_15_percent(
     forces, width, depth, checkpointing, structures, mean_degree
 ):
-    config = ModelConfig(width=width, depth=depth, forces=forces)
+    config = EGNNConfig(width=width, depth=depth, forces=forces)
     counted, num_atoms, num_edges = counted_peak(config, checkpointing, structures, mean_degree)
-    num_params = closed_form(config, 5).total
-    batch = {"num_params": num_params, "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
+    batch = {"parameters": parameters_of(config, 5), "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
     assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
     other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
     if depth > 2:
@@ -54,10 +55,9 @@ def test_memory_of_one_rank_is_predicted_within_15_percent(
 def test_memory_of_triplet_models_is_predicted_within_15_percent(
     name, forces, width, depth, checkpointing, mean_degree
 ):
-    config = ModelConfig(name=name, width=width, depth=depth, forces=forces, num_radial=12)
+    config = family(name)(width=width, depth=depth, forces=forces, num_radial=12)
     counted, num_atoms, num_edges = counted_peak(config, checkpointing, 1, mean_degree)
-    num_params = closed_form(config, 5).total
-    batch = {"num_params": num_params, "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
+    batch = {"parameters": parameters_of(config, 5), "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
     assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
     other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
     assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing can be told from none"
@@ -66,13 +66,15 @@ def test_memory_of_triplet_models_is_predicted_within_15_percent(
 @pytest.mark.parametrize(
     "stage", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2, 3]
 )
-def test_memory_of_two_ranks_is_predicted_within_15_percent(stage):
-    size = Size("parameters", 512, 3, 1)
-    counted = in_processes(size, "direct", Technique("", stage, 1), ranks=2)["peak_bytes"]
-    config = ModelConfig(width=size.width, depth=size.depth, forces="direct")
+def test_memory_of_two_ranks_is_predicted_within_15_percent(stage, tmp_path):
+    size = {"name": "parameters", "width": 512, "depth": 3, "structures": 1}
+    technique = {"name": "", "stage": stage, "checkpointing": 1}
+    case = {"size": size, "forces": "direct", "technique": technique}
+    counted = bench_ranks("memory", case, ranks=2, out=tmp_path / "found.json")["peak_bytes"]
+    config = EGNNConfig(width=512, depth=3, forces="direct")
     graphs, _ = random_graphs(1, mean_degree=40.0)
     batch = {"num_atoms": len(graphs.x_N3), "num_edges": len(graphs.src_E)}
-    predicted = peak_bytes(config, ZeroConfig(stage, 1), num_params=closed_form(config, 5).total, num_ranks=2, **batch)
+    predicted = peak_bytes(config, ZeroConfig(stage, 1), parameters=parameters_of(config, 5), num_ranks=2, **batch)
     assert predicted == pytest.approx(counted, rel=0.15)
 
 
@@ -95,8 +97,8 @@ def test_counter_counts_each_storage_once_until_it_is_gone():
 
 
 def test_largest_micro_batch_just_fits():
-    config, zero, limit = ModelConfig(width=64, depth=4), ZeroConfig(0, 1), 10.0**9
-    size = {"num_params": closed_form(config, 5).total, "num_ranks": 1}
+    config, zero, limit = EGNNConfig(width=64, depth=4), ZeroConfig(0, 1), 10.0**9
+    size = {"parameters": parameters_of(config, 5), "num_ranks": 1}
     edges = most_edges(config, zero, limit, mean_degree=30.0, **size)
     assert peak_bytes(config, zero, num_atoms=edges / 30, num_edges=edges, **size) <= limit
     more = 1.01 * edges

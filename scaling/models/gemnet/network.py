@@ -7,7 +7,7 @@ of the angular basis, 3 Cartesian.
 Source: Gasteiger, Becker, Guennemann, "GemNet: Universal Directional Graph Neural Networks for Molecules", NeurIPS
 2021, the variant with triplets; layers and sizes as in the Open Catalyst Project (its gemnet_t, Gaussian radial basis),
 whose graph-parallel sizes Sriram et al., ICLR 2022, Table 4, scale. Here
-- sums over angles are had without triplets (`scaling/models/ops/angles.py`);
+- sums over angles are found without triplets (`scaling/models/ops/angles.py`);
 - constants are others: SiLU is not scaled by 1 / 0.6; sums over neighbours are divided by the root of their mean
   number, where the original has factors fitted to data; residual layers add what they find, and layers' updates are
   divided by the root of the depth, where the original divides both sums by sqrt(2); the sum of the output blocks is
@@ -21,19 +21,30 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ModelConfig
-from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
+from scaling.models.gemnet.config import (
+    AFTER_CONCAT,
+    AFTER_SKIP,
+    BEFORE_SKIP,
+    CIRCULAR_WIDTH,
+    OF_ATOMS,
+    RADIAL_WIDTH,
+    GemNetTConfig,
+)
+from scaling.models.ops.activation import silu
 from scaling.models.ops.bases import GaussianBasis
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.ops.messages import silu
 from scaling.models.ops.recompute import recomputed
 from scaling.models.ops.tangents import constant, exact, product
+from scaling.models.triplets.layers import (
+    Dense,
+    EnergyOutput,
+    ForceOutput,
+    TripletBackbone,
+    TripletGeometry,
+    output_blocks,
+)
 
-#: Sizes of the projected radial basis and of the basis of lengths and angles.
-RADIAL_WIDTH, CIRCULAR_WIDTH = 16, 16
-#: Residual layers: before and after the skip connection, of concatenated messages, of atoms.
-BEFORE_SKIP, AFTER_SKIP, AFTER_CONCAT, OF_ATOMS = 1, 2, 1, 3
 HALF = 1 / math.sqrt(2)
 
 
@@ -41,8 +52,7 @@ HALF = 1 / math.sqrt(2)
 class Bases:
     """What all layers share: the edges' geometry, and its radial basis projected for each use.
 
-    meeting_KEC: gates what is told to other edges. atom_KEC: what is told to atoms. circular_KESC: of lengths and
-    angles.
+    meeting_KEC: gates messages to other edges. atom_KEC: gates messages to atoms. circular_KESC: of lengths and angles.
     """
 
     geometry: TripletGeometry
@@ -88,7 +98,7 @@ class EdgeEmbedding(nn.Module):
 
 
 class Meeting(nn.Module):
-    """What each edge hears of the others of its atom, and of those of its other end, by length and angle."""
+    """What each edge reads from the others of its atom, and from those of its other end, by length and angle."""
 
     def __init__(self, width: int, triplet_width: int, bilinear_width: int, *, sum_scale: float) -> None:
         super().__init__()
@@ -136,19 +146,15 @@ class AtomUpdate(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One round: edges hear edges, atoms hear edges, edges hear atoms."""
+    """One round: edges read edges, atoms read edges, edges read atoms."""
 
-    def __init__(self, config: ModelConfig, *, sum_scale: float) -> None:
+    def __init__(self, config: GemNetTConfig, *, sum_scale: float) -> None:
         super().__init__()
         width, node_width = config.width, config.node_width
-        triplet_width, bilinear_width = config.triplet_width, config.bilinear_width
-        assert node_width is not None, "sizes are given"
-        assert triplet_width is not None, "sizes are given"
-        assert bilinear_width is not None, "sizes are given"
         self.scale = 1 / math.sqrt(config.depth)
         residual = partial(Residual, width, scale=0.5 * self.scale)
         self.skip = Dense(width, width, gain=1.0, bias=False)
-        self.meeting = Meeting(width, triplet_width, bilinear_width, sum_scale=sum_scale)
+        self.meeting = Meeting(width, config.triplet_width, config.bilinear_width, sum_scale=sum_scale)
         self.before_skip = nn.Sequential(*(residual() for _ in range(BEFORE_SKIP)))
         self.after_skip = nn.Sequential(*(residual() for _ in range(AFTER_SKIP)))
         self.atoms = AtomUpdate(node_width, width, sum_scale=sum_scale)
@@ -164,21 +170,14 @@ class Interaction(nn.Module):
         return h_KNA, m_KEF + self.scale * x_KEF
 
 
-class GemNetT(nn.Module):
-    """The trunk: from elements and edge vectors to messages.
-
-    Args: as of `build`.
-    """
+class GemNetT(TripletBackbone):
+    """The backbone: from elements and edge vectors to messages; atoms have features too."""
 
     def __init__(
-        self, config: ModelConfig, *, num_elements: int, cutoff_ang: float, sum_scale: float, checkpointing: int
+        self, config: GemNetTConfig, *, num_elements: int, cutoff_ang: float, sum_scale: float, checkpointing: int
     ) -> None:
-        super().__init__()
+        super().__init__(config.num_spherical, checkpointing)
         width, num_radial, node_width = config.width, config.num_radial, config.node_width
-        assert config.num_spherical is not None, "sizes are given"
-        assert node_width is not None, "sizes are given"
-        self.checkpointing = checkpointing
-        self.num_spherical = config.num_spherical
         self.radial = GaussianBasis(num_radial, cutoff_ang)
         gain = math.sqrt(num_radial)  # of many Gaussians a few are not zero
         self.embedding = Embedding(num_elements, node_width)
@@ -186,19 +185,12 @@ class GemNetT(nn.Module):
         self.meeting_basis, self.atom_basis, self.output_basis = (
             Linear(num_radial, RADIAL_WIDTH, gain=gain, bias=False) for _ in range(3)
         )
-        self.circular_basis = Linear(num_radial, self.num_spherical * CIRCULAR_WIDTH, gain=gain, bias=False)
+        self.circular_basis = Linear(num_radial, config.num_spherical * CIRCULAR_WIDTH, gain=gain, bias=False)
         self.layers = nn.ModuleList(Interaction(config, sum_scale=sum_scale) for _ in range(config.depth))
 
     def forward(self, element_S: Tensor, r_KE3: Tensor, edges: Edges) -> tuple[list[Tensor], TripletGeometry]:
-        """Returns the messages (K, E, F) before each layer and after the last, and the edges' geometry for the heads.
-
-        Args:
-            element_S: index of each atom's element, those seen of other ranks last. r_KE3: vectors from destination to
-                source, angstrom, and their tangents if K = 2.
-        """
-        geometry = TripletGeometry.of(
-            r_KE3, edges, radial=self.radial, spherical=None, num_spherical=self.num_spherical
-        )
+        """See `TripletBackbone`; the geometry is that for the output blocks."""
+        geometry = self.geometry(r_KE3, edges)
         radial_KER = geometry.radial_KER
         bases = Bases(
             geometry,
@@ -215,26 +207,19 @@ class GemNetT(nn.Module):
 
 
 def parts(
-    config: ModelConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
+    config: GemNetTConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
 ) -> tuple[nn.Module, nn.Module, nn.Module | None]:
-    """Trunk, energy head and force head (None for conservative forces)."""
-    config = config.sized()
+    """See `ModelConfig.parts`."""
     width, node_width = config.width, config.node_width
-    assert node_width is not None, "sizes are given"
     scale = 1 / math.sqrt(mean_degree)
-    trunk = GemNetT(
+    backbone = GemNetT(
         config, num_elements=num_elements, cutoff_ang=cutoff_ang, sum_scale=scale, checkpointing=checkpointing
     )
-    size = {"width": width, "num_radial": RADIAL_WIDTH, "sum_scale": scale, "gain": 1.0}
 
     def energy_output() -> EnergyOutput:
-        return EnergyOutput(mlp=mlp(width, node_width), num_out=node_width, **size)  # type: ignore[arg-type]
+        return EnergyOutput(width, RADIAL_WIDTH, mlp(width, node_width), node_width, sum_scale=scale, gain=1.0)
 
     def force_output() -> ForceOutput:
-        return ForceOutput(mlp=mlp(width, width), **size)  # type: ignore[arg-type]
+        return ForceOutput(width, RADIAL_WIDTH, mlp(width, width), sum_scale=scale, gain=1.0)
 
-    count = config.depth + 1
-    energy = Stages([energy_output() for _ in range(count)], checkpointing)
-    if config.forces == "conservative":
-        return trunk, energy, None
-    return trunk, energy, Stages([force_output() for _ in range(count)], checkpointing)
+    return backbone, *output_blocks(config, energy_output, force_output, checkpointing)

@@ -18,12 +18,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ModelConfig
+from scaling.models.egnn.config import EGNNConfig
 from scaling.models.heads import DirectForceHead, EnergyHead
+from scaling.models.ops.activation import silu
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.geometry import EdgeGeometry, RadialBasis
 from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear
-from scaling.models.ops.messages import MessageNet, silu
+from scaling.models.ops.messages import MessageNet
 from scaling.models.ops.recompute import recomputed
 from scaling.models.ops.tangents import constant
 
@@ -84,7 +85,7 @@ class EGNNLayer(nn.Module):
 
 
 class EGNN(nn.Module):
-    """The trunk: from elements and edge vectors to invariant features of each atom.
+    """The backbone: from elements and edge vectors to invariant features of each atom.
 
     Args:
         num_elements: rows of the embedding. width: F. depth: layers. num_radial: R. cutoff_ang: neighbour radius.
@@ -123,7 +124,7 @@ class EGNN(nn.Module):
         """Returns the features (K, N, F) and the edges' geometry.
 
         Args:
-            element_S: index of each atom's element, those seen of other ranks last. r_KE3: vectors from destination to
+            element_S: index of each atom's element, halo atoms last. r_KE3: vectors from destination to
                 source, angstrom, and their tangents if K = 2.
         """
         geometry = EdgeGeometry.of(r_KE3, edges, self.basis)
@@ -136,10 +137,10 @@ class EGNN(nn.Module):
 
 
 def parts(
-    config: ModelConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
+    config: EGNNConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
 ) -> tuple[nn.Module, nn.Module, nn.Module | None]:
-    """Trunk, energy head and force head (None for conservative forces)."""
-    trunk = EGNN(
+    """See `ModelConfig.parts`."""
+    backbone = EGNN(
         num_elements=num_elements,
         width=config.width,
         depth=config.depth,
@@ -149,4 +150,4 @@ def parts(
         checkpointing=checkpointing,
     )
     force_head = DirectForceHead(config.width, config.num_radial) if config.forces == "direct" else None
-    return trunk, EnergyHead(config.width), force_head
+    return backbone, EnergyHead(config.width), force_head

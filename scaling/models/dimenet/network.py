@@ -6,7 +6,7 @@ features that meet at an angle, R radial functions, S degrees of the angular bas
 Source: Gasteiger, Giri, Margraf, Guennemann, "Fast and Uncertainty-Aware Directional Message Passing for
 Non-Equilibrium Molecules", 2020, on Gasteiger, Gross, Guennemann, "Directional Message Passing for Molecular Graphs",
 ICLR 2020. It computes the same function (torch-geometric's, to rounding, with copied weights), with
-- sums over angles had without triplets (`scaling/models/ops/angles.py`): the message of k -> j, and the answer to
+- sums over angles without triplets (`scaling/models/ops/angles.py`): the message of k -> j, and the answer to
   j -> i, are computed at j, where both edges meet, and the answer is handed to j -> i by the edge i -> j;
 - fixed Bessel frequencies;
 - sums over neighbours divided by the root of their mean number, and initial weights of residual branches by the root
@@ -19,19 +19,21 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scaling.config import ModelConfig
-from scaling.models.layers import Dense, EnergyOutput, ForceOutput, Stages, TripletGeometry
+from scaling.models.dimenet.config import AFTER_SKIP, BASIS_WIDTH, BEFORE_SKIP, OUTPUT_LAYERS, DimeNetPlusPlusConfig
+from scaling.models.ops.activation import silu
 from scaling.models.ops.bases import BesselBasis, SphericalBesselBasis
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.ops.messages import silu
 from scaling.models.ops.recompute import recomputed
 from scaling.models.ops.tangents import constant, exact, product
-
-#: Size of the bottleneck through which functions of lengths and angles pass.
-BASIS_WIDTH = 8
-#: Dense layers of an output block, and residual layers before and after the skip connection of a layer.
-OUTPUT_LAYERS, BEFORE_SKIP, AFTER_SKIP = 3, 1, 2
+from scaling.models.triplets.layers import (
+    Dense,
+    EnergyOutput,
+    ForceOutput,
+    TripletBackbone,
+    TripletGeometry,
+    output_blocks,
+)
 
 
 class EdgeEmbedding(nn.Module):
@@ -65,7 +67,7 @@ class Residual(nn.Module):
 
 
 class Interaction(nn.Module):
-    """One round: each message hears those that come into its source, by length and angle."""
+    """One round: each message reads those that come into its source, by length and angle."""
 
     def __init__(
         self, width: int, triplet_width: int, num_radial: int, num_spherical: int, *, sum_scale: float, depth: int
@@ -103,42 +105,32 @@ class Interaction(nn.Module):
         return self.after_skip(m_KEF + self.skip(x_KEF))  # type: ignore[no-any-return]
 
 
-class DimeNetPlusPlus(nn.Module):
-    """The trunk: from elements and edge vectors to messages.
-
-    Args: as of `build`.
-    """
+class DimeNetPlusPlus(TripletBackbone):
+    """The backbone: from elements and edge vectors to messages."""
 
     def __init__(
-        self, config: ModelConfig, *, num_elements: int, cutoff_ang: float, sum_scale: float, checkpointing: int
+        self,
+        config: DimeNetPlusPlusConfig,
+        *,
+        num_elements: int,
+        cutoff_ang: float,
+        sum_scale: float,
+        checkpointing: int,
     ) -> None:
-        super().__init__()
-        width, num_radial = config.width, config.num_radial
-        assert config.num_spherical is not None, "sizes are given"
-        assert config.triplet_width is not None, "sizes are given"
-        self.checkpointing = checkpointing
-        self.num_spherical = config.num_spherical
+        super().__init__(config.num_spherical, checkpointing)
+        width, num_radial, num_spherical = config.width, config.num_radial, config.num_spherical
         self.radial = BesselBasis(num_radial, cutoff_ang)
-        self.spherical = SphericalBesselBasis(self.num_spherical, num_radial, cutoff_ang)
+        self.spherical = SphericalBesselBasis(num_spherical, num_radial, cutoff_ang)
         self.embedding = Embedding(num_elements, width)
         self.first = EdgeEmbedding(width, num_radial)
         self.layers = nn.ModuleList(
-            Interaction(
-                width, config.triplet_width, num_radial, self.num_spherical, sum_scale=sum_scale, depth=config.depth
-            )
+            Interaction(width, config.triplet_width, num_radial, num_spherical, sum_scale=sum_scale, depth=config.depth)
             for _ in range(config.depth)
         )
 
     def forward(self, element_S: Tensor, r_KE3: Tensor, edges: Edges) -> tuple[list[Tensor], TripletGeometry]:
-        """Returns the messages (K, E, F) before each layer and after the last, and the edges' geometry.
-
-        Args:
-            element_S: index of each atom's element, those seen of other ranks last. r_KE3: vectors from destination to
-                source, angstrom, and their tangents if K = 2.
-        """
-        geometry = TripletGeometry.of(
-            r_KE3, edges, radial=self.radial, spherical=self.spherical, num_spherical=self.num_spherical
-        )
+        """See `TripletBackbone`."""
+        geometry = self.geometry(r_KE3, edges)
         messages = [self.first(self.embedding(element_S), geometry)]
         for i, layer in enumerate(self.layers):
             messages.append(recomputed(layer, i, self.checkpointing, messages[-1], geometry))
@@ -146,14 +138,12 @@ class DimeNetPlusPlus(nn.Module):
 
 
 def parts(
-    config: ModelConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
+    config: DimeNetPlusPlusConfig, *, num_elements: int, cutoff_ang: float, mean_degree: float, checkpointing: int
 ) -> tuple[nn.Module, nn.Module, nn.Module | None]:
-    """Trunk, energy head and force head (None for conservative forces)."""
-    config = config.sized()
+    """See `ModelConfig.parts`."""
     width, num_radial, out = config.width, config.num_radial, config.output_width
-    assert out is not None, "sizes are given"
     scale = 1 / math.sqrt(mean_degree)
-    trunk = DimeNetPlusPlus(
+    backbone = DimeNetPlusPlus(
         config, num_elements=num_elements, cutoff_ang=cutoff_ang, sum_scale=scale, checkpointing=checkpointing
     )
 
@@ -165,8 +155,4 @@ def parts(
     def force_output() -> ForceOutput:
         return ForceOutput(width, num_radial, Dense(width, width, gain=1.0), sum_scale=scale, gain=2.0)
 
-    count = config.depth + 1
-    energy = Stages([energy_output() for _ in range(count)], checkpointing)
-    if config.forces == "conservative":
-        return trunk, energy, None
-    return trunk, energy, Stages([force_output() for _ in range(count)], checkpointing)
+    return backbone, *output_blocks(config, energy_output, force_output, checkpointing)

@@ -1,19 +1,20 @@
-"""Parts that DimeNet++ and GemNet have in common. Shape suffixes as in scaling/models/dimenet.py."""
+"""Layers that DimeNet++ and GemNet-T have in common. Shape suffixes as in scaling/models/dimenet/network.py."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from scaling.models.ops.activation import silu
 from scaling.models.ops.angles import Angles
 from scaling.models.ops.bases import spherical_harmonics
 from scaling.models.ops.edges import Edges
 from scaling.models.ops.linear import AFTER_SILU, Linear
-from scaling.models.ops.messages import silu
 from scaling.models.ops.recompute import recomputed
 from scaling.models.ops.tangents import along, product
+from scaling.models.triplets.config import TripletConfig
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,34 @@ class TripletGeometry:
         return cls(edges, unit_KE3, angles, radial_KER, rest[0] if rest else None)
 
 
+class TripletBackbone(nn.Module):
+    """From elements and edge vectors to messages; a subclass has the layers, and `radial`, or also `spherical`, bases.
+
+    Its forward returns the messages (K, E, F) before each layer and after the last, and the edges' geometry. It takes
+    element_S, the index of each atom's element, halo atoms last; r_KE3, vectors from destination to source, angstrom,
+    and their tangents if K = 2; and the edges.
+
+    Args:
+        num_spherical: degrees of the angular basis. checkpointing: recompute every k-th layer in backward; 0: none.
+    """
+
+    radial: nn.Module
+
+    def __init__(self, num_spherical: int, checkpointing: int) -> None:
+        super().__init__()
+        self.num_spherical = num_spherical
+        self.checkpointing = checkpointing
+        self.spherical: nn.Module | None = None
+
+    def geometry(self, r_KE3: Tensor, edges: Edges) -> TripletGeometry:
+        """What layers may know of the edges."""
+        return TripletGeometry.of(
+            r_KE3, edges, radial=self.radial, spherical=self.spherical, num_spherical=self.num_spherical
+        )
+
+
 class Dense(Linear):
-    """A linear layer and a SiLU; what it is given has been through one."""
+    """A linear layer and a SiLU; by default for inputs that come out of one."""
 
     def __init__(self, num_in: int, num_out: int, *, gain: float = AFTER_SILU, bias: bool = True) -> None:
         super().__init__(num_in, num_out, gain=gain, bias=bias)
@@ -62,7 +89,7 @@ class Stages(nn.ModuleList):
     """Output blocks, one for the messages before each layer and one for those after the last; their sum is predicted.
 
     Args:
-        checkpointing: as of the trunk: whose messages' activations are computed again in backward.
+        checkpointing: recompute every k-th block in backward; 0: none.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], checkpointing: int) -> None:
@@ -117,3 +144,18 @@ class ForceOutput(nn.Module):
         """Returns (K, N, 3)."""
         pull_KE1 = self.out(product(torch.mul, self.mlp(m_KEF), self.gate(geometry.radial_KER)))
         return geometry.edges.sum_to_dst(self.sum_scale * product(torch.mul, pull_KE1, geometry.unit_KE3))
+
+
+def output_blocks(
+    config: TripletConfig, energy: Callable[[], nn.Module], force: Callable[[], nn.Module], checkpointing: int
+) -> tuple[Stages, Stages | None]:
+    """The heads for energies and, if forces are direct, for forces: a block for each layer's messages, and the last's.
+
+    Args:
+        energy, force: make one block.
+    """
+    count = config.depth + 1
+    energies = Stages([energy() for _ in range(count)], checkpointing)
+    if config.forces == "conservative":
+        return energies, None
+    return energies, Stages([force() for _ in range(count)], checkpointing)

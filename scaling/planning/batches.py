@@ -1,4 +1,4 @@
-"""Random periodic graphs of a given size, for measurements."""
+"""Random periodic graphs of a given size, and a plain step on them, for measurements."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ ATOMS = 100
 def random_graphs(
     num_structures: int, *, mean_degree: float, seed: int = 0, num_atoms: int = ATOMS
 ) -> tuple[Graphs, torch.Tensor]:
-    """Structures of 100 atoms, or so many, at random places in periodic cubes, and forces to learn (N, 3)."""
+    """Structures of `num_atoms` at random places in periodic cubes, and forces to learn (N, 3)."""
     rng = np.random.default_rng(seed)
     side = (num_atoms * 4 / 3 * np.pi * CUTOFF_ANG**3 / mean_degree) ** (1 / 3)
     cell = side * np.eye(3)

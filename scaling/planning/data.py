@@ -1,0 +1,50 @@
+"""What a plan must know of the data."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+from scaling.config import DataConfig, PlanConfig, RunConfig
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a plan must know of the data.
+
+    num_structures: to train on at fraction 1. num_atoms, num_edges: of their mean. largest_edges: of any structure.
+    num_val, num_test: structures judged at each validation, and once at the end.
+    """
+
+    num_structures: int
+    num_atoms: float
+    num_edges: float
+    num_elements: int
+    largest_edges: float
+    num_val: float
+    num_test: float
+
+
+def data_of(config: RunConfig) -> Data:
+    """From the plan's own numbers, or from the prepared data.
+
+    Raises:
+        DataError: if neither is there.
+    """
+    return _data_of(replace(config.data, fraction=1.0), config.plan)
+
+
+@cache
+def _data_of(data: DataConfig, given: PlanConfig) -> Data:
+    if given.num_structures:
+        whole = given.num_structures / (1 - data.val_share - data.test_share)
+        mean = (given.num_atoms, given.num_edges, given.num_elements, given.num_edges)
+        return Data(given.num_structures, *mean, data.val_share * whole, data.test_share * whole)
+    from scaling.data.shards import ShardSet
+    from scaling.data.split import choose
+    from scaling.training.task import count_edges
+
+    shards = ShardSet(data.path)
+    split, train = choose(data, shards)
+    edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
+    mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
+    num_test = len(split.test) + sum(len(apart) for apart in split.apart.values())
+    return Data(len(train), *mean, len(split.val), num_test)

@@ -1,0 +1,1 @@
+"""Plain implementations and counters that tests and benches compare the product with."""
