@@ -1,12 +1,14 @@
 """A family of networks in a file of its own trains, is planned and collected like the others."""
 
 import json
-import re
 
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from scaling.config import validated
+from scaling.errors import ConfigError
 from scaling.models import build
 from scaling.models.config import FAMILIES, family
 from scaling.models.counting import parameters_of, training_flops, with_width
@@ -43,19 +45,17 @@ def test_family_is_planned_trained_and_collected(tiny_data, tmp_path):
     assert row["test_loss"] > 0
 
 
-def test_family_that_is_not_registered_is_refused_with_those_that_are(tiny_data, tmp_path):
+def test_family_that_is_not_registered_is_refused_with_those_that_are():
     """The control."""
-    refused = run_command("experiments.train", f"data.path={tiny_data}", f"study.root={tmp_path}", "model=toy")
-    assert refused.returncode != 0
-    assert re.search(r"toy.*\n(.*\n)*.*gemnet_t", refused.stderr)
+    with pytest.raises(ConfigError, match=r"model\.name=toy must be one of egnn, dimenetpp, gemnet_t"):
+        validated(OmegaConf.create({"model": {"name": "toy"}}))
 
 
-def test_typo_among_its_keys_is_refused(tiny_data, tmp_path):
-    refused = known(
-        "experiments.train", f"data.path={tiny_data}", f"study.root={tmp_path}", "model=toy", "model.num_bump=3"
-    )
-    assert refused.returncode == 2
-    assert "model.num_bump is not a key; did you mean model.num_bumps?" in refused.stderr
+def test_typo_among_its_keys_and_a_key_of_another_family_are_refused(toy):
+    with pytest.raises(ConfigError, match=r"model\.num_bump is not a key; did you mean model\.num_bumps\?"):
+        validated(OmegaConf.create({"model": {"name": "toy", "num_bump": 3}}))
+    with pytest.raises(ConfigError, match=r"model\.num_bumps=3 must be left out for model\.name=egnn; it is of toy"):
+        validated(OmegaConf.create({"model": {"num_bumps": 3}}))
 
 
 def test_family_is_counted_and_sized_like_the_others(toy):
