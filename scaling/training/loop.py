@@ -21,7 +21,7 @@ from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.batch import to_graphs
-from scaling.training.checkpoint import Checkpoints, computed_by, defaults_of
+from scaling.training.checkpoint import Checkpoints
 from scaling.training.constants import Constants
 from scaling.training.engine import Engine, Prediction, construction
 from scaling.training.guard import check_gradient, check_loss
@@ -80,22 +80,15 @@ class Trainer:
             flops_per_structure=self.flops_per_structure,
         )
         self.schedule = build_schedule(config.optim, width=config.model.width, steps=self.steps)
-        self.loader = Loader(
-            GraphDataset(
-                task.shards,
-                cutoff_ang=config.data.cutoff_ang,
-                reference_ev=task.baseline.reference_ev,
-                loss_weight=task.loss_weight,
-                cache_mb=config.data.cache_mb,
-            ),
-            num_workers=config.data.num_workers,
+        dataset = GraphDataset(
+            task.shards,
+            cutoff_ang=config.data.cutoff_ang,
+            reference_ev=task.baseline.reference_ev,
+            loss_weight=task.loss_weight,
+            cache_mb=config.data.cache_mb,
         )
-        self.checkpoints = Checkpoints(
-            run.checkpoints,
-            self.engine,
-            computed_by(config, task.shards.manifest.digest),
-            defaults=defaults_of(config),
-        )
+        self.loader = Loader(dataset, num_workers=config.data.num_workers)
+        self.checkpoints = Checkpoints.build(config, run, self.engine, task.shards.manifest.digest)
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)
@@ -225,6 +218,7 @@ class Trainer:
         return Means.of(Sums(self.world.sum(sums.vector * self.world.speaks_for_group)))
 
     def _validate(self, step: int) -> None:
+        """Measure the validation loss, and keep the weights if they are the best so far."""
         means = self.evaluate(self.task.split.val)
         loss = self.task.judge_loss.mean(means.norms)
         self.trackers.log(
@@ -239,6 +233,7 @@ class Trainer:
             self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
 
     def _checkpoint(self, step: int, loss_sum: float) -> None:
+        """Save all that the rest of the run depends on, unless another process has taken the run over."""
         self.progress = replace(
             self.progress,
             step=step,
@@ -260,6 +255,7 @@ class Trainer:
         raise Interrupted(message)
 
     def _finish(self) -> None:
+        """Test the best weights, and leave weights, constants and result."""
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
         self.checkpoints.save_last()
