@@ -18,7 +18,7 @@ from scaling.config import RunConfig, result_fields
 from scaling.errors import RunError
 from scaling.runs.files import sync_directory, sync_file, write_json
 from scaling.runs.identity import COMPUTATION_VERSION
-from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS, RunDir
+from scaling.runs.store import BEST_WEIGHTS, LAST_WEIGHTS
 from scaling.runs.study import flat
 from scaling.training.engine import Engine
 from scaling.training.guard import LossHistory
@@ -82,11 +82,6 @@ class Checkpoints:
             for left_over in directory.glob(".tmp-*"):
                 shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
         engine.world.barrier()
-
-    @classmethod
-    def build(cls, config: RunConfig, run: RunDir, engine: Engine, data_digest: str) -> "Checkpoints":
-        """Those of a run, in its directory."""
-        return cls(run.checkpoints, engine, computed_by(config, data_digest), defaults=defaults_of(config))
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint, then forget all but the newest `KEPT`.

@@ -21,7 +21,7 @@ from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
 from scaling.structure import IntArray
 from scaling.training.batch import to_graphs
-from scaling.training.checkpoint import Checkpoints
+from scaling.training.checkpoint import Checkpoints, computed_by, defaults_of
 from scaling.training.constants import Constants
 from scaling.training.engine import Engine, Prediction, construction
 from scaling.training.guard import check_gradient, check_loss
@@ -80,15 +80,22 @@ class Trainer:
             flops_per_structure=self.flops_per_structure,
         )
         self.schedule = build_schedule(config.optim, width=config.model.width, steps=self.steps)
-        dataset = GraphDataset(
-            task.shards,
-            cutoff_ang=config.data.cutoff_ang,
-            reference_ev=task.baseline.reference_ev,
-            loss_weight=task.loss_weight,
-            cache_mb=config.data.cache_mb,
+        self.loader = Loader(
+            GraphDataset(
+                task.shards,
+                cutoff_ang=config.data.cutoff_ang,
+                reference_ev=task.baseline.reference_ev,
+                loss_weight=task.loss_weight,
+                cache_mb=config.data.cache_mb,
+            ),
+            num_workers=config.data.num_workers,
         )
-        self.loader = Loader(dataset, num_workers=config.data.num_workers)
-        self.checkpoints = Checkpoints.build(config, run, self.engine, task.shards.manifest.digest)
+        self.checkpoints = Checkpoints(
+            run.checkpoints,
+            self.engine,
+            computed_by(config, task.shards.manifest.digest),
+            defaults=defaults_of(config),
+        )
         self.progress = self.checkpoints.resume()
         if self.progress.step and self.is_first:
             print(f"resumed at step {self.progress.step}", flush=True)
