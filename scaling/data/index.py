@@ -65,6 +65,11 @@ def index_rows(columns: Columns) -> NDArray[Any]:
 
 
 def map_index(path: Path, num_structures: int) -> NDArray[Any]:
+    """Map an index that is to hold this many structures.
+
+    Raises:
+        DataError: if it cannot be read, or is another than that.
+    """
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

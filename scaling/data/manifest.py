@@ -209,6 +209,7 @@ def group_names(directory: str | Path) -> dict[int, str]:
 
 
 def _from_dict(raw: dict[str, Any]) -> Manifest:
+    """The inverse of `asdict`."""
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
         raise ValueError(f"unknown keys {sorted(unknown)}")
     source, statistics = raw["source"], raw["statistics"]

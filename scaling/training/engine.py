@@ -195,6 +195,7 @@ def _num_params(model: Potential) -> int:
 
 
 def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_params: int = 0) -> dict[str, Any]:
+    """What DeepSpeed is given; num_params: of the network, by which its buffers are sized."""
     bucket = bucket_numbers(num_params)
     return {
         "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand

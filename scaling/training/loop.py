@@ -202,16 +202,23 @@ class Trainer:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
-        sampler = EvaluationSampler(structures, self.task.edges, self.world.data_rank, self.world.data_size, most)
         sums = Sums.zero()
         with torch.no_grad():
-            for batch in self.loader.batches(sampler):
+            for batch in self.loader.batches(self._evaluation_sampler(structures, most)):
                 batch = batch.to(self.world.device)
                 prediction = self._predict(batch)
                 sums += Sums.of(_errors(batch, prediction.energy_G, prediction.forces_N3)) * batch.weight
+        return self._over_ranks(sums)
+
+    def _evaluation_sampler(self, structures: IntArray, max_edges: int) -> EvaluationSampler:
+        return EvaluationSampler(structures, self.task.edges, self.world.data_rank, self.world.data_size, max_edges)
+
+    def _over_ranks(self, sums: Sums) -> Means:
+        """Means of all structures, from each rank's sums."""
         return Means.of(Sums(self.world.sum(sums.vector * self.world.speaks_for_group)))
 
     def _validate(self, step: int) -> None:
+        """Measure the validation loss, and keep the weights if they are the best so far."""
         means = self.evaluate(self.task.split.val)
         loss = self.task.judge_loss.mean(means.norms)
         self.trackers.log(
@@ -226,6 +233,7 @@ class Trainer:
             self.progress = replace(self.progress, best_step=step, best_val_loss=loss)
 
     def _checkpoint(self, step: int, loss_sum: float) -> None:
+        """Save all that the rest of the run depends on, unless another process has taken the run over."""
         self.progress = replace(
             self.progress,
             step=step,
@@ -247,17 +255,19 @@ class Trainer:
         raise Interrupted(message)
 
     def _finish(self) -> None:
+        """Test the best weights, and leave weights, constants and result."""
         if self.progress.best_val_loss is None:
             raise RunError(f"no validation loss was finite in {self.steps} steps: nothing to test")
         self.checkpoints.load_best(self.progress.best_step)
         test = self.evaluate(self.task.split.test)
         extra = {name: self.evaluate(structures) for name, structures in self.task.split.extra_tests.items()}
+        baseline = self._baseline_test()
         self.trackers.close()
         if self.is_first:
             self.checkpoints.publish_best(self.progress.best_step)
             Constants.of(self.task).write(self.run_dir)
             imbalance = self._sampler().imbalance()
-            outcome = Outcome(test, extra, self._baseline_test(), self.progress, self.steps, self._seconds(), imbalance)
+            outcome = Outcome(test, extra, baseline, self.progress, self.steps, self._seconds(), imbalance)
             self.run_dir.write_result(
                 describe(
                     self.run_dir.run_id,
@@ -274,11 +284,12 @@ class Trainer:
 
     def _baseline_test(self) -> Means:
         """The composition-only model on the test structures: the labels less references are its errors."""
-        sampler = EvaluationSampler(self.task.split.test, self.task.edges, 0, 1, EVALUATION_EDGES)
         sums = Sums.zero()
-        for batch in self.loader.batches(sampler):
-            sums += Sums.of(_errors(batch, torch.zeros_like(batch.energy), torch.zeros_like(batch.forces)))
-        return Means.of(sums)
+        for micro_batch in self._evaluation_sampler(self.task.split.test, EVALUATION_EDGES):
+            batch = self.loader.dataset.labels(micro_batch)
+            errors = _errors(batch, torch.zeros_like(batch.energy), torch.zeros_like(batch.forces))
+            sums += Sums.of(errors) * batch.weight
+        return self._over_ranks(sums)
 
     def _seconds(self) -> float:
         return self.progress.seconds + time.monotonic() - self.started

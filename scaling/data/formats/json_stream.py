@@ -42,11 +42,10 @@ def pieces(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as stream:
         chunks = _chunks(stream)
         head = next(chunks, b"")
-        chunk = head.lstrip(_BLANK)
-        start = len(head) - len(chunk)
-        if not chunk.startswith(b"{"):
-            raise broken(start, f"no JSON object begins with {chunk[:20]!r}")
-        chunk, start = chunk[1:], start + 1
+        start = len(head) - len(head.lstrip(_BLANK)) + 1
+        if head[start - 1 : start] != b"{":
+            raise broken(start - 1, f"no JSON object begins with {head[start - 1 : start + 19]!r}")
+        chunk = head[start:]
         kept, depth, quoted, is_first = bytearray(), 1, False, True  # kept: read, not yielded; begins at `start`
         while True:
             places, steps, quoted = _brackets(chunk, quoted)
@@ -70,11 +69,9 @@ def pieces(path: Path) -> Iterator[tuple[int, bytes]]:
             if not depth:
                 cut = int(places[-1])
             if text := bytes(kept[:cut]).strip(_BLANK):
-                if not is_first:
-                    if not text.startswith(b","):
-                        raise broken(start, f"a comma is missing before {text[:20]!r}")
-                    text = text[1:]
-                yield start, b"{" + text + b"}"
+                if not is_first and not text.startswith(b","):
+                    raise broken(start, f"a comma is missing before {text[:20]!r}")
+                yield start, b"{" + (text if is_first else text[1:]) + b"}"
                 is_first = False
             if not depth:
                 break

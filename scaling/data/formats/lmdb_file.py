@@ -145,6 +145,7 @@ class LmdbFile:
         return page[start + _NODE.size : start + _NODE.size + _NODE.unpack_from(page, start)[3]]
 
     def _value(self, page: bytes, number: int, index: int, max_bytes: int) -> bytes:
+        """The value of a node of a leaf page, which lies on pages of its own where it is large."""
         start = self._node(page, number, index)
         size_low, size_high, flags, key_bytes = _NODE.unpack_from(page, start)
         size, begin = size_low | size_high << 16, start + _NODE.size + key_bytes

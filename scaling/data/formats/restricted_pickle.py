@@ -185,6 +185,7 @@ class _Interpreter:
         return _Name(text)
 
     def _call(self, called: Any, args: Any) -> Any:
+        """What a name of the table makes of its arguments; nothing but this module runs."""
         if not isinstance(called, _Name) or not isinstance(args, tuple):
             raise TypeError(f"a call of a {type(called).__name__}")
         text = called.text

@@ -37,6 +37,12 @@ class Graph(NamedTuple):
             shift_E3=(cell_shifts @ np.asarray(cell)).astype(np.float32),
         )
 
+    @classmethod
+    def of_atoms(cls, element_N: IntArray, positions: ArrayLike) -> Self:
+        """A structure whose neighbours nobody asks for."""
+        points = np.asarray(positions, dtype=np.float32)
+        return cls(element_N, points, np.zeros((2, 0), np.int64), np.zeros((0, 3), np.float32))
+
     @property
     def num_edges(self) -> int:
         """Directed pairs."""

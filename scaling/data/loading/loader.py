@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from scaling.data.loading.graph import Graph, join
 from scaling.data.loading.sampler import MicroBatch
-from scaling.data.shards import ShardSet
+from scaling.data.shards import ShardSet, StoredStructure
 from scaling.errors import DataError
 from scaling.structure import FloatArray
 
@@ -69,7 +69,13 @@ class GraphDataset(Dataset[Data]):
         Raises:
             DataError: an atom has no neighbour within the cut-off.
         """
-        found = [self._labelled(i) for i in micro_batch.structures]
+        return self._batch([self._labelled(i) for i in micro_batch.structures], micro_batch)
+
+    def labels(self, micro_batch: MicroBatch) -> Data:
+        """The same without edges, for what needs no network: no neighbours are sought."""
+        return self._batch([self._label(self.shards.read(i)) for i in micro_batch.structures], micro_batch)
+
+    def _batch(self, found: list[_Labelled], micro_batch: MicroBatch) -> Data:
         batch = join([each.graph for each in found])
         batch.energy = torch.tensor([each.energy for each in found], dtype=torch.float32)
         batch.forces = torch.from_numpy(np.concatenate([each.forces_N3 for each in found]))
@@ -79,12 +85,12 @@ class GraphDataset(Dataset[Data]):
         return batch
 
     def _labelled(self, index: int) -> _Labelled:
+        """A structure with its edges, read and searched once while the cache has room."""
         cached = self._cache.get(index)
         if cached is not None:
             return cached
         s = self.shards.read(index)
-        element_N = self.element_of_z[s.numbers]
-        graph = Graph.of(element_N, s.positions, s.cell, s.pbc, cutoff_ang=self.cutoff_ang)
+        graph = Graph.of(self.element_of_z[s.numbers], s.positions, s.cell, s.pbc, cutoff_ang=self.cutoff_ang)
         degree = np.bincount(graph.edge_index_2E[1], minlength=len(s.numbers))
         if (degree == 0).any():
             raise DataError(
@@ -92,16 +98,21 @@ class GraphDataset(Dataset[Data]):
                 f"data.cutoff_ang={self.cutoff_ang}; raise the cut-off, or prepare the data with "
                 f"bounds.cutoff_ang={self.cutoff_ang} so that such structures are rejected"
             )
-        found = _Labelled(
-            graph,
-            forces_N3=np.asarray(s.forces, dtype=np.float32),
-            energy=float(s.energy - self.reference_ev[s.source, element_N].sum()),
-            loss_weight=float(self.loss_weight[s.source]),
-        )
+        found = self._label(s, graph)
         if found.num_bytes <= self._room:
             self._room -= found.num_bytes
             self._cache[index] = found
         return found
+
+    def _label(self, s: StoredStructure, graph: Graph | None = None) -> _Labelled:
+        """What is to be learned of a structure; without a graph, its atoms alone."""
+        element_N = self.element_of_z[s.numbers]
+        return _Labelled(
+            graph or Graph.of_atoms(element_N, s.positions),
+            forces_N3=np.asarray(s.forces, dtype=np.float32),
+            energy=float(s.energy - self.reference_ev[s.source, element_N].sum()),
+            loss_weight=float(self.loss_weight[s.source]),
+        )
 
 
 def _leave_sigterm_to_the_rank(_number: int) -> None:

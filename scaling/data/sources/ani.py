@@ -50,6 +50,7 @@ class Ani(ConformerSource):
         return _list_molecules(file)
 
     def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
+        """Conformers of one molecule, in eV; gradients negated where the file has those in place of forces."""
         group = file.group(where)
         numbers = numbers_of_symbols(file.values(group, "species", "S"))
         energies, positions, forces = read_conformers(

@@ -46,6 +46,7 @@ class Ani1x(ConformerSource):
         return [(formula, num_conformers(file, formula)) for formula, _ in file.subgroups(file.group())]
 
     def _read_range(self, file: Hdf5File, label: str, where: str, start: int, stop: int) -> list[Structure | Rejected]:
+        """Conformers of one composition, in eV; those without labels at this level of theory are rejected."""
         group = file.group(where)
         numbers = whole_numbers(file.values(group, "atomic_numbers", "iu"))
         energies, positions, forces = read_conformers(

@@ -45,6 +45,7 @@ class AseLmdb(AseDb):
     SUFFIXES: ClassVar[tuple[str, ...]] = (".aselmdb",)
 
     def _list_ids(self, path: Path) -> list[int]:
+        """Every id that is in use; refused where their number is not that of the entries."""
         with LmdbFile(path) as file:
             try:
                 next_id, stored = (_unpack(file.get(key, MAX_ROW_BYTES)) for key in _RESERVED[:2])
@@ -65,6 +66,7 @@ class AseLmdb(AseDb):
 
 
 def _load_row(file: LmdbFile, row_id: int) -> AtomsRow | Exception:
+    """One row as ASE has it, or why it cannot be one."""
     try:
         value = file.get(str(row_id).encode(), MAX_ROW_BYTES)
         if value is None:

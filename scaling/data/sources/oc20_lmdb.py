@@ -98,6 +98,7 @@ def _fields(record: Any) -> Mapping[Any, Any]:
 
 
 def _parse_record(record: str, fields: Mapping[Any, Any]) -> Structure | Rejected:
+    """One S2EF record; its arrays are checked by `validate`, as those of all sources."""
     if fields.get("force") is None:
         relaxed = "y_relaxed" in fields or "y_init" in fields
         return Rejected(record, "no forces", "an IS2RE record; S2EF records have forces" if relaxed else "")

@@ -36,6 +36,7 @@ class Qm7x(ConformerSource):
 
 
 def _read_one(file: Hdf5File, record: str, molecule: str, conformer: str) -> Structure | Rejected:
+    """One conformer with its PBE0+MBD energy and forces."""
     try:
         group = file.group(f"{molecule}/{conformer}")
         numbers = whole_numbers(file.values(group, "atNUM", "iuf"))

@@ -41,6 +41,16 @@ def test_batch_joins_structures_without_mixing_their_edges(tiny_data):
     assert bool((batch.edge_index[1].diff() >= 0).all()), "sorted by destination"
 
 
+def test_labels_are_those_of_the_batch_without_its_edges(tiny_data):
+    data = dataset(tiny_data)
+    chosen = MicroBatch((3, 0, 7), 1.0, True, 0)
+    batch, labels = data[chosen], data.labels(chosen)
+    for key in ("z", "pos", "num_atoms", "batch", "energy", "forces", "loss_weight"):
+        torch.testing.assert_close(labels[key], batch[key], rtol=0, atol=0)
+    assert labels.edge_index.shape == (2, 0)
+    assert dataset(tiny_data, cutoff_ang=0.4).labels(chosen).structures == chosen.structures, "nobody is sought"
+
+
 @pytest.mark.parametrize(("num_workers", "cache_mb"), [(0, 0), (0, 8), (2, 8)])
 def test_batches_do_not_depend_on_workers_or_cache(tiny_data, num_workers, cache_mb):
     shards = ShardSet(tiny_data)

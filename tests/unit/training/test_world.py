@@ -1,5 +1,9 @@
 """Where a run computes: a GPU that was asked for and is not there is an error, and never the CPU in silence."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -39,6 +43,18 @@ def test_cpu_that_was_chosen_is_taken_whatever_the_launcher_gives(monkeypatch):
     monkeypatch.setattr(world, "ASKED_ACCELERATOR", "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     require_gpu(1)
+
+
+def test_children_see_what_the_user_has_chosen_and_not_what_the_engine_set():
+    """Ranks are started by processes that have imported the engine; they must still notice that a GPU is missing."""
+    asked = "import os, scaling.training.engine; print(os.environ.get('DS_ACCELERATOR'))"
+    for chosen in (None, "cpu"):
+        environment = {key: value for key, value in os.environ.items() if key != "DS_ACCELERATOR"}
+        environment |= {"DS_ACCELERATOR": chosen} if chosen else {}
+        done = subprocess.run(
+            [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [str(chosen)]
 
 
 def test_gpu_that_is_there_is_no_error(monkeypatch):
