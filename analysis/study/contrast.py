@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.fitting.intervals import LEVELS
 from analysis.fitting.law import Law
-from analysis.plots.style import size_text
+from analysis.texts import size_text
 
 TOGETHER = 0.95
 LOSS = "loss"

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from analysis.fitting.cautions import find_cautions
 from analysis.fitting.law import Law
 from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE
 from analysis.selection.holdout import Backtest
@@ -43,6 +44,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
         "residual_scatter": law.scatter,
+        "cautions": list(law.cautions),
         "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
         if law.samples is None
@@ -65,6 +67,7 @@ def document_without_law(table: RunTable, form: str, problem: str | None) -> dic
         "n": len(table),
         "converged": False,
         "problem": problem,
+        "cautions": list(find_cautions(table)) if len(table) else [],
         "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
     }
 

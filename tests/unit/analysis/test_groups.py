@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report.grouped import page_names
+from analysis.report.comparison import page_names
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
 from analysis.study.results import FitChoice

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.fitting.law import Law
-from analysis.plots.law import DOT, POINTS, axis_name, draw_band, loss_name, size_axis
-from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
+from analysis.plots.laws.curves import POINTS, draw_band
+from analysis.plots.sizes import DOT, axis_name, loss_name, size_axis
+from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, widened
 from analysis.tables import RunTable
+from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 MOST_FAMILIES = len(FAMILIES)
