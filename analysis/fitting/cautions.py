@@ -1,14 +1,11 @@
 """Everything that limits the reading of a law: one list, from the law and its table, for every command and page."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from analysis.fitting.influence import lever, too_many_runs
+from analysis.fitting.influence import levers, too_many_runs
+from analysis.fitting.law import Law
 from analysis.tables import MIXED_COLUMNS, RunTable, listed, mixed_kinds, searched_sizes, varied_settings
 from analysis.texts import as_sentence
-
-if TYPE_CHECKING:
-    from analysis.fitting.law import Law
 
 LEVER_RUNS, STRONG_LEVER = 5, 2.0
 """LEVER_RUNS runs that move an exponent by more than STRONG_LEVER of its standard errors are named."""
@@ -17,7 +14,7 @@ MOST_APART = 7
 """Values of a column that `--by` fits apart."""
 
 
-def find_cautions(table: RunTable, law: "Law | None" = None) -> tuple[str, ...]:
+def find_cautions(table: RunTable, law: Law | None = None) -> tuple[str, ...]:
     """What a reader must know before using a law of these runs: a sentence each, the gravest first.
 
     Args:
@@ -29,7 +26,7 @@ def find_cautions(table: RunTable, law: "Law | None" = None) -> tuple[str, ...]:
     return (*of_law, *of_table)
 
 
-def flaws_of_fit(law: "Law") -> Iterator[str]:
+def flaws_of_fit(law: Law) -> Iterator[str]:
     """Why the law should not be used as it is, whatever its runs."""
     if not law.optimum.converged:
         yield "The fit did NOT converge: do not use its numbers."
@@ -45,17 +42,16 @@ def flaws_of_fit(law: "Law") -> Iterator[str]:
         )
 
 
-def _of_the_runs_weight(law: "Law") -> Iterator[str]:
+def _of_the_runs_weight(law: Law) -> Iterator[str]:
     if too_many_runs(law.table):
         return
-    for parameter in law.form.parameters:
-        if parameter.kind == "exponent":
-            found = lever(law, parameter.name, LEVER_RUNS)
-            if abs(found.standard_errors) > STRONG_LEVER:
-                yield f"Few runs carry an exponent: {found.sentence}."
+    exponents = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"]
+    for found in levers(law, exponents, LEVER_RUNS):
+        if abs(found.standard_errors) > STRONG_LEVER:
+            yield f"Few runs carry an exponent: {found.sentence}."
 
 
-def _of_training(table: RunTable, law: "Law | None") -> Iterator[str]:
+def _of_training(table: RunTable, law: Law | None) -> Iterator[str]:
     """How the length of training enters the law."""
     frame = table.frame
     if "steps" not in frame or len(frame) < 2:
@@ -83,7 +79,7 @@ def _of_kinds(table: RunTable) -> Iterator[str]:
         )
 
 
-def _of_settings(table: RunTable, law: "Law | None") -> Iterator[str]:
+def _of_settings(table: RunTable, law: Law | None) -> Iterator[str]:
     """Configuration keys that were swept and that no axis of the law knows."""
     searched = bool(searched_sizes(table)[1])
     for column, values in varied_settings(table, law.form.axes if law else ("N", "D")).items():

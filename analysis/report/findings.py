@@ -13,7 +13,7 @@ from analysis.study.results import Results
 from analysis.texts import as_sentence, count_text, size_text
 
 
-def findings(results: Results) -> list[Section]:
+def study_findings(results: Results) -> list[Section]:
     """From the law to what to do next, in the order in which a reader asks."""
     return [make(results) for make in FINDINGS]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.plots import FIGURES, OVERLAY_CAPTION, plot_overlay
 from analysis.report.comparison import SIDE_BY_SIDE, comparison_findings, comparison_sections, page_names
-from analysis.report.findings import findings
+from analysis.report.findings import study_findings
 from analysis.report.html import PageFigure, write_page, write_picture
 from analysis.report.listings import conventions_section, excluded_section, runs_section
 from analysis.report.parameters import other_conventions_section
@@ -42,10 +42,12 @@ def write_report(results: Results, folder: Path, *, title: str, up: str = "") ->
     else:
         document = law_document(results.law, results.backtests)
     write_document(document, folder / "fit.json")
-    found = findings(results)
+    found = study_findings(results)
     sections = _with_listings(found, results)
     write_page(folder, f"Scaling law of {title}", sections, figures, lacking=lacking, up=up)
     _remove_stale(folder, files)
+    if results.table.excluded:
+        found.append(excluded_section(results.table.excluded))
     return Report(tuple(found), (folder / "index.html", folder / "fit.json", *files))
 
 
