@@ -12,12 +12,15 @@ from analysis.fitting.law import Law
 from scaling.errors import ConfigError
 
 NOTABLE_DRIFT = 0.03
-"""Departure of the runs' own powers of N and D in C from 1 from which a reader is told what it changes."""
+"""Departure of the runs' own powers of N and D in C from 1 from which a report says what it changes."""
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What the form's axes allow: a frontier and IsoFLOPs for N and D, shapes for width, depth and D."""
+    """What the form's axes allow: a frontier and IsoFLOPs for N and D, shapes for width, depth and D.
+
+    `open_question`: what a law of N alone leaves open about width and depth, None where nothing is.
+    """
 
     law: Law
     frontier: Frontier | None
@@ -25,7 +28,7 @@ class Decisions:
     shapes: tuple[BestShape, ...]
     saturations: tuple[Saturation, ...]
     marginals: tuple[Marginal, ...]
-    untold: str | None
+    open_question: str | None
 
 
 def decide(

@@ -39,8 +39,8 @@ def decision_sections(decisions: Decisions) -> list[Section]:
     more = [text for one in decisions.saturations for text in _saturation_texts(one)]
     more += [_marginal_text(one) for one in decisions.marginals]
     found.append(Section("What more still buys", plain(*more)))
-    if decisions.untold:
-        found.append(Section("Width against depth", plain(decisions.untold)))
+    if decisions.open_question:
+        found.append(Section("Width against depth", plain(decisions.open_question)))
     return found
 
 

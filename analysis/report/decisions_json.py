@@ -22,7 +22,7 @@ def decisions_document(decisions: Decisions) -> dict[str, Any]:
         "frontier": _frontier_document(decisions.frontier) if decisions.frontier else None,
         "isoflop": _isoflop_document(decisions.isoflop) if decisions.isoflop else None,
         "shapes": [_shape_document(shape) for shape in decisions.shapes],
-        "shape_not_told": decisions.untold,
+        "shape_not_told": decisions.open_question,
         "saturation": [_saturation_document(found) for found in decisions.saturations],
         "marginal": [_marginal_document(found) for found in decisions.marginals],
     }

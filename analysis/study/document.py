@@ -128,9 +128,9 @@ def strict(value: Any) -> Any:
 
 def _meaning(column: str) -> str:
     known = {
-        "num_params": "the number of all trainable parameters: embedding, trunk and head (column num_params)",
+        "num_params": "the number of all trainable parameters: embedding, backbone and head (column num_params)",
         "num_params_embedding": "the parameters of the embedding alone (column num_params_embedding)",
-        "num_params_trunk": "the parameters of the trunk alone, without embedding and head (column num_params_trunk)",
+        "num_params_trunk": "the parameters of the backbone, without embedding and head (column num_params_trunk)",
         "num_params_head": "the parameters of the head alone (column num_params_head)",
         "train_structures": "the number of different training structures (column train_structures)",
         "train_atoms": "the number of atoms in the training structures (column train_atoms)",

@@ -72,7 +72,7 @@ class Groups:
 
     @cached_property
     def at_common_compute(self) -> tuple[float, dict[str, Frontier]] | str:
-        """The least loss of each law at the largest compute that all have spent; a sentence if that cannot be told."""
+        """The least loss of each law at the largest compute that all have spent; a sentence if there is none."""
         laws = self.laws
         if not laws or not all({"N", "D"} <= set(law.form.axes) for law in laws.values()):
             return "it needs laws of N and D"
@@ -102,7 +102,7 @@ class Groups:
         """What limits the comparison; all that limits each law is among its own cautions."""
         found = [*self.unlike_losses, *unlike_runs(self.by, self.tables)]
         if self.laws and self.common_sizes is None:
-            found.append("Their sizes do not overlap: no size can tell their losses apart without extrapolation.")
+            found.append("Their sizes do not overlap: their losses cannot be compared without extrapolation.")
         return (*found, *(f"{name}: {text}" for name, law in self.laws.items() for text in flaws_of_fit(law)))
 
     @property

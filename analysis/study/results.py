@@ -54,7 +54,7 @@ class FitChoice:
         )
 
     def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
-        """The chosen fit of the table, with so many replicates (none where none were chosen)."""
+        """The chosen fit of the table, with at most `replicates` refits of the bootstrap."""
         return fit(
             table,
             self.form,
@@ -167,7 +167,7 @@ class Results:
 
     @cached_property
     def advice(self) -> NextRuns | str:
-        """What to run next for the loss at ten times the largest sizes; a sentence if that cannot be told."""
+        """What to run next for the loss at ten times the largest sizes; a sentence if there is no advice."""
         try:
             return next_runs(self.law)
         except (ConfigError, DataError) as error:
@@ -175,7 +175,7 @@ class Results:
 
     @cached_property
     def comparison(self) -> Comparison | str:
-        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if that cannot be told."""
+        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if there is none."""
         choice = self.choice
         try:
             return compare(

@@ -82,6 +82,6 @@ def _pale() -> ListedColormap:
 
 
 def _shape_side(num_params: FloatArray, aspect: FloatArray, params_per_unit: float) -> FloatArray:
-    """(Q, 2) width and depth of models of so many parameters with this depth / width."""
+    """(Q, 2) width and depth of models with these numbers of parameters and this depth / width."""
     width = (num_params / (params_per_unit * aspect)) ** (1 / 3)
     return np.stack([width, aspect * width], 1)

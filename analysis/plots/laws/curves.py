@@ -82,7 +82,7 @@ def draw_band(
 
 
 def _panels(table: RunTable, other: str | None) -> list[tuple[str, RunTable]]:
-    """A panel for each depth where the lines stand for models, else one: N alone does not tell width from depth."""
+    """A panel for each depth where the lines stand for models, else one: models of equal N differ in shape."""
     depths = depth_groups(table)
     known = "width" in table.frame and table.frame["width"].notna().all()
     if other != "N" or not 1 < len(depths) <= MOST_PANELS or not known:

@@ -1,4 +1,4 @@
-"""Laws of several architectures in one table: told apart where they differ, and only there."""
+"""Laws of several architectures in one table: said to differ where they do, and only there."""
 
 import math
 

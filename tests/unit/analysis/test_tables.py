@@ -1,4 +1,4 @@
-"""What is fitted, what is left out and why, and which mistakes are told."""
+"""What is fitted, what is left out and why, and which mistakes are refused."""
 
 import numpy as np
 import pandas as pd
