@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_results
-from analysis.report.comparison import comparison_headline
 from analysis.report.findings import law_section, limits_section
 from analysis.report.parameters import estimates_section
 from analysis.report.sections import Section, Sentence, cautions_of
@@ -60,7 +59,8 @@ def _of_one(results: Results) -> str:
 
 def _of_groups(groups: Groups) -> str:
     """Each law, and whether they differ."""
-    lines = [comparison_headline(groups)]
+    unasked = "" if groups.asked else " (--by none fits one law to all)"
+    lines = [f"A law for each {groups.by}{unasked}"]
     for name, one in groups.results.items():
         lines += ["", f"== {name}", f"no law: {one.problem}" if one.problem else _of_one(one)]
     differ = [Sentence(text, "yes" if known else "no") for text, known in verdicts(groups.differences)]

@@ -5,7 +5,7 @@ What draws figures is loaded when it is asked for, so that commands that print s
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.report.comparison import comparison_findings, comparison_headline
+from analysis.report.comparison import comparison_findings
 from analysis.report.decisions import decision_sections, decisions_text
 from analysis.report.decisions_json import decisions_document
 from analysis.report.findings import law_section, limits_section, study_findings
@@ -26,7 +26,6 @@ __all__ = [
     "backtest_section",
     "cautions_of",
     "comparison_findings",
-    "comparison_headline",
     "decision_sections",
     "decisions_document",
     "decisions_text",

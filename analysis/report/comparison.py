@@ -39,7 +39,7 @@ def page_names(values: list[str]) -> dict[str, str]:
     return names
 
 
-def comparison_headline(groups: Groups) -> str:
+def _headline(groups: Groups) -> str:
     """How many laws there are, of what, and why."""
     why = f" By {groups.by} because the table holds several; --by none fits one law to all."
     fitted = f"{len(groups.laws)} of {len(groups.results)}" if groups.unfitted else f"all {len(groups.laws)}"
@@ -47,7 +47,7 @@ def comparison_headline(groups: Groups) -> str:
 
 
 def _verdict(groups: Groups) -> Section:
-    sentences = [Sentence(comparison_headline(groups), "law" if groups.laws else "law none")]
+    sentences = [Sentence(_headline(groups), "law" if groups.laws else "law none")]
     sentences += cautions_of(groups.unlike_losses)
     sentences += [Sentence(text, "yes" if differ else "no") for text, differ in verdicts(groups.differences)]
     sentences += cautions_of(f"No law of {name}: {problem}." for name, problem in groups.unfitted.items())

@@ -10,7 +10,7 @@ from analysis.report.sections import Cell, Section, Sentence, Table, cautions_of
 from analysis.report.trust import trust_section
 from analysis.study.findings import DECISIONS, NEXT, best_run_sentence, headline
 from analysis.study.results import Results
-from analysis.texts import as_sentence, count_text, size_text
+from analysis.texts import count_text, size_text
 
 
 def study_findings(results: Results) -> list[Section]:
@@ -29,7 +29,7 @@ def law_section(results: Results) -> Section:
     if not results.problem:
         sentences += verdicts_of(results.law)
         if not results.law.lack_of_fit.significant:  # else it is among the cautions
-            sentences += plain(as_sentence(results.law.lack_of_fit.sentence))
+            sentences += plain(f"Test of the form: {results.law.lack_of_fit.sentence}.")
     if len(results.table):
         sentences += plain(best_run_sentence(results.table))
     return Section("The law, and how sure it is", sentences)
