@@ -85,11 +85,11 @@ def _of_settings(table: RunTable, law: Law | None) -> Iterator[str]:
     for column, values in varied_settings(table, law.form.axes if law else ("N", "D")).items():
         if searched and column == BASE_RATE:
             continue  # `_of_tuning` says so
-        apart = f"--by {column} of fit and report gives a law for each, " if len(values) <= MOST_APART else ""
+        apart = f"--by {column} of fit and report fits a law for each; " if len(values) <= MOST_APART else ""
         yield (
             f"One law was fitted across different values of {column} ({listed(values)}), which the law does not know: "
-            f"a difference that {column} makes is taken for one of size, or for scatter; "
-            f"{apart}--only {column}={values[0]} of any command keeps the runs of one value."
+            "what they do to the loss is taken for an effect of size, or for scatter. "
+            f"{apart}--only {column}={values[0]} of any command keeps the runs of one."
         )
 
 

@@ -76,8 +76,7 @@ class Contrast:
             ends = sorted((abs(low), abs(high)))
             return f"{what} is {word} than that of {self.second}, by {abs(value):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]."
         return (
-            f"No difference in {self.name} of {pair} is seen: it is {value:+.3g} [{low:+.3g}, {high:+.3g}], "
-            "which may be none."
+            f"{self.name} of {pair} show no difference beyond their intervals: {value:+.3g} [{low:+.3g}, {high:+.3g}]."
         )
 
     @property

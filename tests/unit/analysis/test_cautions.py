@@ -49,7 +49,7 @@ def test_swept_key_that_is_no_axis_is_named_with_its_values_and_the_way_out(make
     frame = swept(make_study, settings={column: values})
     (sentence,) = of_table(frame)
     assert f"{SWEPT}{column} ({', '.join(map(str, values))})" in sentence
-    assert f"--by {column} of fit and report gives a law for each" in sentence
+    assert f"--by {column} of fit and report fits a law for each" in sentence
     assert f"--only {column}={values[0]} of any command" in sentence
     assert not of_table(frame[frame[column] == values[0]])
 
