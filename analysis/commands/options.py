@@ -81,7 +81,9 @@ def read_results(options: argparse.Namespace) -> Results:
         Path(other).resolve().stem: read_table(argparse.Namespace(**{**vars(options), "table": other}), axes)
         for other in getattr(options, "beside", ())
     }
-    return Results(read_table(options, axes), fit_choice(options), beside=beside, name=Path(options.table).resolve().stem)
+    return Results(
+        read_table(options, axes), fit_choice(options), beside=beside, name=Path(options.table).resolve().stem
+    )
 
 
 def read_groups(options: argparse.Namespace) -> Groups | None:
