@@ -4,18 +4,8 @@ import argparse
 import os
 import sys
 
-from analysis.commands import backtest, compare, fit, frontier, next, plot, report
+from analysis.commands import COMMANDS
 from scaling.errors import DataError, ScalingError
-
-COMMANDS = {
-    "fit": fit,
-    "compare": compare,
-    "backtest": backtest,
-    "frontier": frontier,
-    "next": next,
-    "report": report,
-    "plot": plot,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,10 +5,10 @@ import json
 
 from analysis.commands.compare import add_reach, score_document
 from analysis.commands.options import add_fit, add_table, read_table
+from analysis.fitting.cautions import find_cautions
 from analysis.forms.registry import find_form
 from analysis.selection.compare import REPLICATES, compare
 from analysis.study.document import strict
-from analysis.tables import mixtures
 
 HELP = "fit one form to the smaller runs and predict the larger ones, from several origins"
 
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
                 {"name": one.name, "origins": [score_document(score) for score in one.scores]} for one in found.plain
             ],
             "no_power_law_because": list(found.against),
-            "cautions": mixtures(found.table),
+            "cautions": list(find_cautions(found.table)),
             "n": len(found.table),
             "excluded": [{"run": row.run, "reason": row.reason} for row in found.table.excluded],
         }
@@ -60,6 +60,6 @@ def run(options: argparse.Namespace) -> None:
         )
     lines += [f"  {one.name}: {one.rmse:.4f}" for one in found.plain]
     lines += [f"  {reason}" for reason in found.against]
-    lines += [f"  {caution}" for caution in mixtures(found.table)]
+    lines += [f"  {caution}" for caution in find_cautions(found.table)]
     lines += [f"  excluded {row.run}: {row.reason}" for row in found.table.excluded]
     print("\n".join(lines))

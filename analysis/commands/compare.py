@@ -5,11 +5,12 @@ import json
 from typing import Any
 
 from analysis.commands.options import add_objective, add_table, read_table
+from analysis.fitting.cautions import find_cautions
 from analysis.forms.registry import FORMS, find_form
 from analysis.selection.compare import REACH, REPLICATES, Comparison, Contender, Plain, compare
 from analysis.selection.rolling import Score
 from analysis.study.document import strict
-from analysis.tables import AXES, RunTable, distinct_sizes, mixtures
+from analysis.tables import AXES, RunTable, distinct_sizes
 from scaling.errors import ConfigError
 
 HELP = "fit forms to the smaller runs, predict the larger ones: rank, choose, reject"
@@ -57,7 +58,7 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
         "no_power_law_because": list(found.against),
         "contenders": [_contender_document(one) for one in found.contenders],
         "plain": [{"name": one.name, "rmse_log_loss": one.rmse} for one in found.plain],
-        "cautions": mixtures(found.table),
+        "cautions": list(find_cautions(found.table)),
         "n": len(found.table),
         "excluded": [{"run": row.run, "reason": row.reason} for row in found.table.excluded],
         "objective_name": found.objective.name,
@@ -130,6 +131,6 @@ def _summary(found: Comparison) -> str:
         text = "-" if covered is None else f"{covered:.0%}"
         lines.append(f"{mark} {one.name:26s}{one.rmse:8.4f}{text:>10s}")
     lines += [f"  {one.name}: {'; '.join(one.reasons)}" for one in found.contenders if one.reasons]
-    lines += [f"  {caution}" for caution in mixtures(found.table)]
+    lines += [f"  {caution}" for caution in find_cautions(found.table)]
     lines += [f"  excluded {row.run}: {row.reason}" for row in found.table.excluded]
     return "\n".join(lines)

@@ -2,19 +2,21 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_law
-from analysis.fitting.law import Law
-from analysis.selection.holdout import Backtest, backtest
+from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_results
+from analysis.report.findings import law_section, limits_section
+from analysis.report.parameters import estimates_section
+from analysis.report.sections import Section, Sentence, cautions_of
+from analysis.report.text import to_text
+from analysis.report.trust import backtest_section
 from analysis.study.contrast import verdicts
 from analysis.study.document import law_document, strict, write_document
-from analysis.tables import mixtures
+from analysis.study.groups import Groups
+from analysis.study.results import Results
+from analysis.tables import Excluded
 from scaling.errors import DataError
-
-if TYPE_CHECKING:
-    from analysis.study.groups import Groups
 
 HELP = "fit one form to a table and print it"
 
@@ -35,48 +37,39 @@ def run(options: argparse.Namespace) -> None:
     if groups := read_groups(options):
         if not groups.laws:
             raise DataError("; ".join(f"{name}: {problem}" for name, problem in groups.unfitted.items()))
-        document, summary = groups.document, _comparison(groups)
+        document, summary = groups.document, _of_groups(groups)
     else:
-        law = read_law(options)
-        backtests = backtest(law)
-        document, summary = law_document(law, backtests), _summary(law, backtests)
+        results = read_results(options)
+        document, summary = law_document(results.law, results.backtests), _of_one(results)
     if options.out:
         write_document(document, Path(options.out))
     print(json.dumps(strict(document), indent=2) if options.json else summary)
 
 
-def _comparison(groups: "Groups") -> str:
+def _of_one(results: Results) -> str:
+    """The law, its limits, its parameters and its backtest, as the report has them."""
+    sections = [
+        law_section(results),
+        limits_section(results),
+        estimates_section(results.law),
+        backtest_section(results),
+    ]
+    return "\n".join([to_text(sections), *_excluded(results.table.excluded)])
+
+
+def _of_groups(groups: Groups) -> str:
     """Each law, and whether they differ."""
     unasked = "" if groups.asked else " (--by none fits one law to all)"
     lines = [f"A law for each {groups.by}{unasked}"]
-    for name, results in groups.results.items():
-        told = results.problem if results.problem else _summary(results.law, results.backtests)
-        lines += ["", name, f"no law: {told}" if results.problem else told]
-    lines += ["", *(sentence for sentence, _ in verdicts(groups.differences))]
-    lines += [f"caution: {text}" for text in groups.cautions]
-    return "\n".join([*lines, *(f"excluded {row.run}: {row.reason}" for row in groups.excluded)])
+    for name, one in groups.results.items():
+        lines += ["", f"== {name}", f"no law: {one.problem}" if one.problem else _of_one(one)]
+    differ = [Sentence(text, "yes" if known else "no") for text, known in verdicts(groups.differences)]
+    comparison = [
+        Section("Do the laws differ?", differ),
+        Section("What limits the comparison", cautions_of(groups.cautions)),
+    ]
+    return "\n".join([*lines, "", to_text(comparison), *_excluded(groups.excluded)])
 
 
-def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
-    lines = [f"L = {law.form.formula}   ({len(law.table)} runs, {len(law.table.excluded)} excluded)"]
-    for estimate in law.params:
-        spread = f"   95 % [{estimate.ci95[0]:.4g}, {estimate.ci95[1]:.4g}]" if estimate.ci95 else ""
-        lines.append(f"  {estimate.name:6s}{estimate.value:12.5g}{spread}")
-    lines += [f"  {verdict.sentence}" for verdict in law.verdicts]
-    lines.append(f"  {law.lack_of_fit.sentence}")
-    optimum = law.optimum
-    state = "converged" if optimum.converged else "NOT converged"
-    delta = f", delta {optimum.objective.delta:.3g}" if optimum.objective.name == "huber" else ""
-    lines.append(
-        f"  {optimum.objective.name} sum {optimum.value:.6g}{delta}; {state}, "
-        f"{optimum.starts_agreeing} of {optimum.starts} starts agree; residual scatter {law.scatter:.3f} in log loss"
-    )
-    for test in backtests:
-        if test.rmse is None or test.coverage is None:
-            lines.append(f"  without the largest {test.axis}: {test.problem}")
-        else:
-            inside = f"{test.coverage:.0%} of {len(test.runs)} runs inside their 95 % interval"
-            lines.append(f"  without the largest {test.axis}: predicts it to {test.rmse:.3f} in log loss, {inside}")
-    lines += [f"  {caution}" for caution in mixtures(law.table)]
-    lines += [f"  excluded {row.run}: {row.reason}" for row in law.table.excluded]
-    return "\n".join(lines)
+def _excluded(rows: Iterable[Excluded]) -> list[str]:
+    return [f"excluded {row.run}: {row.reason}" for row in rows]

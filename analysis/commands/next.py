@@ -141,8 +141,7 @@ def _table(rows: list[list[str]]) -> list[str]:
 
 
 def _write_figures(result: NextRuns, folder: Path) -> None:
-    from analysis.plots.design import plot_next_map, plot_next_width
-    from analysis.plots.style import save_bytes
+    from analysis.plots import plot_next_map, plot_next_width, save_bytes
 
     folder.mkdir(parents=True, exist_ok=True)
     figures = {"next_width": plot_next_width(result)}

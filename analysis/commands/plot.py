@@ -24,8 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw the figure, or list the figures."""
-    from analysis.plots import FIGURES, draw, save
-    from analysis.plots.save import check_ending
+    from analysis.plots import FIGURES, check_ending, draw, save
 
     if options.kind != "list":
         if not options.out:
@@ -35,8 +34,8 @@ def run(options: argparse.Namespace) -> None:
         if options.kind not in FIGURES:
             raise ConfigError(f"--kind={options.kind} is not a figure; choose one of list, {', '.join(FIGURES)}")
         picture = save(draw(read_results(options), options.kind), options.out)
-        told = {"kind": options.kind, "caption": FIGURES[options.kind].caption, "file": str(picture.path)}
-        print(json.dumps(told, indent=2) if options.json else picture.path)
+        drawn = {"kind": options.kind, "caption": FIGURES[options.kind].caption, "file": str(picture.path)}
+        print(json.dumps(drawn, indent=2) if options.json else picture.path)
         return
     results = read_results(options)
     reasons = {name: kind.lacks(results) for name, kind in FIGURES.items()}

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from analysis.commands.options import add_beside, add_by, add_fit, add_table, check_folder, read_groups, read_results
+from analysis.report.text import to_text
 
 HELP = "write a study's report: index.html, figures, fit.json"
 
@@ -19,17 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the report and say where."""
-    from analysis.report.grouped import write_comparison
-    from analysis.report.report import write_report
+    """Write the report, print what it says, and say where it is."""
+    from analysis.report.pages import write_comparison, write_report
 
     source = Path(options.table)
     beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")
     folder = Path(options.out) if options.out else beside
     if options.out:
         check_folder("--out", folder)
-    groups = read_groups(options)
-    if groups:
+    if groups := read_groups(options):
         written = write_comparison(groups, folder, title=source.resolve().stem)
     else:
         results = read_results(options)
@@ -37,4 +36,4 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print((folder / "fit.json").read_text(), end="")
     else:
-        print("\n".join([written.headline, *written.verdicts, str(folder / "index.html")]))
+        print(to_text(written.findings), folder / "index.html", sep="\n\n")

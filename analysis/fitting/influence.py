@@ -1,5 +1,6 @@
 """Which runs the law leans on: how far it moves without one, and without a few of them together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,17 +105,27 @@ def lever(law: Law, parameter: str, count: int = 5) -> Lever:
     Raises:
         ConfigError: if the law has no such parameter.
     """
-    column = law.params.index(law[parameter])
-    start, num_runs = law.optimum.theta[column], len(law.table)
-    alone = _without(law, 1.0 - np.eye(num_runs))[:, column] - start
+    return levers(law, [parameter], count)[0]
+
+
+def levers(law: Law, parameters: Sequence[str], count: int = 5) -> list[Lever]:
+    """`lever` of each of the parameters."""
+    columns, num_runs = [law.params.index(law[name]) for name in parameters], len(law.table)
+    alone = _without(law, 1.0 - np.eye(num_runs)) - law.optimum.theta
+    return [_lever(law, column, alone[:, column], count) for column in columns]
+
+
+def _lever(law: Law, column: int, alone: FloatArray, count: int) -> Lever:
+    """The lever of one parameter, of which `alone` (M,) is the change without each run."""
+    start = law.optimum.theta[column]
     sets = [np.argsort(sign * alone, kind="stable")[:count] for sign in (1, -1)]
-    counts = np.ones((2, num_runs))
+    counts = np.ones((2, len(law.table)))
     for row, chosen in enumerate(sets):
         counts[row, chosen] = 0.0
     theta = _without(law, counts)
     best = int(np.abs(theta[:, column] - start).argmax())
     return Lever(
-        parameter,
+        law.params[column].name,
         tuple(law.table.run[i] for i in sets[best]),
         law.params[column].value,
         float(_public(law, theta)[best, column]),

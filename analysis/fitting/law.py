@@ -16,7 +16,7 @@ from analysis.fitting.optimum import Optimum, find_optimum
 from analysis.fitting.profile import Interval
 from analysis.forms.registry import Form, find_form
 from analysis.forms.terms import FloatArray
-from analysis.tables import RunTable, load_runs, mixtures
+from analysis.tables import RunTable, load_runs
 from scaling.errors import ConfigError
 
 MIN_REPLICATES = 100
@@ -86,12 +86,12 @@ class Law:
         """Whether the form itself is at fault."""
         return lack_of_fit(self.optimum, self.uncertainty.group)
 
-    @property
+    @cached_property
     def cautions(self) -> tuple[str, ...]:
-        """What limits every use of the law: runs of different kinds in its table, a form that does not fit them."""
-        sentence = self.lack_of_fit.sentence
-        misfit = (f"{sentence[0].upper()}{sentence[1:]}.",) if self.lack_of_fit.significant else ()
-        return (*mixtures(self.table), *misfit)
+        """What limits every use of the law; the one list that every command and page shows."""
+        from analysis.fitting.cautions import find_cautions  # it needs laws itself
+
+        return find_cautions(self.table, self)
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""

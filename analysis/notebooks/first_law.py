@@ -59,7 +59,7 @@ law = fit(runs, "chinchilla")
 for estimate in law.params:
     low, high = estimate.ci95
     print(f"{estimate.name:6s} {estimate.value:10.4g}   95 % [{low:.4g}, {high:.4g}]")
-print(f"scatter about the law: {law.scatter:.1%}")
+print(f"residual standard deviation: {law.scatter:.1%}")
 
 # %% [markdown]
 # An interval speaks of these runs' noise alone. Whether an exponent is determined at all is said in words: too few
@@ -68,6 +68,14 @@ print(f"scatter about the law: {law.scatter:.1%}")
 # %%
 for verdict in law.verdicts:
     print(verdict.sentence)
+
+# %% [markdown]
+# What limits the law besides: runs of different kinds under one law, a form that does not fit, a few runs that carry an
+# exponent. It is the list that `python -m analysis report` prints.
+
+# %%
+for caution in law.cautions:
+    print("Caution.", caution)
 
 # %% [markdown]
 # ## Draw

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.forms.terms import FloatArray
-from analysis.plots.law import DOT, axis_name, depth_markers, loss_name, size_axis, size_groups, size_legend
+from analysis.plots.sizes import DOT, axis_name, depth_markers, loss_name, size_axis, size_groups, size_legend
 from analysis.plots.style import INK, WIDTH_IN, house_style, log_axis, shades, widened
-from analysis.tables import RunTable, distinct_sizes
+from analysis.tables import FloatArray, RunTable, distinct_sizes
 from scaling.errors import ConfigError
 
 CROWD = 30  # runs on the envelope from which rings hide it

@@ -1,24 +1,23 @@
-"""How every figure looks: colours that survive colour blindness and print, plain numbers on logarithmic axes.
-
-Matplotlib is loaded when something is drawn: commands that print write their numbers with these functions too.
-"""
+"""How every figure looks: colours that survive colour blindness and print, plain numbers on logarithmic axes."""
 
 import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.forms.terms import FloatArray
-from analysis.texts import size_text as size_text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from analysis.tables import FloatArray
+from analysis.texts import number_text
 
 WIDTH_IN = 6.2
+FEWEST_LEVELS = 7  # if plain round numbers give fewer lines, two digits are used
 INK = "#222222"
 MUTED = "#6b6b6b"
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Source: Okabe and Ito 2008
@@ -50,43 +49,18 @@ SETTINGS: Any = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """All figures are made and saved inside this context; nothing global is changed."""
-    from matplotlib import rc_context
-
     with rc_context(SETTINGS):
         yield
 
 
 def shades(count: int) -> list[str]:
     """`count` colours, dark to light, ordered like the sizes they stand for."""
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
     scale = colormaps["viridis"]
     return [to_hex(scale(x)) for x in np.linspace(0.02, 0.86, count)]
 
 
-def count_text(count: float) -> str:
-    """A count written out as far as that is short: 1,024, 14.6M."""
-    return f"{count:,.0f}" if 100 <= count < 1e6 else size_text(count)
-
-
-def power_text(value: float) -> str:
-    """A count too large for names of numbers, as training FLOPs: 10¹⁸, 3×10²⁰."""
-    exponent = math.floor(math.log10(value) + 1e-12)
-    raised = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    mantissa = f"{value / 10.0**exponent:.3g}"
-    return f"10{raised}" if mantissa == "1" else f"{mantissa}×10{raised}"
-
-
-def number_text(value: float) -> str:
-    """A loss without needless zeros or exponents: 0.05, 1.2, 2e-06."""
-    return f"{value:.2g}" if value < 100 else f"{value:.3g}"
-
-
-def log_axis(axes: "Axes", which: str, low: float, high: float, text: Any = number_text, most: int = 7) -> None:
+def log_axis(axes: Axes, which: str, low: float, high: float, text: Any = number_text, most: int = 7) -> None:
     """A logarithmic axis from low to high with at most `most` round ticks, written out."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
@@ -126,16 +100,21 @@ def nearest_round(values: FloatArray) -> FloatArray:
     return np.unique([float(f"{value:.6g}") for value in decade * digits[nearest]])
 
 
+def loss_levels(loss: FloatArray) -> FloatArray:
+    """Round losses, even in the loss's quantiles over the plane, so that their lines fill it."""
+    even = np.quantile(loss, np.linspace(0.04, 0.97, 11))
+    levels = nearest_round(even)
+    return levels if len(levels) >= FEWEST_LEVELS else np.unique([float(f"{level:.2g}") for level in even])
+
+
 def widened(low: float, high: float, share: float = 0.06) -> tuple[float, float]:
     """The range made wider by `share` of its logarithmic length at both ends."""
     margin = max((high / low) ** share, 1.03)
     return low / margin, high * margin
 
 
-def save_bytes(figure: "Figure", kind: str, name: str) -> bytes:
+def save_bytes(figure: Figure, kind: str, name: str) -> bytes:
     """The figure as "png", "svg" or "pdf", the same bytes for the same figure."""
-    from matplotlib import rc_context
-
     buffer = io.BytesIO()
     with rc_context({**SETTINGS, "svg.hashsalt": name}):
         metadata = {"svg": {"Date": None}, "png": {"Software": None}, "pdf": {"CreationDate": None}}[kind]

@@ -10,11 +10,11 @@ import numpy as np
 
 from analysis.fitting.intervals import LEVELS
 from analysis.fitting.law import Law
-from analysis.plots.style import size_text
+from analysis.texts import size_text
 
 TOGETHER = 0.95
 LOSS = "loss"
-Told = tuple[float, tuple[float, float], bool]
+Estimated = tuple[float, tuple[float, float], bool]
 """An estimate, its interval, and whether the runs determine it."""
 
 
@@ -27,7 +27,7 @@ class Contrast:
         at: the sizes of the loss, nothing for exponents.
         value: first less second; of losses the logarithm of first over second.
         level: of the interval, so that those of all contrasts hold together with `together`.
-        undetermined: the laws, of the two, whose runs do not determine the quantity: nothing can then be told.
+        undetermined: the laws, of the two, whose runs do not determine the quantity; it is then not compared.
     """
 
     quantity: str
@@ -42,7 +42,7 @@ class Contrast:
 
     @property
     def differs(self) -> bool | None:
-        """Whether the interval leaves zero out; None where that cannot be told."""
+        """Whether the interval leaves zero out; None where it is not determined."""
         return None if self.undetermined else not self.interval[0] <= 0 <= self.interval[1]
 
     @property
@@ -54,9 +54,9 @@ class Contrast:
     @property
     def shown(self) -> tuple[float, float, float]:
         """Value and ends as they are read: a difference of exponents, a ratio of losses."""
-        told = np.array([self.value, *self.interval])
+        logs = np.array([self.value, *self.interval])
         with np.errstate(over="ignore"):
-            value, low, high = np.exp(told) if self.quantity == LOSS else told
+            value, low, high = np.exp(logs) if self.quantity == LOSS else logs
         return float(value), float(low), float(high)
 
     @property
@@ -68,16 +68,15 @@ class Contrast:
             which = " and ".join(self.undetermined)
             return f"{self.name} of {pair} cannot be compared: the runs of {which} do not determine it."
         if self.quantity == LOSS:
-            told = f"{value:.3g} [{low:.3g}, {high:.3g}] times that of {self.second}"
-            verdict = "" if self.differs else "; the two are not told apart"
-            return f"The {what} is {told}{verdict}."
+            ratio = f"{value:.3g} [{low:.3g}, {high:.3g}] times that of {self.second}"
+            verdict = "" if self.differs else "; no difference is seen"
+            return f"The {what} is {ratio}{verdict}."
         if self.differs:
             word = "larger" if value > 0 else "smaller"
             ends = sorted((abs(low), abs(high)))
             return f"{what} is {word} than that of {self.second}, by {abs(value):.3g} [{ends[0]:.3g}, {ends[1]:.3g}]."
         return (
-            f"{self.name} of {pair} are not told apart: the difference is {value:+.3g} [{low:+.3g}, {high:+.3g}], "
-            "which may be none."
+            f"{self.name} of {pair} show no difference beyond their intervals: {value:+.3g} [{low:+.3g}, {high:+.3g}]."
         )
 
     @property
@@ -106,30 +105,30 @@ def contrasts(laws: Mapping[str, Law], sizes: Mapping[str, float] | None) -> tup
     if not pairs:
         return ()
     exponents = [p.name for p in laws[pairs[0][0]].form.parameters if p.kind == "exponent"]
-    read: dict[str, Callable[[Law, float], Told]] = {name: _reader(name) for name in exponents}
+    read: dict[str, Callable[[Law, float], Estimated]] = {name: _reader(name) for name in exponents}
     if sizes:
         read[LOSS] = lambda law, level: _loss(law, sizes, level)
     count = len(pairs) * len(read)
     level = min(1 - (1 - TOGETHER) / count, LEVELS[1])
     found = []
     for quantity, one in read.items():
-        told = {name: one(law, level) for name, law in laws.items()}
+        estimates = {name: one(law, level) for name, law in laws.items()}
         at = dict(sizes or {}) if quantity == LOSS else {}
         for first, second in pairs:
-            (a, ends_a, _), (b, ends_b, _) = told[first], told[second]
+            (a, ends_a, _), (b, ends_b, _) = estimates[first], estimates[second]
             between = difference_interval(a, ends_a, b, ends_b)
             together = 1 - count * (1 - level)
-            undetermined = tuple(name for name in (first, second) if not told[name][2])
+            undetermined = tuple(name for name in (first, second) if not estimates[name][2])
             found.append(Contrast(quantity, at, first, second, a - b, between, level, together, undetermined))
     return tuple(found)
 
 
 def verdicts(found: tuple[Contrast, ...]) -> list[tuple[str, bool]]:
     """A sentence for each two that can be compared and whether they differ, then one for each that cannot."""
-    told = [(one.sentence, bool(one.differs)) for one in found if one.differs is not None]
+    compared = [(one.sentence, bool(one.differs)) for one in found if one.differs is not None]
     left_out = dict.fromkeys((one.name, name) for one in found for name in one.undetermined)
     why = "its runs do not determine it"
-    return told + [(f"{quantity} of {name} is not compared: {why}.", False) for quantity, name in left_out]
+    return compared + [(f"{quantity} of {name} is not compared: {why}.", False) for quantity, name in left_out]
 
 
 def difference_interval(
@@ -144,8 +143,8 @@ def difference_interval(
     return a - b - math.hypot(down, up_b), a - b + math.hypot(up, down_b)
 
 
-def _reader(name: str) -> Callable[[Law, float], Told]:
-    def read(law: Law, level: float) -> Told:
+def _reader(name: str) -> Callable[[Law, float], Estimated]:
+    def read(law: Law, level: float) -> Estimated:
         found = law.interval(name, level)
         identified = next(one.identified for one in law.verdicts if one.exponent == name)
         return law[name].value, (found.low, found.high), identified
@@ -153,6 +152,6 @@ def _reader(name: str) -> Callable[[Law, float], Told]:
     return read
 
 
-def _loss(law: Law, sizes: Mapping[str, float], level: float) -> Told:
+def _loss(law: Law, sizes: Mapping[str, float], level: float) -> Estimated:
     low, high = law.uncertainty.of_log_loss(law.logs(**sizes), level)[:, 0]
     return float(np.log(law.predict(**sizes)[0])), (float(low), float(high)), law.judge_loss(**sizes).identified

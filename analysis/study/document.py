@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from analysis.fitting.cautions import find_cautions
 from analysis.fitting.law import Law
 from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE
 from analysis.selection.holdout import Backtest
@@ -43,6 +44,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
         "residual_scatter": law.scatter,
+        "cautions": list(law.cautions),
         "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
         if law.samples is None
@@ -65,6 +67,7 @@ def document_without_law(table: RunTable, form: str, problem: str | None) -> dic
         "n": len(table),
         "converged": False,
         "problem": problem,
+        "cautions": list(find_cautions(table)) if len(table) else [],
         "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
     }
 
@@ -125,9 +128,9 @@ def strict(value: Any) -> Any:
 
 def _meaning(column: str) -> str:
     known = {
-        "num_params": "the number of all trainable parameters: embedding, trunk and head (column num_params)",
+        "num_params": "the number of all trainable parameters: embedding, backbone and head (column num_params)",
         "num_params_embedding": "the parameters of the embedding alone (column num_params_embedding)",
-        "num_params_trunk": "the parameters of the trunk alone, without embedding and head (column num_params_trunk)",
+        "num_params_trunk": "the parameters of the backbone, without embedding and head (column num_params_trunk)",
         "num_params_head": "the parameters of the head alone (column num_params_head)",
         "train_structures": "the number of different training structures (column train_structures)",
         "train_atoms": "the number of atoms in the training structures (column train_atoms)",

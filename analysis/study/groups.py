@@ -1,6 +1,5 @@
 """Runs of several kinds in one table, e.g. architectures: a law for each, side by side."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,21 +10,18 @@ import pandas as pd
 
 from analysis.compute.cost import measure_flops
 from analysis.compute.frontier import Frontier, frontier, unusable
+from analysis.fitting.cautions import flaws_of_fit
 from analysis.fitting.law import Law
 from analysis.forms.registry import find_form
+from analysis.study.comparability import unlike_losses, unlike_runs
 from analysis.study.contrast import Contrast, contrasts
 from analysis.study.document import document_without_law, law_document
-from analysis.study.results import FitChoice, Results
-from analysis.tables import MIXED_COLUMNS, MODEL, Excluded, RunTable, distinct_sizes, kinds_of, numbers
+from analysis.study.results import FitChoice, Results, laws_of, problems_of
+from analysis.tables import MODEL, Excluded, RunTable, distinct_sizes, kinds_of
 from scaling.errors import ConfigError
 
 MOST_GROUPS = 7
 """As many kinds as there are colours without order."""
-YARDSTICKS = re.compile(r"test_structures|data_digest|dataset|source|domain|task|loss_\w*scale\w*", re.IGNORECASE)
-"""Columns that say by what a loss is measured: where they differ, losses are different quantities."""
-TRAINING = ("steps", "samples_seen")
-DIGITS = 6  # of numbers that count as equal
-SHOWN_LETTERS = 12  # of a value that is a digest
 
 ASSUMPTIONS = (
     "Differences are of laws fitted to different runs, which are taken to err independently; their intervals are made "
@@ -54,15 +50,20 @@ class Groups:
         """The same of a table that is called by its file's name alone."""
         return replace(self, results={name: one.from_file_name() for name, one in self.results.items()})
 
-    @cached_property
+    @property
+    def tables(self) -> dict[str, RunTable]:
+        """The runs of each value."""
+        return {name: one.table for name, one in self.results.items()}
+
+    @property
     def laws(self) -> dict[str, Law]:
         """Those that could be fitted."""
-        return {name: one.law for name, one in self.results.items() if not one.problem}
+        return laws_of(self.results)
 
-    @cached_property
+    @property
     def unfitted(self) -> dict[str, str]:
         """Why the others have none."""
-        return {name: one.problem for name, one in self.results.items() if one.problem}
+        return problems_of(self.results)
 
     @cached_property
     def common_sizes(self) -> dict[str, float] | None:
@@ -71,7 +72,7 @@ class Groups:
 
     @cached_property
     def at_common_compute(self) -> tuple[float, dict[str, Frontier]] | str:
-        """The least loss of each law at the largest compute that all have spent; a sentence if that cannot be told."""
+        """The least loss of each law at the largest compute that all have spent; a sentence if there is none."""
         laws = self.laws
         if not laws or not all({"N", "D"} <= set(law.form.axes) for law in laws.values()):
             return "it needs laws of N and D"
@@ -94,41 +95,15 @@ class Groups:
     @cached_property
     def unlike_losses(self) -> tuple[str, ...]:
         """What says that losses of different kinds are not one quantity."""
-        first = next(iter(self.results.values())).table.frame
-        columns = [str(column) for column in first if YARDSTICKS.fullmatch(str(column)) and column != self.by]
-        told = [f"{column} ({text})" for column in columns if (text := self._differing(column))]
-        if not told:
-            return ()
-        return (
-            f"Losses are NOT comparable between values of {self.by}, as these differ: {'; '.join(told)}. A law "
-            "belongs to its test set and its loss: losses are not compared below, and a difference of exponents may be "
-            "one of test set or loss.",
-        )
+        return unlike_losses(self.by, self.tables)
 
     @cached_property
     def cautions(self) -> tuple[str, ...]:
-        """What limits the comparison."""
-        found = list(self.unlike_losses)
-        frames = [one.table.frame for one in self.results.values()]
-        for column in frames[0]:
-            what = MIXED_COLUMNS.get(str(column).lower(), "")
-            beside = str(column).lower() not in ("study", "experiment") and not YARDSTICKS.fullmatch(str(column))
-            if what and beside and column != self.by and (text := self._differing(str(column))):
-                found.append(f"They differ in more than {self.by}: {what} ({text}).")
-        for column in TRAINING:
-            if text := self._trained_differently(column):
-                found.append(
-                    f"Runs on the same data were not trained equally long: {column} differ ({text}). A difference may "
-                    "be one of training length."
-                )
-                break
-        for name, law in self.laws.items():
-            if not law.optimum.converged:
-                found.append(f"The fit of {name} did NOT converge: do not use its numbers.")
-            found += [f"{name}: {text}" for text in law.cautions]
+        """What limits the comparison; all that limits each law is among its own cautions."""
+        found = [*self.unlike_losses, *unlike_runs(self.by, self.tables)]
         if self.laws and self.common_sizes is None:
-            found.append("Their sizes do not overlap: no size can tell their losses apart without extrapolation.")
-        return tuple(found)
+            found.append("Their sizes do not overlap: their losses cannot be compared without extrapolation.")
+        return (*found, *(f"{name}: {text}" for name, law in self.laws.items() for text in flaws_of_fit(law)))
 
     @property
     def document(self) -> dict[str, Any]:
@@ -146,29 +121,6 @@ class Groups:
             "cautions": list(self.cautions),
             "excluded": [{"run": row.run, "reason": row.reason} for row in self.excluded],
         }
-
-    def _differing(self, column: str) -> str | None:
-        """The values of a column for each kind, None where all hold the same."""
-        held = {name: _values(one.table.frame, column) for name, one in self.results.items() if len(one.table)}
-        if len(set(map(tuple, held.values()))) < 2:
-            return None
-        return "; ".join(f"{name} {', '.join(v[:SHOWN_LETTERS] for v in found) or '–'}" for name, found in held.items())
-
-    def _trained_differently(self, column: str) -> str | None:
-        """What a column holds for each kind, None where runs on the same data hold the same."""
-        held: dict[str, dict[str, set[float]]] = {}
-        for name, one in self.results.items():
-            if len(one.table) and column in one.table.frame:
-                held[name] = {}
-                for data, value in zip(one.table.data_size, numbers(one.table, column), strict=True):
-                    held[name].setdefault(f"{data:.{DIGITS}g}", set()).add(float(value))
-        shared = set.intersection(*map(set, held.values())) if held else set()
-        spans = {name: set().union(*(found[data] for data in shared)) for name, found in held.items()}
-        if all(len({frozenset(found[data]) for found in held.values()}) == 1 for data in shared):
-            return None
-        return "; ".join(
-            f"{name} {min(v):,.0f}" + (f" to {max(v):,.0f}" if len(v) > 1 else "") for name, v in spans.items()
-        )
 
 
 def group_runs(
@@ -225,8 +177,3 @@ def _common(sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, float] | None:
         if found[axis] < max(one.min() for one in every):
             return None
     return found
-
-
-def _values(frame: pd.DataFrame, column: str) -> list[str]:
-    held = frame[column].dropna() if column in frame else []
-    return sorted({f"{value:.{DIGITS}g}" if isinstance(value, float) else str(value) for value in held})

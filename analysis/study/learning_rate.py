@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit
 
 from analysis.forms.terms import FloatArray
-from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.tables import RunTable, numbers, searched_sizes
 
-COLUMNS = ("learning_rate", "lr", "peak_lr")
-FEWEST = 3
+FEWEST = 3  # minima that determine how the best rate goes with N
 
 
 @dataclass(frozen=True)
@@ -51,21 +49,11 @@ class LearningRates:
 
 def find_learning_rates(table: RunTable) -> LearningRates | None:
     """The best rate of each model size, None unless some size was run with at least three rates."""
-    column = next((name for name in COLUMNS if name in table.frame), None)
-    if column is None or "N" not in table.sizes:
+    column, searched = searched_sizes(table)
+    if column is None or not searched:
         return None
-    rates = pd.to_numeric(table.frame[column], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    usable = np.isfinite(rates) & (rates > 0)
-    found = []
-    for size in distinct_sizes(table.num_params):
-        model = usable & same_size(table.num_params, size)
-        for data_size in distinct_sizes(table.data_size)[::-1] if "D" in table.sizes else (np.nan,):
-            group = model & (same_size(table.data_size, data_size) if np.isfinite(data_size) else True)
-            if len(distinct_sizes(rates[group])) >= FEWEST:
-                found.append(_best(float(size), float(data_size), rates[group], table.loss[group]))
-                break
-    if not found:
-        return None
+    rates = numbers(table, column)
+    found = [_best(size, data_size, rates[runs], table.loss[runs]) for size, data_size, runs in searched]
     factor, slope = _slope([size for size in found if size.best is not None])
     return LearningRates(column, tuple(found), factor, slope)
 

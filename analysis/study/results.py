@@ -1,5 +1,6 @@
 """What can be computed of one table: each result once, when it is first asked for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from analysis.compute.decisions import Decisions, decide
 from analysis.design.next_runs import NextRuns, next_runs
 from analysis.fitting.bootstrap import DEFAULT_REPLICATES
+from analysis.fitting.cautions import find_cautions
 from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
 from analysis.fitting.law import Law, fit
 from analysis.forms.terms import FloatArray
@@ -17,7 +19,7 @@ from analysis.selection.holdout import Backtest, backtest
 from analysis.study.findings import Reference, find_baseline
 from analysis.study.learning_rate import LearningRates, find_learning_rates
 from analysis.study.variants import Variant, fit_variants
-from analysis.tables import RunTable, distinct_sizes, same_size
+from analysis.tables import MODEL, RunTable, distinct_sizes, same_size
 from scaling.errors import ConfigError, DataError
 
 SINGLE_AXIS_REPLICATES = 1000
@@ -52,7 +54,7 @@ class FitChoice:
         )
 
     def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
-        """The chosen fit of the table, with so many replicates (none where none were chosen)."""
+        """The chosen fit of the table, with at most `replicates` refits of the bootstrap."""
         return fit(
             table,
             self.form,
@@ -122,6 +124,13 @@ class Results:
         return self.given or self.choice.apply(self.table)
 
     @cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """What limits the reading of this table, with or without a law."""
+        if not len(self.table):
+            return ()
+        return find_cautions(self.table) if self.problem else self.law.cautions
+
+    @cached_property
     def backtests(self) -> tuple[Backtest, ...]:
         """The largest runs of each axis held out."""
         return backtest(self.law)
@@ -158,7 +167,7 @@ class Results:
 
     @cached_property
     def advice(self) -> NextRuns | str:
-        """What to run next for the loss at ten times the largest sizes; a sentence if that cannot be told."""
+        """What to run next for the loss at ten times the largest sizes; a sentence if there is no advice."""
         try:
             return next_runs(self.law)
         except (ConfigError, DataError) as error:
@@ -166,7 +175,7 @@ class Results:
 
     @cached_property
     def comparison(self) -> Comparison | str:
-        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if that cannot be told."""
+        """Forms ranked by how well they predict larger runs from smaller ones; a sentence if there is none."""
         choice = self.choice
         try:
             return compare(
@@ -190,14 +199,15 @@ class Results:
             return str(error)
 
     @cached_property
-    def families(self) -> dict[str, Law | str]:
-        """One law for each model family, or for each table; a sentence in place of a law that cannot be fitted."""
+    def families(self) -> dict[str, "Results"]:
+        """Those of each model family of the table, or of this table and each one beside it; none where all are one."""
         parts = {self.name: self.table, **self.beside}
         if not self.beside:
-            models = self.table.frame.get("model")
+            models = self.table.frame.get(MODEL)
             names = [] if models is None else sorted(set(map(str, models.dropna())))
             parts = {name: self.table.keep((models.astype(str) == name).to_numpy()) for name in names}
-        return {name: self._family(part) for name, part in parts.items()} if len(parts) > 1 else {}
+        choice = replace(self.choice, replicates=min(FAMILY_REPLICATES, self.choice.replicates))
+        return {name: Results(part, choice, name=name) for name, part in parts.items()} if len(parts) > 1 else {}
 
     @cached_property
     def single_axis_fits(self) -> tuple[SingleAxisFit, ...]:
@@ -226,8 +236,12 @@ class Results:
             found.append(SingleAxisFit(axis, other, float(sizes[-1]), len(largest), law, problem))
         return tuple(found)
 
-    def _family(self, part: RunTable) -> Law | str:
-        try:
-            return self.choice.apply(part, replicates=FAMILY_REPLICATES)
-        except DataError as error:
-            return str(error)
+
+def laws_of(results: Mapping[str, Results]) -> dict[str, Law]:
+    """The law of each of several tables, where it could be fitted."""
+    return {name: one.law for name, one in results.items() if not one.problem}
+
+
+def problems_of(results: Mapping[str, Results]) -> dict[str, str]:
+    """Why the others have none."""
+    return {name: one.problem for name, one in results.items() if one.problem}

@@ -48,7 +48,7 @@ def fit_variants(law: Law, replicates: int = DEFAULT_REPLICATES) -> tuple[Varian
             if column != law.table.columns[axis] and column in law.table.frame:
                 found.append(_refit(law, axis, column, replicates))
     kept = [variant for variant in found if variant is not None]
-    return (Variant(None, None, _told(law), None), *kept) if kept else ()
+    return (Variant(None, None, _shown(law), None), *kept) if kept else ()
 
 
 def _refit(law: Law, axis: str, column: str, replicates: int) -> Variant | None:
@@ -73,14 +73,14 @@ def _refit(law: Law, axis: str, column: str, replicates: int) -> Variant | None:
         )
     except DataError as error:
         return Variant(axis, column, (), str(error))
-    return Variant(axis, column, _told(other), None)
+    return Variant(axis, column, _shown(other), None)
 
 
 def _recounted(table: RunTable, axis: str, column: str, counts: np.ndarray) -> RunTable:
     return replace(table, sizes={**table.sizes, axis: counts}, columns={**table.columns, axis: column})
 
 
-def _told(law: Law) -> tuple[Estimate, ...]:
+def _shown(law: Law) -> tuple[Estimate, ...]:
     """Exponents and floor: coefficients change with the unit of the count and mean nothing beside each other."""
     kinds = {parameter.name: parameter.kind for parameter in law.form.parameters}
     return tuple(estimate for estimate in law.params if kinds[estimate.name] in ("exponent", "floor"))

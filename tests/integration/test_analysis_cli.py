@@ -354,7 +354,7 @@ def test_report_of_several_architectures_compares_their_laws_unasked(architectur
     assert main(["report", str(architectures), "--bootstrap", "100"]) == 0
     printed = capsys.readouterr().out
     assert "A law for each model: 2 of 3 could be fitted." in printed
-    assert "alpha of egnn and gemnet_t are not told apart" in printed
+    assert "alpha of egnn and gemnet_t show no difference" in printed
     report = architectures / "report"
     document = json.loads((report / "fit.json").read_text())
     assert document["by"] == "model"

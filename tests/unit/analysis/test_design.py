@@ -14,7 +14,7 @@ from analysis.design.next_runs import choose, next_runs
 from analysis.design.targets import find_target
 from analysis.fitting.law import fit
 from analysis.fitting.minimize import minimize
-from analysis.plots.design import plot_next_map, plot_next_width
+from analysis.plots import plot_next_map, plot_next_width
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError
 

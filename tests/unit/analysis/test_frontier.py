@@ -5,13 +5,15 @@ import pytest
 
 from analysis.compute.allocate import closed_form, search
 from analysis.compute.cost import measure_flops
-from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.decisions import decide
 from analysis.compute.frontier import WEIGHTS, frontier
 from analysis.compute.saturation import marginal_values, saturation
 from analysis.design.next_runs import next_runs
 from analysis.design.targets import find_target
 from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import fit
+from analysis.report.decisions import decisions_text
+from analysis.report.decisions_json import decisions_document
 from analysis.study.document import strict
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
@@ -139,7 +141,7 @@ def test_equal_steps_say_that_data_cost_no_compute(make_study):
     decisions = decide(fit(table, replicates=100))
     text = decisions_text(decisions)
     assert cost.problem in decisions.frontier.problems
-    assert "None can be told" in text
+    assert "These runs determine none:" in text
     assert "N* ~ C^a" not in text
     assert decisions_document(decisions)["frontier"]["usable"] is False
 
@@ -159,7 +161,7 @@ def test_exponents_that_are_not_identified_give_a_verdict(make_study):
     assert any("do not determine alpha" in problem for problem in found.problems)
     text = decisions_text(decide(law))
     assert "N* ~ C^a" not in text
-    assert "N saturates at D = 1.02k at no size that can be told" in text
+    assert "N saturates at D = 1.02k at no size that these runs determine" in text
     strict(decisions_document(decide(law)))
 
 

@@ -1,4 +1,4 @@
-"""Laws of several architectures in one table: told apart where they differ, and only there."""
+"""Laws of several architectures in one table: said to differ where they do, and only there."""
 
 import math
 
@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report.grouped import page_names
+from analysis.fitting.law import fit
+from analysis.report.comparison import page_names
+from analysis.report.pages import write_comparison
+from analysis.study import results
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
 from analysis.study.results import FitChoice
@@ -162,6 +165,29 @@ def test_rows_without_a_value_are_listed(make_study):
     groups = groups_of(frame)
     assert [(row.run, row.reason) for row in groups.excluded] == [(frame["run_id"][7], "model is missing")]
     assert sum(len(law.table) for law in groups.laws.values()) == len(frame) - 1
+
+
+def test_law_of_each_kind_is_fitted_once_for_the_comparison_and_its_own_page(make_study, tmp_path, monkeypatch):
+    fitted = []
+
+    def counted(table, form, **choice):
+        fitted.append((table.run, form, choice["axis"]))
+        return fit(table, form, **choice)
+
+    monkeypatch.setattr(results, "fit", counted)
+    write_comparison(groups_of(two_models(make_study)), tmp_path, title="two")
+    assert len({runs for runs, form, _ in fitted if form == "chinchilla"}) == 2
+    assert len(fitted) == len(set(fitted)), "one fit was made twice"
+
+
+def test_families_of_a_pooled_table_are_those_of_its_groups(make_study):
+    frame = two_models(make_study)
+    pooled = results.Results(load_runs(frame), FitChoice(replicates=0))
+    assert list(pooled.families) == ["egnn", "gemnet_t"]
+    for name, law in groups_of(frame).laws.items():
+        own = results.laws_of(pooled.families)[name]
+        assert [one.value for one in own.params] == [one.value for one in law.params]
+    assert results.Results(load_runs(make_study()), FitChoice(replicates=0)).families == {}
 
 
 def test_pages_of_odd_values_are_plain_folders_and_no_two_are_one():

@@ -6,8 +6,9 @@ import pytest
 import analysis
 from analysis.fitting.law import fit
 from analysis.plots import Reference
-from analysis.plots.style import count_text, nearest_round, round_numbers, size_text
+from analysis.plots.style import nearest_round, round_numbers
 from analysis.tables import load_runs
+from analysis.texts import count_text, size_text
 from scaling.errors import ConfigError
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute.decisions import decide, decisions_document, decisions_text
+from analysis.compute.decisions import decide
 from analysis.compute.shape import best_shape, measure_shape, untold_shape
 from analysis.fitting.law import fit
 from analysis.plots import plot_shape
+from analysis.report.decisions import decisions_text
+from analysis.report.decisions_json import decisions_document
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

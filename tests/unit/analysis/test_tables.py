@@ -1,11 +1,11 @@
-"""What is fitted, what is left out and why, and which mistakes are told."""
+"""What is fitted, what is left out and why, and which mistakes are refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.fitting.law import fit
-from analysis.tables import distinct_sizes, load_runs, mixtures
+from analysis.tables import distinct_sizes, load_runs
 from scaling.errors import ConfigError, DataError
 
 
@@ -191,15 +191,3 @@ def test_one_column_cannot_stand_for_two_things(tmp_path):
     path.write_text("N,loss\n1000,0.5\n2000,0.4\n")
     with pytest.raises(ConfigError, match="stands for two things"):
         load_runs(path, num_params="N", data_size="loss", loss="loss")
-
-
-@pytest.mark.parametrize("column", ["Model", "DATASET", "task", "Domain", "condition", "experiment", "source"])
-def test_runs_of_different_kinds_are_told_however_their_column_is_capitalised(make_study, column):
-    frame = make_study().drop(columns="model")
-    frame[column] = ["a", *["b"] * 24]
-    (sentence,) = mixtures(load_runs(frame))
-    assert "(a, b)" in sentence
-    frame[column] = "a"
-    assert not mixtures(load_runs(frame))
-    frame[column] = np.arange(25)  # names of runs, not kinds
-    assert not mixtures(load_runs(frame))

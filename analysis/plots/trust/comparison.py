@@ -15,10 +15,10 @@ from analysis.plots.style import (
     house_style,
     log_axis,
     shades,
-    size_text,
     widened,
 )
 from analysis.selection.compare import Comparison, Contender, Plain
+from analysis.texts import size_text
 
 MOST_ROWS = 10
 ROW_IN = 0.38

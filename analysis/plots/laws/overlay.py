@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.fitting.law import Law
-from analysis.plots.law import DOT, POINTS, axis_name, draw_band, loss_name, size_axis
-from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, size_text, widened
+from analysis.plots.laws.curves import POINTS, draw_band
+from analysis.plots.sizes import DOT, axis_name, loss_name, size_axis
+from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, widened
 from analysis.tables import RunTable
+from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 MOST_FAMILIES = len(FAMILIES)
@@ -41,7 +43,7 @@ def plot_overlay(laws: Mapping[str, Law], unfitted: Mapping[str, RunTable] | Non
         )
     first = next(iter(laws.values()))
     axes_names = first.form.axes[:2]
-    told = [p.name for p in first.form.parameters if p.kind in ("exponent", "floor")]
+    names = [p.name for p in first.form.parameters if p.kind in ("exponent", "floor")]
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 5.6))
         grid = figure.add_gridspec(2, len(axes_names), height_ratios=(1.9, 1))
@@ -53,8 +55,8 @@ def plot_overlay(laws: Mapping[str, Law], unfitted: Mapping[str, RunTable] | Non
             log_axis(axes, "y", low, high)
             axes.tick_params(labelleft=axes is top[0])
         top[0].set_ylabel(loss_name(first.table))
-        row = grid[1, :].subgridspec(1, len(told))
-        for i, name in enumerate(told):
+        row = grid[1, :].subgridspec(1, len(names))
+        for i, name in enumerate(names):
             axes = figure.add_subplot(row[0, i])
             _draw_estimates(axes, laws, name)
             axes.set_yticks(-np.arange(len(laws)), list(laws) if i == 0 else [""] * len(laws))
@@ -107,15 +109,17 @@ def _is_bounded(law: Law, exponent: str) -> bool:
 
 def _draw_estimates(axes: Axes, laws: Mapping[str, Law], name: str) -> None:
     """Values with intervals; an end that the runs do not bound is an arrow, a value not determined is hollow."""
-    told = [law[name] for law in laws.values()]
-    ends = np.array([end for one in told for end in (one.value, *(one.ci95 or ())) if np.isfinite(end)])
+    estimates = [law[name] for law in laws.values()]
+    ends = np.array([end for one in estimates for end in (one.value, *(one.ci95 or ())) if np.isfinite(end)])
     margin = 0.15 * float(np.ptp(ends)) or 0.1 * abs(float(ends[0])) or 1.0
     left, right = float(ends.min()) - margin, float(ends.max()) + margin
     undetermined = [
         any(v.exponent == name and not v.identified for v in law.verdicts) or not np.isfinite(one.ci95 or 0).all()
-        for law, one in zip(laws.values(), told, strict=True)
+        for law, one in zip(laws.values(), estimates, strict=True)
     ]
-    for i, (estimate, hollow, color, marker) in enumerate(zip(told, undetermined, FAMILIES, MARKERS, strict=False)):
+    for i, (estimate, hollow, color, marker) in enumerate(
+        zip(estimates, undetermined, FAMILIES, MARKERS, strict=False)
+    ):
         if estimate.ci95:
             low, high = max(estimate.ci95[0], left), min(estimate.ci95[1], right)
             axes.plot((low, high), [-i, -i], color=color, lw=2, zorder=2)

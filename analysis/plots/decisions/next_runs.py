@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.design.next_runs import NextRuns, Plan
-from analysis.forms.terms import FloatArray
-from analysis.plots.law import AXIS_NAMES
+from analysis.plots.sizes import axis_name
 from analysis.plots.style import (
     BLUE,
     INK,
@@ -19,10 +18,10 @@ from analysis.plots.style import (
     WIDTH_IN,
     house_style,
     log_axis,
-    number_text,
-    size_text,
     widened,
 )
+from analysis.tables import FloatArray
+from analysis.texts import number_text, size_text
 from scaling.errors import ConfigError
 
 LINES = "#c0c0c0"
@@ -65,8 +64,8 @@ def plot_next_map(result: NextRuns, *, per_cost: bool = False) -> Figure:
         if per_cost:
             bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda tick, _: number_text(10.0**tick)))
             bar.set_label("narrows by % for 1 % of the budget")
-        axes.set_xlabel(_axis_name(result, first))
-        axes.set_ylabel(_axis_name(result, second))
+        axes.set_xlabel(axis_name(table, first))
+        axes.set_ylabel(axis_name(table, second))
         figure.legend(loc="outside lower center", ncols=2)
     return figure
 
@@ -131,8 +130,3 @@ def _number_runs(axes: Axes, result: NextRuns, first: str, second: str) -> None:
 def _extent(result: NextRuns, axis: str) -> FloatArray:
     target = [result.target.sizes[axis]] if axis in result.target.sizes else []
     return np.concatenate([result.candidates.sizes[axis], result.law.table.axis(axis), target])
-
-
-def _axis_name(result: NextRuns, axis: str) -> str:
-    column = result.law.table.columns[axis]
-    return AXIS_NAMES.get(column, f"{axis} = {column}")

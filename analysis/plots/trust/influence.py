@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 
 from analysis.fitting.influence import noteworthy
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
-from analysis.plots.law import axis_name, greek, loss_name, size_axis
-from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, size_text, widened
+from analysis.plots.sizes import axis_name, greek, loss_name, size_axis
+from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, widened
+from analysis.tables import FloatArray
+from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 MOST_PANELS = 4
