@@ -168,7 +168,9 @@ BY_NAME = {
 }
 #: What helps against a value of the wrong type.
 REMEDIES = {
-    re.compile(r"Value '\[.*\]' of type"): "a grid of values is written without brackets: model.width: 4,8",
+    re.compile(
+        r"Value '\[.*\]' of type"
+    ): "a grid of values is written without brackets: model.width: 4,8 (on the command line after -m)",
     re.compile(r"could not be converted to Integer"): "a whole number is wanted",
 }
 
