@@ -55,7 +55,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _memory(count: float) -> str:
-    return f"{count / GIB:,.2f} GiB" if count >= GIB / 10 else f"{count / 2**20:.0f} MiB"
+    if count >= GIB / 10:
+        return f"{count / GIB:,.2f} GiB"
+    return f"{count / 2**20:.0f} MiB" if count >= 10 * 2**20 else f"{count / 2**20:.2f} MiB"
 
 
 def _human(number: float) -> str:

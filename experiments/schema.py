@@ -25,11 +25,11 @@ def _schema() -> DictConfig:
     entries: list[tuple[str, Any, Any]] = []
     for entry in fields(RunConfig):
         if entry.name in BY_NAME:
-            named = {"name": BY_NAME[entry.name][2]}
+            named = {"name": BY_NAME[entry.name].default}
             entries.append((entry.name, dict[str, Any], field(default_factory=named.copy)))
         else:
-            default = {"default": entry.default, "default_factory": entry.default_factory}
-            entries.append((entry.name, entry.type, field(**default)))  # type: ignore[call-overload]
+            default: dict[str, Any] = {"default": entry.default, "default_factory": entry.default_factory}
+            entries.append((entry.name, entry.type, field(**default)))
     schema = writable(make_dataclass("RunConfig", entries))
     for key in BY_NAME:
         OmegaConf.set_struct(schema[key], False)

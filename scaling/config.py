@@ -165,14 +165,24 @@ class RunConfig:
         require(ranks % self.parallel.graph == 0, "parallel.graph", self.parallel.graph, allowed)
 
 
-#: Keys of RunConfig whose own keys depend on a name: the choices, how to find the schema of one, and the default.
-BY_NAME: dict[str, tuple[Mapping[str, Any], Callable[[str], type], str]] = {
-    "model": (FAMILIES, family, DEFAULT_FAMILY),
-    "optim": (OPTIMIZERS, optimizer_config, AdamWConfig.name),
+@dataclass(frozen=True)
+class Choice:
+    """A part of RunConfig whose keys depend on its name. find: the schema of a name, or a ConfigError."""
+
+    names: Mapping[str, Any]
+    find: Callable[[str], type]
+    default: str
+
+
+BY_NAME = {
+    "model": Choice(FAMILIES, family, DEFAULT_FAMILY),
+    "optim": Choice(OPTIMIZERS, optimizer_config, AdamWConfig.name),
 }
 #: What helps against a value of the wrong type.
 REMEDIES = {
-    re.compile(r"Value '\[.*\]' of type"): "a grid of values is written without brackets: model.width: 4,8",
+    re.compile(
+        r"Value '\[.*\]' of type"
+    ): "a grid of values is written without brackets: model.width: 4,8 (on the command line after -m)",
     re.compile(r"could not be converted to Integer"): "a whole number is wanted",
 }
 
@@ -198,7 +208,7 @@ def validated(config: DictConfig) -> RunConfig:
     Raises:
         ConfigError: naming the key, its value and what is allowed.
     """
-    named = {key: find(_name(config, key)) for key, (_, find, _) in BY_NAME.items()}
+    named = {key: choice.find(_name(config.get(key), choice)) for key, choice in BY_NAME.items()}
     _refuse_unknown(config, RunConfig, named)
     schema = RunConfig(**{key: schema() for key, schema in named.items()})
     try:
@@ -211,13 +221,17 @@ def validated(config: DictConfig) -> RunConfig:
     return run
 
 
-def _name(config: DictConfig, key: str) -> str:
-    """Of the family or optimiser that is chosen; the default one where none is."""
-    section = config.get(key)
-    return str(section.get("name", BY_NAME[key][2])) if isinstance(section, DictConfig) else BY_NAME[key][2]
+def _name(section: Any, choice: Choice) -> str:
+    """The family or optimiser that is chosen; the default one where none is."""
+    return str(section.get("name", choice.default)) if isinstance(section, DictConfig) else choice.default
 
 
 def _refuse_unknown(config: DictConfig, schema: Any, named: Mapping[str, type], prefix: str = "") -> None:
+    """Refuse keys that the schema does not have.
+
+    Args:
+        named: the schemas of the parts whose keys depend on their name.
+    """
     known = {entry.name: named.get(entry.name, entry.type) if not prefix else entry.type for entry in fields(schema)}
     for key in map(str, config):
         if key not in known:
@@ -234,12 +248,10 @@ def _refuse_size_of_another(section: DictConfig, key: str, where: str) -> None:
     """Say of a key that other families or optimisers have that it is theirs."""
     if where not in BY_NAME:
         return
-    choices, find, default = BY_NAME[where]
-    owners = [name for name in choices if key in {entry.name for entry in fields(find(name))}]
-    own_name = f"{where}.name={section.get('name', default)}"
-    require(
-        not owners, f"{where}.{key}", section.get(key), f"left out for {own_name}", f"it is of {' and '.join(owners)}"
-    )
+    choice = BY_NAME[where]
+    owners = [name for name in choice.names if key in {entry.name for entry in fields(choice.find(name))}]
+    allowed = f"left out for {where}.name={_name(section, choice)}"
+    require(not owners, f"{where}.{key}", section.get(key), allowed, f"it is of {' and '.join(owners)}")
 
 
 #: Sizes that were null where they followed from the width, in files written before each family had keys of its own.

@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from scaling.config import DataConfig, PlanConfig, RunConfig
+from scaling.data.shards import ShardSet
+from scaling.data.split import choose
+from scaling.training.task import count_edges
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,6 @@ def _data_of(data: DataConfig, given: PlanConfig) -> Data:
         whole = given.num_structures / (1 - data.val_share - data.test_share)
         mean = (given.num_atoms, given.num_edges, given.num_elements, given.num_edges)
         return Data(given.num_structures, *mean, data.val_share * whole, data.test_share * whole)
-    from scaling.data.shards import ShardSet
-    from scaling.data.split import choose
-    from scaling.training.task import count_edges
-
     shards = ShardSet(data.path)
     split, train = choose(data, shards)
     edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]

@@ -2,6 +2,8 @@
 
 import os
 
+import torch
+
 from scaling.config import RunConfig
 from scaling.errors import ConfigError
 
@@ -12,16 +14,12 @@ def device_here() -> str:
     """cpu or cuda."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         return "cpu"
-    import torch
-
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def memory_here(device: str, ranks: int) -> float:
     """Bytes of one rank's device; of a CPU's memory each rank has a share."""
     if device == "cuda":
-        import torch
-
         return float(torch.cuda.get_device_properties(0).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
 

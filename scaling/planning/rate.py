@@ -5,9 +5,14 @@ import sys
 import time
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
+import torch
+
 from scaling.config import ModelConfig, RunConfig
 from scaling.models.counting import training_flops
 from scaling.models.forces import Graphs
+from scaling.models.network import build
+from scaling.planning.batches import CUTOFF_ANG, backward, random_graphs
 from scaling.planning.device import device_here
 
 #: Widths of the networks that are timed.
@@ -28,18 +33,12 @@ class Rate:
 
     def at(self, width: int) -> float:
         """Interpolated in the logarithms, constant outside."""
-        import numpy as np
-
         widths, rates = zip(*self.by_width, strict=True)
         return float(np.exp(np.interp(math.log(width), np.log(widths), np.log(rates))))
 
 
 def measure_rate(config: RunConfig) -> Rate:
     """Time steps of a few small networks of the run's family on this machine, some seconds."""
-    import torch
-
-    from scaling.planning.batches import random_graphs
-
     device, model = torch.device(device_here()), config.model
     what = f"{model.name}, {model.forces} forces"
     print(f"timing steps on this machine: {what} (plan.flops_per_s=... spares it)", file=sys.stderr, flush=True)
@@ -67,11 +66,6 @@ def _at_width(model: ModelConfig, width: int) -> ModelConfig:
 
 def _seconds_of_step(config: ModelConfig, graphs: Graphs, *, in_bf16: bool) -> float:
     """The third of eight: what else the machine does only adds to a time."""
-    import torch
-
-    from scaling.models.network import build
-    from scaling.planning.batches import CUTOFF_ANG, backward
-
     device = graphs.x_N3.device
     model = build(config, num_elements=5, cutoff_ang=CUTOFF_ANG, mean_degree=30.0, scale_ev=1.0).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
