@@ -1,11 +1,14 @@
 """The loader's batch as the models want it."""
 
-from torch_geometric.data import Data
+from typing import TYPE_CHECKING
 
 from scaling.models import Graphs
 
+if TYPE_CHECKING:  # takes a second, which plans need not wait for
+    from torch_geometric.data import Data
 
-def to_graphs(batch: Data) -> Graphs:
+
+def to_graphs(batch: "Data") -> Graphs:
     """The same tensors by the models' names; nothing is copied."""
     return Graphs(
         element_N=batch.z,

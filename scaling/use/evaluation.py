@@ -22,6 +22,7 @@ from scaling.data.shards import ShardSet, StoredStructure
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
 from scaling.training.losses import Errors
+from scaling.training.metrics import METRICS
 from scaling.use.calculator import TrainedPotential
 from scaling.use.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED, ForceField, Relaxation, relax
 
@@ -92,28 +93,32 @@ def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *,
     """Compare a network's energies and forces with the labels of these structures; show: a progress bar."""
     chunks = np.array_split(structures, -(-len(structures) // STRUCTURES_AT_ONCE))
     bar = tqdm(chunks, "the network predicts", delay=SHOWN_AFTER_S, leave=False, disable=not show)
-    rows = np.concatenate([_errors(potential, shards, chunk) for chunk in bar])
-    num_atoms, energy, energy_per_atom, force, cosine, is_within = rows.T
-    groups = shards.group[structures]
+    found = [_errors(potential, shards, chunk) for chunk in bar]
+    num_atoms, groups = shards.num_atoms[structures].astype(np.float64), shards.group[structures]
+
+    def mean(name: str, *, is_share: bool = False) -> Estimate:
+        weights = num_atoms if METRICS[name].per == "atom" else None
+        return estimate(np.concatenate([each[name] for each in found]), groups, weights=weights, is_share=is_share)
+
     return S2EF(
         num_structures=len(structures),
         num_groups=len(np.unique(groups)),
-        energy_mae_ev=estimate(energy, groups),
-        energy_mae_ev_per_atom=estimate(energy_per_atom, groups),
-        force_mae_ev_per_ang=estimate(force, groups, weights=num_atoms),
-        force_cosine=estimate(cosine, groups, weights=num_atoms),
-        efwt=estimate(is_within, groups, is_share=True),
+        energy_mae_ev=mean("energy_mae_ev"),
+        energy_mae_ev_per_atom=mean("energy_mae_ev_per_atom"),
+        force_mae_ev_per_ang=mean("force_mae_ev_per_ang"),
+        force_cosine=mean("force_cosine"),
+        efwt=mean("efwt", is_share=True),
     )
 
 
-def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> FloatArray:
-    """(S, 6): atoms, then the errors of each structure as `scaling.training.losses.Errors` has them."""
+def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> dict[str, FloatArray]:
+    """(S,) of each metric: its value for each structure."""
     stored = [shards.read(int(index)) for index in structures]
     energy_G, forces_N3 = potential([atoms_of(s) for s in stored])
     reference = np.array(potential.constants.reference_ev)[shards.source[structures]]
     true_energy_G = shards.energy[structures] - (shards.composition(structures) * reference).sum(axis=1)
     num_atoms_G = torch.tensor([len(s.numbers) for s in stored])
-    e = Errors.of(
+    errors = Errors.of(
         torch.from_numpy(energy_G),
         torch.from_numpy(forces_N3),
         true_energy_G=torch.from_numpy(true_energy_G),
@@ -121,8 +126,7 @@ def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray)
         graph_N=torch.repeat_interleave(torch.arange(len(stored)), num_atoms_G),
         num_atoms_G=num_atoms_G,
     )
-    columns = [num_atoms_G.double(), e.total_energy_G, e.energy_G, e.force_G, e.cosine_G, e.is_within_G]
-    return torch.stack(columns, dim=1).numpy()
+    return {name: metric.of(errors).double().numpy() for name, metric in METRICS.items()}
 
 
 def is2rs(
