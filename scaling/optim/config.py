@@ -1,17 +1,22 @@
 """How a network is optimised: the optimiser, its learning rate over the steps, and the budget of steps. Free of torch.
 
-A new optimiser is a subclass of `OptimConfig` with its own keys, one line in OPTIMIZERS, and one in the builder.
+A new optimiser is a subclass of `OptimConfig` with its own keys, and one line in OPTIMIZERS.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 from scaling.schema import require
+
+#: What torch's optimisers take: parameters and the settings that these have of their own.
+ParameterGroups = list[dict[str, Any]]
 
 BUDGET_UNITS = ("steps", "samples", "epochs", "flops")
 
 
 @dataclass(frozen=True)
-class OptimConfig:
+class OptimConfig(ABC):
     """What all optimisers share: warm-up, a stable stretch, a linear decay to zero, and clipping.
 
     The peak learning rate is lr * (model.width / lr_reference_width) ** lr_width_exponent: one rate for all widths
@@ -44,6 +49,10 @@ class OptimConfig:
             "<= 1",
         )
 
+    @abstractmethod
+    def build(self, groups: ParameterGroups) -> Any:
+        """The torch.optim.Optimizer with these settings, over groups of parameters; imports torch."""
+
     def peak_lr(self, width: int) -> float:
         """The learning rate of the stable stretch at this width."""
         return float(self.lr * (width / self.lr_reference_width) ** self.lr_width_exponent)
@@ -65,8 +74,15 @@ class AdamWConfig(OptimConfig):
         require(0 <= self.beta1 < 1, "optim.beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "optim.beta2", self.beta2, "in [0, 1)")
 
+    def build(self, groups: ParameterGroups) -> Any:
+        """PyTorch's AdamW, fused."""
+        from torch.optim import AdamW
 
-#: Optimisers by name; `scaling/optim` builds torch's from these.
+        betas = self.beta1, self.beta2
+        return AdamW(groups, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+
+#: Optimisers by name.
 OPTIMIZERS: dict[str, type[OptimConfig]] = {"adamw": AdamWConfig}
 
 

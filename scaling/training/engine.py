@@ -48,9 +48,7 @@ deepspeed_logger.setLevel(logging.ERROR)
 def construction(zero: ZeroConfig) -> Iterator[None]:
     """Where a network is built: at ZeRO stage 3 each parameter is partitioned as soon as it is there."""
     _join()
-    with deepspeed.zero.Init(
-        enabled=zero.stage == 3, config_dict_or_path=_deepspeed_config(OptimConfig(), zero, "fp32")
-    ):
+    with deepspeed.zero.Init(enabled=zero.stage == 3, config_dict_or_path=_deepspeed_config(0.0, zero, "fp32")):
         yield
 
 
@@ -94,7 +92,7 @@ class Engine:
         self.partitioned, self._optimizer, _, _ = deepspeed.initialize(
             model=model.to(world.device),
             optimizer=build_optimizer(model, optim),
-            config=_deepspeed_config(optim, zero, precision, _num_params(model)),
+            config=_deepspeed_config(optim.max_grad_norm, zero, precision, _num_params(model)),
         )
         self.module: Potential = self.partitioned.module
 
@@ -194,14 +192,14 @@ def _num_params(model: Potential) -> int:
     return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())
 
 
-def _deepspeed_config(optim: OptimConfig, zero: ZeroConfig, precision: str, num_params: int = 0) -> dict[str, Any]:
+def _deepspeed_config(max_grad_norm: float, zero: ZeroConfig, precision: str, num_params: int = 0) -> dict[str, Any]:
     """What DeepSpeed is given; num_params: of the network, by which its buffers are sized."""
     bucket = bucket_numbers(num_params)
     return {
         "train_micro_batch_size_per_gpu": 1,  # ours are graphs filled by edges; boundaries are set by hand
         "gradient_accumulation_steps": 1,
         # DeepSpeed's default is 1.0, silently; at stage 0 `Engine.step` clips
-        "gradient_clipping": optim.max_grad_norm if zero.stage else 0.0,
+        "gradient_clipping": max_grad_norm if zero.stage else 0.0,
         "zero_optimization": {
             "stage": zero.stage,
             # a buffer of this many numbers is allocated whatever the network's size; DeepSpeed's default is 2 GB of it

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
-from scaling.config import OptimConfig, RunConfig
+from scaling.config import OptimConfig, RunConfig, validated
 from scaling.errors import ConfigError
-from scaling.optim import build
 from scaling.optim.build import build_optimizer, parameter_groups
+from scaling.optim.config import OPTIMIZERS
 from tests.unit.training.runs import losses, trained
 
 
@@ -20,14 +21,13 @@ class SGDConfig(OptimConfig):
     name: str = "sgd"
     momentum: float = 0.9
 
-
-def sgd(groups, optim):
-    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum)
+    def build(self, groups):
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum)
 
 
 @pytest.fixture
 def with_sgd(monkeypatch):
-    monkeypatch.setitem(build.BUILDERS, "sgd", sgd)
+    monkeypatch.setitem(OPTIMIZERS, "sgd", SGDConfig)
 
 
 def test_adamw_has_the_settings_of_its_configuration():
@@ -41,12 +41,13 @@ def test_adamw_has_the_settings_of_its_configuration():
 def test_groups_hold_every_trained_parameter_once():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model[0].bias.requires_grad_(False)
-    found = [parameter for group in parameter_groups(model, RunConfig().optim) for parameter in group["params"]]
+    found = [parameter for group in parameter_groups(model) for parameter in group["params"]]
     assert [id(p) for p in found] == [id(p) for p in model.parameters() if p.requires_grad]
 
 
 def test_new_optimiser_is_built_by_its_entry(with_sgd):
-    built = build_optimizer(nn.Linear(2, 3), SGDConfig(lr=0.1))
+    config = validated(OmegaConf.create({"optim": {"name": "sgd", "lr": 0.1}}))
+    built = build_optimizer(nn.Linear(2, 3), config.optim)
     assert isinstance(built, torch.optim.SGD)
     assert built.param_groups[0]["momentum"] == 0.9
 
@@ -63,4 +64,4 @@ def test_run_learns_with_a_new_optimiser(stage, with_sgd, tiny_data, tmp_path):
 
 def test_unknown_optimiser_is_refused_with_what_is_allowed():
     with pytest.raises(ConfigError, match=r"optim\.name=sgd must be one of adamw"):
-        build_optimizer(nn.Linear(2, 3), SGDConfig())
+        validated(OmegaConf.create({"optim": {"name": "sgd"}}))
