@@ -8,7 +8,7 @@ from scaling.config import BudgetConfig, DataConfig, RunConfig, TrainConfig, Zer
 from scaling.data.shards import ShardSet
 from scaling.models.egnn import EGNNConfig
 from scaling.planning import data_of, plan_run
-from scaling.planning.disk import KEPT, WEIGHTS_KEPT, disk_of
+from scaling.planning.disk import KEPT, disk_of
 from scaling.planning.rate import Rate
 from scaling.runs.identity import run_id
 from scaling.runs.store import RunDir
@@ -58,4 +58,3 @@ def test_disk_of_a_run_is_stated_within_5_percent(run_of, stage, monkeypatch):
 
 def test_numbers_of_files_that_are_kept_are_those_of_the_checkpoints():
     assert KEPT == checkpoint.KEPT
-    assert len({checkpoint.BEST_WEIGHTS, checkpoint.LAST_WEIGHTS}) == WEIGHTS_KEPT
