@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from scaling.data.mixing import uniform
@@ -144,6 +143,8 @@ def _environments(structure: StoredStructure, cutoff_ang: float) -> list[FloatAr
 
 def _distance(one: list[FloatArray], other: list[FloatArray]) -> float:
     """Root mean square of what is left when atoms are paired best, angstrom."""
+    from scipy.optimize import linear_sum_assignment  # takes half a second, which a preparation need not wait for
+
     squares, count = 0.0, 0
     for a, b in zip(one, other, strict=True):
         cost = ((a[:, None] - b[None]) ** 2).sum(axis=2)
