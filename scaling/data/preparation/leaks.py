@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from scaling.data.mixing import uniform
 from scaling.data.neighbors import neighbor_list
@@ -79,6 +77,8 @@ def find_leaks(
     tolerance_ang: float = TOLERANCE_ANG,
 ) -> Leaks:
     """Look for each judged structure among the training structures of its formula."""
+    from scipy.spatial import cKDTree  # takes half a second, which a preparation need not wait for
+
     judged = judged[:: max(1, -(-len(judged) // MAX_JUDGED))]
     formulas = shards.formula[judged]
     near = train[np.isin(shards.formula[train], np.unique(formulas))]
@@ -144,6 +144,8 @@ def _environments(structure: StoredStructure, cutoff_ang: float) -> list[FloatAr
 
 def _distance(one: list[FloatArray], other: list[FloatArray]) -> float:
     """Root mean square of what is left when atoms are paired best, angstrom."""
+    from scipy.optimize import linear_sum_assignment  # as above
+
     squares, count = 0.0, 0
     for a, b in zip(one, other, strict=True):
         cost = ((a[:, None] - b[None]) ** 2).sum(axis=2)
