@@ -45,5 +45,5 @@ def _data_of(data: DataConfig, given: PlanConfig) -> Data:
     split, train = choose(data, shards)
     edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
     mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
-    num_test = len(split.test) + sum(len(apart) for apart in split.apart.values())
+    num_test = len(split.test) + sum(len(apart) for apart in split.extra_tests.values())
     return Data(len(train), *mean, len(split.val), num_test)
