@@ -7,7 +7,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.compute.frontier import frontier
+from analysis.compute.optimal import frontier
 from analysis.fitting.law import fit
 from analysis.selection.compare import compare
 from analysis.selection.holdout import backtest

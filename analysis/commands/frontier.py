@@ -5,7 +5,7 @@ import json
 
 from analysis.commands.options import add_fit, add_table, read_law
 from analysis.compute.decisions import decide, decisions_document, decisions_text
-from analysis.compute.saturation import DEFAULT_SHARE
+from analysis.compute.returns import DEFAULT_SHARE
 from analysis.study.document import conventions, strict
 
 HELP = "say what compute is best spent on: sizes for each budget, their limits, what more still buys"

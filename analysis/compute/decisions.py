@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.compute.allocate import Derived
+from analysis.compute.allocation import Derived
 from analysis.compute.cost import FlopsRule
-from analysis.compute.frontier import Frontier, frontier, unusable
-from analysis.compute.isoflop import IsoFlop, isoflop
-from analysis.compute.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
+from analysis.compute.optimal import Frontier, frontier, unusable
+from analysis.compute.parabolas import IsoFlop, isoflop
+from analysis.compute.returns import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
 from analysis.compute.shape import SHAPE_WEIGHTS, BestShape, best_shape, shape_budgets, untold_shape
 from analysis.fitting.law import Law
 from analysis.texts import size_text

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.compute.allocate import Derived, allocate, predict_each
-from analysis.compute.cost import FlopsRule, measure_flops
-from analysis.compute.frontier import beyond_range, default_budgets, unusable
+from analysis.compute.allocation import Derived, allocate, predict_each
+from analysis.compute.cost import Cost, measure_cost
+from analysis.compute.optimal import beyond_range, default_budgets, unusable
 from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable
@@ -54,7 +54,7 @@ class BestShape:
 
     law: Law
     rule: ShapeRule
-    cost: FlopsRule | None
+    cost: Cost | None
     of: str
     budgets: FloatArray
     width: Derived
@@ -107,7 +107,7 @@ def best_shape(
     problems = [*unusable(law), *([rule.problem] if rule.problem else [])]
     weights, fixed, cost = SHAPE_WEIGHTS, {}, None
     if budgets is not None:
-        cost = measure_flops(table)
+        cost = measure_cost(table, law.form.axes)
         asked = np.atleast_1d(np.asarray(budgets, dtype=float))
         weights = {**SHAPE_WEIGHTS, "D": 1.0}
         total = np.log(asked / (cost.flops_per_nd * rule.params_per_unit))
@@ -153,7 +153,7 @@ def best_shape(
 
 def shape_budgets(law: Law) -> FloatArray:
     """(Q,) default budgets of FLOPs."""
-    return default_budgets(measure_flops(law.table).flops(law.table))
+    return default_budgets(measure_cost(law.table, law.form.axes).flops_of_runs)
 
 
 def require_shape(law: Law) -> None:

@@ -17,6 +17,7 @@ from scipy.special import expit, log_expit
 from scaling.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 Logs = Mapping[str, FloatArray]
 
 EXPONENT_BOUNDS = (0.0, 5.0)

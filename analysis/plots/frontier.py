@@ -9,11 +9,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
-from analysis.compute.allocate import Derived
-from analysis.compute.cost import measure_flops
-from analysis.compute.frontier import Frontier, frontier
-from analysis.compute.isoflop import IsoFlop
-from analysis.compute.saturation import DEFAULT_SHARE, saturation
+from analysis.compute.allocation import Derived
+from analysis.compute.cost import measure_cost
+from analysis.compute.optimal import Frontier, frontier
+from analysis.compute.parabolas import IsoFlop
+from analysis.compute.returns import DEFAULT_SHARE, saturation
 from analysis.compute.shape import best_shape, measure_shape, require_shape
 from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
@@ -175,9 +175,9 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         ConfigError: if the law is not one of width, depth and D, or its exponents are not identified.
     """
     require_shape(law)
-    table, rule, cost = law.table, measure_shape(law.table), measure_flops(law.table)
+    table, rule, cost = law.table, measure_shape(law.table), measure_cost(law.table)
     fixed = float(table.data_size.max()) if data_size is None else data_size
-    flops = float(f"{np.median(cost.flops(table)):.0e}") if budget is None else budget
+    flops = float(f"{np.median(cost.flops_of_runs):.0e}") if budget is None else budget
     widths, depths = (widened(table.axis(a).min() / 1.5, table.axis(a).max() * 1.5, 0) for a in ("width", "depth"))
     width, depth = np.meshgrid(np.geomspace(*widths, GRID), np.geomspace(*depths, GRID))
     params = rule.params_per_unit * depth * width**2
@@ -260,7 +260,7 @@ def _path(found: Frontier) -> Frontier:
     """The same frontier from the smallest run's compute to FARTHER times the largest's."""
     if found.problems:
         raise ConfigError(f"no frontier can be drawn: {'; '.join(found.problems)}")
-    flops = found.cost.flops(found.law.table)
+    flops = found.cost.flops_of_runs
     largest = float(flops.max())
     budgets = np.geomspace(flops.min(), largest * FARTHER, POINTS)
     budgets = np.unique(np.append(budgets, largest))

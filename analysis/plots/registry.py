@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.compute.frontier import Frontier
-from analysis.compute.isoflop import IsoFlop
-from analysis.compute.saturation import saturation
+from analysis.compute.optimal import Frontier
+from analysis.compute.parabolas import IsoFlop
+from analysis.compute.returns import saturation
 from analysis.compute.shape import best_shape
-from analysis.design.next_runs import NextRuns
+from analysis.design.advice import NextRuns
 from analysis.fitting.law import Law
 from analysis.plots.backtest import plot_comparison
 from analysis.plots.cost import costs_of, plot_cost

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compute.decisions import Decisions, decide
-from analysis.design.next_runs import NextRuns, next_runs
+from analysis.design.advice import NextRuns, next_runs
 from analysis.fitting.bootstrap import DEFAULT_REPLICATES
 from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
 from analysis.fitting.law import Law, fit

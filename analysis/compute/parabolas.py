@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.compute.allocate import Derived, allocate, predict_each
-from analysis.compute.cost import FlopsRule, measure_flops
-from analysis.compute.frontier import WEIGHTS
+from analysis.compute.allocation import Derived, allocate, predict_each
+from analysis.compute.cost import Cost, measure_cost
+from analysis.compute.optimal import WEIGHTS
 from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes
@@ -68,7 +68,7 @@ class IsoFlop:
     """
 
     law: Law
-    cost: FlopsRule
+    cost: Cost
     parabolas: tuple[Parabola, ...]
     left_out: tuple[LeftOut, ...]
     exponent: Derived | None
@@ -90,11 +90,10 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
         ConfigError: if flops_per_nd is not positive.
     """
     table, generator = law.table, np.random.default_rng(seed)
-    cost = measure_flops(table, flops_per_nd)
-    flops = cost.flops(table)
+    cost = measure_cost(table, law.form.axes, flops_per_nd=flops_per_nd)
     parabolas, left_out, scatters = [], [], []
-    for rows in group_budgets(flops):
-        budget = float(np.exp(np.log(flops[rows]).mean()))
+    for rows in group_budgets(cost.flops_of_runs):
+        budget = float(np.exp(np.log(cost.flops_of_runs[rows]).mean()))
         reason = _unfit(table, rows)
         if reason is None:
             coefficients, covariance = _parabola(table.num_params[rows], table.loss[rows])
@@ -225,9 +224,7 @@ def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
     return slopes
 
 
-def _on_surface(
-    law: Law, cost: FlopsRule, parabolas: list[Parabola], theta: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola], theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """log N* (R, G) by the recipe on noiseless losses of theta (R, P), and theta's own."""
     fixed = {a: cost.epochs for a in law.form.axes if a not in WEIGHTS}
     recipe = []
