@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import Law
+from analysis.forms.power_terms import Power
 from analysis.forms.registry import Form
-from analysis.forms.terms import FloatArray, Power, SumOfTerms
+from analysis.forms.sums import SumOfTerms
+from analysis.forms.terms import FloatArray
 from scaling.errors import ConfigError
 
 REACH = 1e9

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.forms.terms import FloatArray
 from scaling.errors import ConfigError
 
-FloatArray = NDArray[np.float64]
 ObjectiveName = Literal["huber", "lad", "least_squares"]
 
 LITERATURE_DELTA = 1e-3
