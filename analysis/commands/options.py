@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
 from analysis.fitting.law import Law, fit
+from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.forms.registry import FORMS, find_form
 from analysis.tables import AXES, LOSS_COLUMN, MODEL, RunTable, load_runs, read_frame, rows_with
 from scaling.errors import ConfigError

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import Law
+from analysis.fitting.resampling import interval
 from analysis.forms.power_terms import Power
 from analysis.forms.registry import Form
 from analysis.forms.sums import SumOfTerms

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Bootstrap
 from analysis.fitting.optimum import Optimum
 from analysis.fitting.profile import Interval
+from analysis.fitting.resampling import Bootstrap
 from analysis.forms.terms import FloatArray, Parameter
 from analysis.tables import RunTable, distinct_sizes
 
@@ -23,7 +23,7 @@ MAX_AT_BOUND = 0.025
 MAX_LOSS_FACTOR = 4.0
 """Widest 95 % interval of a predicted loss, upper over lower end, that is still a prediction: half to double."""
 MIN_VISIBILITY = 3.0
-"""Smallest change of log loss along the sampled axis, in units of the scatter, that is told from noise."""
+"""Smallest change of log loss along the sampled axis, in units of the scatter, that is distinguished from noise."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from analysis.fitting.bootstrap import Bootstrap, interval, resampling_unit
+from analysis.fitting.noise import Noise, noise_of
 from analysis.fitting.optimum import Optimum
-from analysis.fitting.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, numerical_each, predictions
-from analysis.forms.terms import FloatArray, Parameter
+from analysis.fitting.profile import BLOCK, Interval, Profile
+from analysis.fitting.quantities import numerical, numerical_each, predictions
+from analysis.fitting.resampling import Bootstrap, interval, resampling_unit
+from analysis.forms.terms import FloatArray, IntArray, Parameter
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
@@ -39,7 +40,7 @@ class Uncertainty:
     optimum: Optimum
     samples: Bootstrap | None
     unit: str
-    group: NDArray[np.intp]
+    group: IntArray
 
     @property
     def num_units(self) -> int:
@@ -52,7 +53,7 @@ class Uncertainty:
 
     @property
     def is_known(self) -> bool:
-        """Whether intervals are told: from PROFILE_BELOW units on they are the bootstrap's, so not without one."""
+        """Whether there are intervals: from PROFILE_BELOW units on they are the bootstrap's, so not without one."""
         return self.samples is not None or self.num_units < PROFILE_BELOW
 
     @cached_property
@@ -118,7 +119,7 @@ class Uncertainty:
         return tuple(_closed(one, -np.inf) for one in self.profile.intervals(numerical(function), count, level))
 
     def of_each(
-        self, function: Callable[[FloatArray, NDArray[np.intp]], FloatArray], count: int, level: float = 0.95
+        self, function: Callable[[FloatArray, IntArray], FloatArray], count: int, level: float = 0.95
     ) -> tuple[Interval, ...]:
         """As `of`, for a function that computes of each theta (R, P) one quantity alone, that of number (R,)."""
         check_level(level)

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.fitting.identify import Verdict, judge_exponents, judge_loss
 from analysis.fitting.intervals import Uncertainty, uncertainty_of
-from analysis.fitting.lack_of_fit import LackOfFit, lack_of_fit
+from analysis.fitting.misfit import LackOfFit, lack_of_fit
 from analysis.fitting.optimum import Optimum, find_optimum
 from analysis.fitting.profile import Interval
+from analysis.fitting.resampling import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.forms.registry import Form, find_form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, load_runs, mixtures
@@ -68,7 +68,7 @@ class Law:
 
     @property
     def scatter(self) -> float:
-        """Standard deviation of the residuals of log loss, for the degrees of freedom that are left."""
+        """Residual standard deviation of log loss, for the degrees of freedom that are left."""
         return scatter_of(self.residuals, len(self.form.parameters))
 
     def predict(self, **sizes: ArrayLike) -> FloatArray:
@@ -92,6 +92,23 @@ class Law:
         sentence = self.lack_of_fit.sentence
         misfit = (f"{sentence[0].upper()}{sentence[1:]}.",) if self.lack_of_fit.significant else ()
         return (*mixtures(self.table), *misfit)
+
+    def refit(self, table: RunTable, *, replicates: int | None = None) -> "Law":
+        """The same form, objective and delta on other runs; `replicates` as many as this law has, if None.
+
+        Raises:
+            DataError: if those runs cannot determine the form.
+        """
+        own, objective = 0 if self.samples is None else len(self.samples.theta), self.optimum.objective
+        return fit(
+            table,
+            self.form.name,
+            axis=self.form.axes[0] if len(self.form.axes) == 1 else None,
+            objective=objective.name,
+            delta=objective.own_delta,
+            replicates=own if replicates is None else replicates,
+            seed=self.seed,
+        )
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""
@@ -186,7 +203,7 @@ def fit(
 
 
 def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
-    """Standard deviation of residuals (M,) of log loss for the degrees of freedom that are left."""
+    """Residual standard deviation of log loss, from residuals (M,), for the degrees of freedom that are left."""
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
 
 
@@ -206,4 +223,4 @@ def _estimates(
     names = [parameter.name for parameter in form.parameters]
     errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
     ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
-    return tuple(Estimate(*told) for told in zip(names, values.tolist(), errors, ends, strict=True))
+    return tuple(Estimate(*row) for row in zip(names, values.tolist(), errors, ends, strict=True))

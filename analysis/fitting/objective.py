@@ -28,6 +28,11 @@ class Objective:
     name: ObjectiveName
     delta: float
 
+    @property
+    def own_delta(self) -> float | None:
+        """Delta as `choose_objective` takes it: None but for huber."""
+        return self.delta if self.name == "huber" else None
+
     def rho(self, residual: FloatArray) -> FloatArray:
         """Cost of each residual: r^2/2 within delta, delta (|r| - delta/2) beyond. Source: Huber 1964, eq. 2.
 
@@ -83,9 +88,9 @@ def delta_for_scatter(residual: FloatArray, num_parameters: int) -> float:
 
     Args:
         residual: (M,) residuals of log loss of a first fit, close to least absolute deviations, which goes through
-            as many runs as it has parameters; those tell nothing of the scatter and are left out.
+            as many runs as it has parameters; those say nothing of the scatter and are left out.
         num_parameters: their number.
     Source: Maronna, Martin and Yohai 2006, Robust Statistics, sec. 4.4 (scale from the non-zero residuals of L1).
     """
-    told = np.sort(np.abs(residual))[min(num_parameters, len(residual) - 1) :]
-    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * 1.4826 * np.median(told)))
+    sizes = np.sort(np.abs(residual))[min(num_parameters, len(residual) - 1) :]
+    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * 1.4826 * np.median(sizes)))

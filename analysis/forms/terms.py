@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+BoolArray = NDArray[np.bool_]
 Logs = Mapping[str, FloatArray]
 
 EXPONENT_BOUNDS = (0.0, 5.0)

@@ -8,7 +8,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 from scipy.special import fdtri
 
 from analysis.fitting.law import Law
-from analysis.fitting.profile import numerical
+from analysis.fitting.quantities import numerical
 from analysis.forms.terms import FloatArray
 from analysis.plots.style import BLUE, INK, MUTED, ORANGE, WIDTH_IN, house_style, round_numbers, size_text, widened
 from scaling.errors import ConfigError

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import fdtrc
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES, resampling_unit
 from analysis.fitting.law import Law, fit
 from analysis.fitting.objective import SMALL_TABLE, Objective, choose_objective
 from analysis.fitting.optimum import SMALL_GRADIENT, names_at_bound
+from analysis.fitting.resampling import DEFAULT_REPLICATES, resampling_unit
 from analysis.forms.registry import FORMS, Form, find_form
 from analysis.selection.rolling import (
     Origin,

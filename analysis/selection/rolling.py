@@ -10,9 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.bootstrap import interval
-from analysis.fitting.minimize import Minimum, Problem, minimize
+from analysis.fitting.descent import Minimum, minimize
 from analysis.fitting.objective import LITERATURE_DELTA, Objective, delta_for_scatter
+from analysis.fitting.problem import Problem
+from analysis.fitting.resampling import interval
 from analysis.forms.registry import Form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes

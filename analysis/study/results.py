@@ -8,9 +8,9 @@ import numpy as np
 
 from analysis.compute.decisions import Decisions, decide
 from analysis.design.advice import NextRuns, next_runs
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
 from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
 from analysis.fitting.law import Law, fit
+from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.forms.terms import FloatArray
 from analysis.selection.compare import Comparison, compare
 from analysis.selection.holdout import Backtest, backtest

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
 from analysis.fitting.law import Estimate, Law, fit
+from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.tables import RunTable, distinct_sizes
 from scaling.errors import DataError
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fitting.bootstrap import resampling_unit
 from analysis.fitting.objective import Objective
+from analysis.fitting.resampling import resampling_unit
 from analysis.forms.registry import find_form
 from analysis.selection.compare import MOST_CORRELATION, compare
 from analysis.selection.rolling import make_problem, neighbour_correlation, rolling_origins, try_form

@@ -13,8 +13,8 @@ from analysis.design.candidates import in_words, own_grid
 from analysis.design.exchange import choose
 from analysis.design.information import log_width, state_of, worth
 from analysis.design.targets import find_target
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import fit
-from analysis.fitting.minimize import minimize
 from analysis.plots.design import plot_next_map, plot_next_width
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError

@@ -10,8 +10,8 @@ from analysis.compute.optimal import WEIGHTS, frontier
 from analysis.compute.returns import marginal_values, saturation
 from analysis.design.advice import next_runs
 from analysis.design.targets import find_target
-from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import fit
+from analysis.fitting.resampling import interval
 from analysis.study.document import strict
 from analysis.tables import load_runs
 from scaling.errors import ConfigError

@@ -1,0 +1,55 @@
+"""A choice of what to fit, made once and applied to one table or to several."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analysis.fitting.law import Law, fit
+from analysis.fitting.resampling import DEFAULT_REPLICATES
+from analysis.tables import RunTable
+from scaling.errors import DataError
+
+
+@dataclass(frozen=True)
+class FitChoice:
+    """What the user chose to fit; see `analysis.fit`."""
+
+    form: str = "chinchilla"
+    axis: str | None = None
+    objective: str = "huber"
+    delta: float | None = None
+    replicates: int = DEFAULT_REPLICATES
+    seed: int = 0
+
+    @classmethod
+    def of(cls, law: Law) -> "FitChoice":
+        """The choice that gave this law."""
+        return cls(
+            law.form.name,
+            law.form.axes[0] if len(law.form.axes) == 1 else None,
+            law.optimum.objective.name,
+            law.optimum.objective.own_delta,
+            len(law.samples.theta) if law.samples else 0,
+            law.seed,
+        )
+
+    def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
+        """The chosen fit of the table, with at most this number of replicates (none where none were chosen)."""
+        return fit(
+            table,
+            self.form,
+            axis=self.axis,
+            objective=self.objective,
+            delta=self.delta,
+            replicates=self.replicates if replicates is None else min(replicates, self.replicates),
+            seed=self.seed,
+        )
+
+    def apply_each(self, tables: Mapping[str, RunTable], *, replicates: int | None = None) -> dict[str, Law | str]:
+        """The chosen fit of each table by name; a sentence in place of a law that cannot be fitted."""
+        found: dict[str, Law | str] = {}
+        for name, table in tables.items():
+            try:
+                found[name] = self.apply(table, replicates=replicates)
+            except DataError as error:
+                found[name] = str(error)
+        return found
