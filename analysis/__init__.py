@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.compute.optimal import frontier
 from analysis.fitting.law import fit
-from analysis.selection.compare import compare
-from analysis.selection.holdout import backtest
+from analysis.selection.comparison import compare
+from analysis.selection.held_out import backtest
 from analysis.tables import load_runs
 
 if TYPE_CHECKING:

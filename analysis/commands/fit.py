@@ -2,12 +2,13 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_law
 from analysis.fitting.law import Law
-from analysis.selection.holdout import Backtest, backtest
+from analysis.selection.held_out import HeldOut, backtest
 from analysis.study.contrast import verdicts
 from analysis.study.document import law_document, strict, write_document
 from analysis.tables import mixtures
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         document, summary = groups.document, _comparison(groups)
     else:
         law = read_law(options)
-        backtests = backtest(law)
+        backtests = backtest(law, most_origins=1)
         document, summary = law_document(law, backtests), _summary(law, backtests)
     if options.out:
         write_document(document, Path(options.out))
@@ -57,7 +58,7 @@ def _comparison(groups: "Groups") -> str:
     return "\n".join([*lines, *(f"excluded {row.run}: {row.reason}" for row in groups.excluded)])
 
 
-def _summary(law: Law, backtests: tuple[Backtest, ...]) -> str:
+def _summary(law: Law, backtests: Sequence[HeldOut]) -> str:
     lines = [f"L = {law.form.formula}   ({len(law.table)} runs, {len(law.table.excluded)} excluded)"]
     for estimate in law.params:
         spread = f"   95 % [{estimate.ci95[0]:.4g}, {estimate.ci95[1]:.4g}]" if estimate.ci95 else ""

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.fitting.law import Law, fit
+from analysis.fitting.choice import FitChoice
+from analysis.fitting.law import Law
 from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.forms.registry import FORMS, find_form
 from analysis.tables import AXES, LOSS_COLUMN, MODEL, RunTable, load_runs, read_frame, rows_with
@@ -13,7 +14,7 @@ from scaling.errors import ConfigError
 
 if TYPE_CHECKING:
     from analysis.study.groups import Groups
-    from analysis.study.results import FitChoice, Results
+    from analysis.study.results import Results
 
 POOLED = "none"
 
@@ -74,15 +75,7 @@ def read_table(options: argparse.Namespace, axes: tuple[str, ...], only: Mapping
 
 def read_law(options: argparse.Namespace) -> Law:
     """The fit that the options of `add_table` and `add_fit` ask for."""
-    return fit(
-        read_table(options, find_form(options.form, options.axis).axes),
-        options.form,
-        axis=options.axis,
-        objective=options.objective,
-        delta=options.delta,
-        replicates=options.bootstrap,
-        seed=options.seed,
-    )
+    return fit_choice(options).apply(read_table(options, find_form(options.form, options.axis).axes))
 
 
 def read_results(options: argparse.Namespace) -> "Results":
@@ -94,7 +87,9 @@ def read_results(options: argparse.Namespace) -> "Results":
         Path(other).resolve().stem: read_table(argparse.Namespace(**{**vars(options), "table": other}), axes)
         for other in options.beside
     }
-    return Results(read_table(options, axes), _choice(options), beside=beside, name=Path(options.table).resolve().stem)
+    return Results(
+        read_table(options, axes), fit_choice(options), beside=beside, name=Path(options.table).resolve().stem
+    )
 
 
 def read_groups(options: argparse.Namespace) -> "Groups | None":
@@ -108,7 +103,7 @@ def read_groups(options: argparse.Namespace) -> "Groups | None":
     axes = find_form(options.form, options.axis).axes
     frame, source = read_frame(options.table)
     meant = frame[rows_with(frame, dict(options.only), source)]
-    return group_runs(meant, options.by, lambda only: read_table(options, axes, only), _choice(options), source)
+    return group_runs(meant, options.by, lambda only: read_table(options, axes, only), fit_choice(options), source)
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -117,9 +112,8 @@ def check_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option}: {folder} cannot be made, since {folder.parent} does not exist; make that first")
 
 
-def _choice(options: argparse.Namespace) -> "FitChoice":
-    from analysis.study.results import FitChoice
-
+def fit_choice(options: argparse.Namespace) -> FitChoice:
+    """The fit that the options of `add_fit` ask for."""
     return FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
 
 

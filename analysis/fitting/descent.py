@@ -8,8 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from analysis.fitting.objective import Objective
-from analysis.fitting.problem import Problem
+from analysis.fitting.objective import Objective, Problem
 from analysis.forms.terms import BoolArray, FloatArray, IntArray
 
 Pull = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray]]

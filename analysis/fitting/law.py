@@ -93,23 +93,6 @@ class Law:
         misfit = (f"{sentence[0].upper()}{sentence[1:]}.",) if self.lack_of_fit.significant else ()
         return (*mixtures(self.table), *misfit)
 
-    def refit(self, table: RunTable, *, replicates: int | None = None) -> "Law":
-        """The same form, objective and delta on other runs; `replicates` as many as this law has, if None.
-
-        Raises:
-            DataError: if those runs cannot determine the form.
-        """
-        own, objective = 0 if self.samples is None else len(self.samples.theta), self.optimum.objective
-        return fit(
-            table,
-            self.form.name,
-            axis=self.form.axes[0] if len(self.form.axes) == 1 else None,
-            objective=objective.name,
-            delta=objective.own_delta,
-            replicates=own if replicates is None else replicates,
-            seed=self.seed,
-        )
-
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """The interval of a parameter, at any level between 0.5 and 0.999."""
         return self.uncertainty.of_parameters(level)[self._place(name)]

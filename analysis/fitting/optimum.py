@@ -6,8 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.fitting.descent import minimize
-from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE, Objective, choose_objective, delta_for_scatter
-from analysis.fitting.problem import Problem, make_problem
+from analysis.fitting.objective import (
+    LITERATURE_DELTA,
+    SMALL_TABLE,
+    Objective,
+    Problem,
+    choose_objective,
+    delta_for_scatter,
+    make_problem,
+)
 from analysis.forms.registry import Form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes

@@ -18,7 +18,9 @@ from analysis.plots.style import (
     size_text,
     widened,
 )
-from analysis.selection.compare import Comparison, Contender, Plain
+from analysis.selection.choice import Contender
+from analysis.selection.comparison import Comparison
+from analysis.selection.plain import Plain
 
 MOST_ROWS = 10
 ROW_IN = 0.38

@@ -1,5 +1,6 @@
 """Figures of one law: its curves, its surface, its residuals, its refits."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib
@@ -27,7 +28,7 @@ from analysis.plots.style import (
     size_text,
     widened,
 )
-from analysis.selection.holdout import Backtest
+from analysis.selection.held_out import HeldOut
 from analysis.study.findings import Reference
 from analysis.tables import RunTable, distinct_sizes, same_size
 from scaling.errors import ConfigError
@@ -177,7 +178,7 @@ def plot_residuals(law: Law) -> Figure:
     return figure
 
 
-def plot_backtest(backtests: tuple[Backtest, ...], loss_name: str = "test loss") -> Figure:
+def plot_backtest(backtests: Sequence[HeldOut], loss_name: str = "test loss") -> Figure:
     """Predicted against observed loss of the held-out runs, with 95 % intervals; hollow where the run lies outside.
 
     An interval that reaches farther than FARTHER times beyond all points, or has no end, runs to the figure's edge.

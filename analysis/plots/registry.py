@@ -21,7 +21,7 @@ from analysis.plots.law import loss_name, plot_backtest, plot_curves, plot_resid
 from analysis.plots.learning_rate import plot_learning_rates
 from analysis.plots.overlay import MOST_FAMILIES, plot_overlay
 from analysis.plots.uncertainty import plot_corner, plot_profile
-from analysis.selection.compare import Comparison
+from analysis.selection.comparison import Comparison
 from analysis.study.findings import Reference
 from analysis.study.results import Results
 from scaling.errors import ConfigError

@@ -11,11 +11,12 @@ import pandas as pd
 
 from analysis.compute.cost import measure_cost
 from analysis.compute.optimal import Frontier, frontier, unusable
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.law import Law
 from analysis.forms.registry import find_form
 from analysis.study.contrast import Contrast, contrasts
 from analysis.study.document import document_without_law, law_document
-from analysis.study.results import FitChoice, Results
+from analysis.study.results import Results
 from analysis.tables import MIXED_COLUMNS, MODEL, Excluded, RunTable, distinct_sizes, kinds_of, numbers
 from scaling.errors import ConfigError
 

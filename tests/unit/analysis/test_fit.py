@@ -5,9 +5,8 @@ import pytest
 
 from analysis.fitting.descent import minimize
 from analysis.fitting.law import fit
-from analysis.fitting.objective import choose_objective
+from analysis.fitting.objective import Problem, choose_objective
 from analysis.fitting.optimum import find_optimum
-from analysis.fitting.problem import Problem
 from analysis.forms.registry import FORMS
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError

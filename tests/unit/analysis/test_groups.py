@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fitting.choice import FitChoice
 from analysis.report.grouped import page_names
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
-from analysis.study.results import FitChoice
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 
