@@ -56,6 +56,7 @@ def backtest_document(found: Backtest) -> dict[str, Any]:
 
 
 def _summary(found: Backtest) -> str:
+    """A line for each origin, then what needs no law."""
     table = found.law.table
     lines = [f"{found.law.form.name}: error of log loss on larger runs, mean over the origins {found.rmse:.4f}"]
     for test in found:

@@ -81,6 +81,7 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
 
 
 def _contender_document(one: Contender) -> dict[str, Any]:
+    """One form in one window: its errors, its coverage, why it is not the chosen one."""
     return {
         "name": one.name,
         "form": one.form.name,
@@ -124,6 +125,7 @@ def _read(options: argparse.Namespace, forms: list[str] | None) -> RunTable:
 
 
 def _summary(found: Comparison) -> str:
+    """The verdict, and below it every form from the lowest error up."""
     lines = [
         found.verdict,
         f"{'':28s}{'error':>8s}{'coverage':>10s}   (error of log loss on larger runs; of 95 % intervals)",

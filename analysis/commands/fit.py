@@ -70,7 +70,8 @@ def _summary(law: Law, backtests: Sequence[HeldOut]) -> str:
     delta = f", delta {optimum.objective.delta:.3g}" if optimum.objective.name == "huber" else ""
     lines.append(
         f"  {optimum.objective.name} sum {optimum.value:.6g}{delta}; {state}, "
-        f"{optimum.starts_agreeing} of {optimum.starts} starts agree; residual scatter {law.scatter:.3f} in log loss"
+        f"{optimum.starts_agreeing} of {optimum.starts} starts agree; residual standard deviation "
+        f"{law.residual_sd:.3f} in log loss"
     )
     for test in backtests:
         if test.rmse is None or test.coverage is None:

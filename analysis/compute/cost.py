@@ -69,7 +69,7 @@ class Cost(FlopsRule):
     Attributes:
         flops_of_runs: (M,) FLOPs of the table's runs: its own where k was measured on them, else by the rule.
         flops: FLOPs of a run by its sizes along the axes.
-        hours: device-hours of a run by its sizes; None where the table has too few to tell.
+        hours: device-hours of a run by its sizes; None where too few runs have them.
     """
 
     flops_of_runs: FloatArray

@@ -6,13 +6,12 @@ Legend of shapes: R thetas, P parameters, Q places.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.compute.allocation import REACH, TINY, Derived, falling_root, predict_each, slopes_along
 from analysis.compute.cost import measure_cost
 from analysis.compute.optimal import beyond_range, unusable
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.forms.terms import FloatArray, IntArray
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
@@ -54,7 +53,7 @@ class Marginal:
         at: the sizes of the place.
         elasticity: -d log L / d log axis: per cent of loss for one per cent of size.
         left: share of the loss that an infinite size of this axis would take away.
-        hours_exponent: d log device-hours / d log axis there, by the cost model; None if the table cannot tell.
+        hours_exponent: d log device-hours / d log axis there, by the cost model; None if the runs do not determine it.
         per_hours: per cent of loss for one per cent more device-hours spent on this axis.
         per_hour: fall of log loss for one more device-hour spent so; None where more costs no time.
         problems: why the numbers must not be used.
@@ -88,7 +87,8 @@ def saturation(
     own = law.table.axis(axis)
     ends = np.log(own.min() / REACH), np.log(own.max() * REACH)
 
-    def log_size(theta: FloatArray, which: NDArray[np.intp]) -> FloatArray:
+    def log_size(theta: FloatArray, which: IntArray) -> FloatArray:
+        """(R,) where the loss of each theta at its own place is saturated."""
         fixed = _fixed(law, axis) | ({other: np.log(places[which, None])} if other else {})
         least = _at_infinity(law, theta, axis, fixed)
 

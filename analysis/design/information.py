@@ -106,7 +106,7 @@ def noise_of_runs(law: Law) -> float:
     objective = law.optimum.objective
     residuals = law.residuals
     if objective.name == "least_squares":
-        return law.scatter
+        return law.residual_sd
     scatter = 1.4826 * float(np.median(np.abs(residuals))) * np.sqrt(len(residuals) / freedom)
     k = max(objective.delta, 1e-9) / max(scatter, 1e-9)
     inside = 2 * ndtr(k) - 1
@@ -153,7 +153,7 @@ def correlation_of_same_size(law: Law) -> float:
         return 0.0
     means = np.bincount(group, law.residuals) / counts
     within = float(((law.residuals - means[group]) ** 2).sum()) / repeats
-    return float(np.clip(1.0 - within / max(law.scatter**2, 1e-300), 0.0, 1.0))
+    return float(np.clip(1.0 - within / max(law.residual_sd**2, 1e-300), 0.0, 1.0))
 
 
 def _configurations(law: Law) -> tuple[np.ndarray, FloatArray]:

@@ -117,6 +117,7 @@ def find_target(
 
 
 def _check(law: Law, target: str, sizes: Mapping[str, float], compute: float | None) -> None:
+    """Raise ConfigError for a target that the form does not have, or numbers that do not belong to it."""
     exponents = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"]
     allowed = ["loss", *exponents, *(["N*"] if {"N", "D"} <= set(law.form.axes) else [])]
     if target not in allowed:

@@ -100,10 +100,10 @@ class Uncertainty:
         closed = [_closed(one, -np.inf) for one in ends]
         return np.array([[one.low for one in closed], [one.high for one in closed]])
 
-    def of_runs(self, log_loss: FloatArray, ends: FloatArray, scatter: float, level: float = 0.95) -> FloatArray:
+    def of_runs(self, log_loss: FloatArray, ends: FloatArray, residual_sd: float, level: float = 0.95) -> FloatArray:
         """(2, Q) of the log loss of one further run, from the law's own log loss (Q,), its interval's ends (2, Q) and
-        the residuals' standard deviation: the two errors, which are independent, are added as squares."""
-        further = scatter * float(stdtrit(self.noise.freedom, 0.5 + level / 2))
+        the residual standard deviation: the two errors, which are independent, are added as squares."""
+        further = residual_sd * float(stdtrit(self.noise.freedom, 0.5 + level / 2))
         sides = np.array([[-1.0], [1.0]])
         return np.asarray(log_loss + sides * np.hypot(ends - log_loss, further))
 
@@ -140,7 +140,7 @@ def uncertainty_of(table: RunTable, optimum: Optimum, samples: Bootstrap | None)
 
 
 def check_level(level: float) -> None:
-    """Raise ConfigError for a level that is no share, or so near 1 that the replicates cannot tell."""
+    """Raise ConfigError for a level that is no share, or too near 1 for the number of replicates."""
     if not LEVELS[0] <= level <= LEVELS[1]:
         raise ConfigError(f"level={level} must be between {LEVELS[0]} and {LEVELS[1]}, e.g. 0.95")
 

@@ -67,9 +67,9 @@ class Law:
         return residuals
 
     @property
-    def scatter(self) -> float:
+    def residual_sd(self) -> float:
         """Residual standard deviation of log loss, for the degrees of freedom that are left."""
-        return scatter_of(self.residuals, len(self.form.parameters))
+        return residual_sd_of(self.residuals, len(self.form.parameters))
 
     def predict(self, **sizes: ArrayLike) -> FloatArray:
         """Loss (Q,) at sizes given by axis, e.g. predict(N=1e9, D=2e10); axes the form does not have are ignored."""
@@ -100,14 +100,14 @@ class Law:
     def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
         """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
 
-        The band of runs adds the scatter of the residuals. Where the runs do not bound the loss, the band ends at 0
+        The band of runs adds the residual standard deviation. Where the runs do not bound the loss, the band ends at 0
         or at infinity.
         """
         logs = self.logs(**sizes)
         ends = self.uncertainty.of_log_loss(logs, level)
         if of_runs:
             log_loss = np.log(self._predictions(self.optimum.theta[None], sizes)[0])
-            ends = self.uncertainty.of_runs(log_loss, ends, self.scatter, level)
+            ends = self.uncertainty.of_runs(log_loss, ends, self.residual_sd, level)
         return np.asarray(np.exp(ends))
 
     def judge_loss(self, **sizes: float) -> Verdict:
@@ -163,7 +163,7 @@ def fit(
     Args:
         axis: for forms of one axis, the one to fit along, a key of `tables.AXES`; the form's own (N or C) if None.
         delta: Huber's delta in log loss. If None: the literature's 1e-3 for 100 runs or more; for fewer 1.345 times
-            the robust scatter, since 1e-3 is then least absolute deviations in all but name.
+            the robust residual standard deviation, since 1e-3 is then least absolute deviations in all but name.
         replicates: bootstrap refits; 0 for none, else at least 100.
         seed: of the bootstrap; the same seed gives the same numbers.
     Raises:
@@ -180,12 +180,12 @@ def fit(
     uncertainty = uncertainty_of(runs, optimum, samples)
     intervals = uncertainty.of_parameters() if uncertainty.is_known else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    scatter = scatter_of(residuals, len(values))
-    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
+    residual_sd = residual_sd_of(residuals, len(values))
+    verdicts = judge_exponents(runs, optimum, samples, intervals, residual_sd, uncertainty.method == "bootstrap")
     return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
 
 
-def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
+def residual_sd_of(residuals: FloatArray, num_parameters: int) -> float:
     """Residual standard deviation of log loss, from residuals (M,), for the degrees of freedom that are left."""
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
 

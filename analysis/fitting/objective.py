@@ -88,7 +88,7 @@ def choose_objective(name: str, delta: float | None = None) -> Objective:
     return Objective("huber", LITERATURE_DELTA if delta is None else delta)
 
 
-def delta_for_scatter(residual: FloatArray, num_parameters: int) -> float:
+def delta_for_residuals(residual: FloatArray, num_parameters: int) -> float:
     """Huber's delta for a table of few runs: 1.345 robust standard deviations, never below the literature's.
 
     Args:

@@ -12,7 +12,7 @@ from analysis.fitting.objective import (
     Objective,
     Problem,
     choose_objective,
-    delta_for_scatter,
+    delta_for_residuals,
     make_problem,
 )
 from analysis.forms.registry import Form
@@ -122,7 +122,7 @@ def settle_objective(name: str, delta: float | None, problems: Sequence[Problem]
         starts = spread(starts_of(problem), NUM_STARTS)
         ends = minimize(problem, first, np.ones((len(starts), len(problem.log_loss))), starts)
         residual = problem.residuals(ends.theta[[int(ends.objective.argmin())]])[0][0]
-        deltas.append(delta_for_scatter(residual, len(problem.form.parameters)))
+        deltas.append(delta_for_residuals(residual, len(problem.form.parameters)))
     return Objective("huber", min(deltas))
 
 

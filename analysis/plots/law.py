@@ -158,7 +158,7 @@ def loss_levels(loss: FloatArray) -> FloatArray:
 def plot_residuals(law: Law) -> Figure:
     """Observed over predicted loss in per cent against each axis, with the scatter as a band."""
     percent = 100 * np.expm1(law.residuals)
-    spread = 100 * np.expm1([-law.scatter, law.scatter])
+    spread = 100 * np.expm1([-law.residual_sd, law.residual_sd])
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 3.9))
         panels = figure.subplots(1, len(law.form.axes), sharey=True, squeeze=False)[0]

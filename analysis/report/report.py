@@ -137,7 +137,7 @@ def _parameters(results: Results) -> Section:
     state = "Converged" if optimum.converged else "Not converged"
     remark = (
         f"{state}: {optimum.starts_agreeing} of {optimum.starts} starts ended in the same minimum, objective "
-        f"{optimum.value:.6g}; scatter about the law {100 * law.scatter:.1f} % (standard deviation of log loss, n = "
+        f"{optimum.value:.6g}; residual standard deviation of log loss {100 * law.residual_sd:.1f} % (n = "
         f"{len(law.table)}); condition number {optimum.condition_number:.3g}."
     )
     tables = [_estimate_table(law, f"L = {law.form.formula}", (Remark(remark),))]

@@ -104,6 +104,6 @@ def reasons_against(
     if chance > MOST_CHANCE:
         against.append(
             f"over all sizes {name} describes the runs no better than a constant does "
-            f"(F test: p = {chance:.2g}): the loss does not fall with size, or by less than the scatter"
+            f"(F test: p = {chance:.2g}): the loss does not fall with size, or by less than the runs vary"
         )
     return tuple(against)

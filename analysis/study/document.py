@@ -43,7 +43,7 @@ def law_document(law: Law, backtests: Sequence[HeldOut] = ()) -> dict[str, Any]:
             for verdict in law.verdicts
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
-        "residual_scatter": law.scatter,
+        "residual_scatter": law.residual_sd,
         "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
         if law.samples is None
