@@ -4,11 +4,12 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.law import Law
+from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.forms.registry import FORMS, find_form
 from analysis.study.groups import Groups, group_runs
-from analysis.study.results import FitChoice, Results
+from analysis.study.results import Results
 from analysis.tables import AXES, LOSS_COLUMN, MODEL, RunTable, load_runs, read_frame, rows_with
 from scaling.errors import ConfigError
 
@@ -81,7 +82,9 @@ def read_results(options: argparse.Namespace) -> Results:
         Path(other).resolve().stem: read_table(argparse.Namespace(**{**vars(options), "table": other}), axes)
         for other in getattr(options, "beside", ())
     }
-    return Results(read_table(options, axes), _choice(options), beside=beside, name=Path(options.table).resolve().stem)
+    return Results(
+        read_table(options, axes), fit_choice(options), beside=beside, name=Path(options.table).resolve().stem
+    )
 
 
 def read_groups(options: argparse.Namespace) -> Groups | None:
@@ -93,7 +96,7 @@ def read_groups(options: argparse.Namespace) -> Groups | None:
     axes = find_form(options.form, options.axis).axes
     frame, source = read_frame(options.table)
     meant = frame[rows_with(frame, dict(options.only), source)]
-    return group_runs(meant, options.by, lambda only: read_table(options, axes, only), _choice(options), source)
+    return group_runs(meant, options.by, lambda only: read_table(options, axes, only), fit_choice(options), source)
 
 
 def check_folder(option: str, folder: Path) -> None:
@@ -102,7 +105,8 @@ def check_folder(option: str, folder: Path) -> None:
         raise ConfigError(f"{option}: {folder} cannot be made, since {folder.parent} does not exist; make that first")
 
 
-def _choice(options: argparse.Namespace) -> FitChoice:
+def fit_choice(options: argparse.Namespace) -> FitChoice:
+    """The fit that the options of `add_fit` ask for."""
     return FitChoice(options.form, options.axis, options.objective, options.delta, options.bootstrap, options.seed)
 
 

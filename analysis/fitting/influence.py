@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import Law
-from analysis.fitting.minimize import minimize
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable
 

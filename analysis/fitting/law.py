@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.fitting.identify import Verdict, judge_exponents, judge_loss
 from analysis.fitting.intervals import Uncertainty, uncertainty_of
-from analysis.fitting.lack_of_fit import LackOfFit, lack_of_fit
+from analysis.fitting.misfit import LackOfFit, lack_of_fit
 from analysis.fitting.optimum import Optimum, find_optimum
 from analysis.fitting.profile import Interval
+from analysis.fitting.resampling import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.forms.registry import Form, find_form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, load_runs
@@ -67,9 +67,9 @@ class Law:
         return residuals
 
     @property
-    def scatter(self) -> float:
-        """Standard deviation of the residuals of log loss, for the degrees of freedom that are left."""
-        return scatter_of(self.residuals, len(self.form.parameters))
+    def residual_sd(self) -> float:
+        """Residual standard deviation of log loss, for the degrees of freedom that are left."""
+        return residual_sd_of(self.residuals, len(self.form.parameters))
 
     def predict(self, **sizes: ArrayLike) -> FloatArray:
         """Loss (Q,) at sizes given by axis, e.g. predict(N=1e9, D=2e10); axes the form does not have are ignored."""
@@ -100,14 +100,14 @@ class Law:
     def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
         """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
 
-        The band of runs adds the scatter of the residuals. Where the runs do not bound the loss, the band ends at 0
+        The band of runs adds the residual standard deviation. Where the runs do not bound the loss, the band ends at 0
         or at infinity.
         """
         logs = self.logs(**sizes)
         ends = self.uncertainty.of_log_loss(logs, level)
         if of_runs:
             log_loss = np.log(self._predictions(self.optimum.theta[None], sizes)[0])
-            ends = self.uncertainty.of_runs(log_loss, ends, self.scatter, level)
+            ends = self.uncertainty.of_runs(log_loss, ends, self.residual_sd, level)
         return np.asarray(np.exp(ends))
 
     def judge_loss(self, **sizes: float) -> Verdict:
@@ -163,7 +163,7 @@ def fit(
     Args:
         axis: for forms of one axis, the one to fit along, a key of `tables.AXES`; the form's own (N or C) if None.
         delta: Huber's delta in log loss. If None: the literature's 1e-3 for 100 runs or more; for fewer 1.345 times
-            the robust scatter, since 1e-3 is then least absolute deviations in all but name.
+            the robust residual standard deviation, since 1e-3 is then least absolute deviations in all but name.
         replicates: bootstrap refits; 0 for none, else at least 100.
         seed: of the bootstrap; the same seed gives the same numbers.
     Raises:
@@ -180,13 +180,13 @@ def fit(
     uncertainty = uncertainty_of(runs, optimum, samples)
     intervals = uncertainty.of_parameters() if uncertainty.is_known else None
     residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    scatter = scatter_of(residuals, len(values))
-    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
+    residual_sd = residual_sd_of(residuals, len(values))
+    verdicts = judge_exponents(runs, optimum, samples, intervals, residual_sd, uncertainty.method == "bootstrap")
     return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
 
 
-def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
-    """Standard deviation of residuals (M,) of log loss for the degrees of freedom that are left."""
+def residual_sd_of(residuals: FloatArray, num_parameters: int) -> float:
+    """Residual standard deviation of log loss, from residuals (M,), for the degrees of freedom that are left."""
     return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
 
 
@@ -206,4 +206,4 @@ def _estimates(
     names = [parameter.name for parameter in form.parameters]
     errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
     ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
-    return tuple(Estimate(*told) for told in zip(names, values.tolist(), errors, ends, strict=True))
+    return tuple(Estimate(*row) for row in zip(names, values.tolist(), errors, ends, strict=True))

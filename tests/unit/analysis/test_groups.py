@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fitting import choice
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.law import fit
 from analysis.report.comparison import page_names
 from analysis.report.pages import write_comparison
 from analysis.study import results
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
-from analysis.study.results import FitChoice
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 
@@ -170,11 +171,11 @@ def test_rows_without_a_value_are_listed(make_study):
 def test_law_of_each_kind_is_fitted_once_for_the_comparison_and_its_own_page(make_study, tmp_path, monkeypatch):
     fitted = []
 
-    def counted(table, form, **choice):
-        fitted.append((table.run, form, choice["axis"]))
-        return fit(table, form, **choice)
+    def counted(table, form, **how):
+        fitted.append((table.run, form, how["axis"]))
+        return fit(table, form, **how)
 
-    monkeypatch.setattr(results, "fit", counted)
+    monkeypatch.setattr(choice, "fit", counted)
     write_comparison(groups_of(two_models(make_study)), tmp_path, title="two")
     assert len({runs for runs, form, _ in fitted if form == "chinchilla"}) == 2
     assert len(fitted) == len(set(fitted)), "one fit was made twice"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.compute.decisions import decide
-from analysis.compute.isoflop import group_budgets, isoflop
+from analysis.compute.parabolas import group_budgets, isoflop
 from analysis.fitting.identify import Verdict
 from analysis.fitting.law import fit
 from analysis.plots import plot_isoflop
