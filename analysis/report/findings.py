@@ -54,9 +54,11 @@ def decisions_section(results: Results) -> Section:
 
 def next_section(results: Results) -> Section:
     """The runs that narrow the loss at ten times the largest sizes most, and what else the same budget would buy."""
+    if results.problem:
+        return Section(NEXT)
     advice = results.advice
-    if results.problem or isinstance(advice, str):
-        return Section(NEXT, () if results.problem else plain(str(advice)))
+    if isinstance(advice, str):
+        return Section(NEXT, plain(advice))
     where = ", ".join(f"{axis} = {size_text(size)}" for axis, size in advice.target.sizes.items())
     wanted = f"loss at {where}" if where else advice.target.name
     low, high = np.exp(advice.ci95)

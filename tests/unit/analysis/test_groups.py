@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fitting import choice
-from analysis.fitting.choice import FitChoice
-from analysis.fitting.law import fit
 from analysis.report.comparison import page_names
 from analysis.report.pages import write_comparison
 from analysis.study import results
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
+from analysis.fitting.choice import FitChoice
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 
@@ -169,16 +167,17 @@ def test_rows_without_a_value_are_listed(make_study):
 
 
 def test_law_of_each_kind_is_fitted_once_for_the_comparison_and_its_own_page(make_study, tmp_path, monkeypatch):
-    fitted = []
+    apply, fitted = FitChoice.apply, []
 
-    def counted(table, form, **how):
-        fitted.append((table.run, form, how["axis"]))
-        return fit(table, form, **how)
+    def counted(choice, table, **options):
+        fitted.append((table.run, choice.form, table.columns.get("N")))
+        return apply(choice, table, **options)
 
-    monkeypatch.setattr(choice, "fit", counted)
-    write_comparison(groups_of(two_models(make_study)), tmp_path, title="two")
-    assert len({runs for runs, form, _ in fitted if form == "chinchilla"}) == 2
-    assert len(fitted) == len(set(fitted)), "one fit was made twice"
+    monkeypatch.setattr(FitChoice, "apply", counted)
+    groups = groups_of(two_models(make_study))
+    write_comparison(groups, tmp_path, title="two")
+    for table in groups.tables.values():
+        assert fitted.count((table.run, "chinchilla", "num_params")) == 1
 
 
 def test_families_of_a_pooled_table_are_those_of_its_groups(make_study):
