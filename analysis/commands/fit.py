@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         document, summary = groups.document, _comparison(groups)
     else:
         law = read_law(options)
-        backtests = backtest(law, most_origins=1)
+        backtests = backtest(law, every_origin=False)
         document, summary = law_document(law, backtests), _summary(law, backtests)
     if options.out:
         write_document(document, Path(options.out))

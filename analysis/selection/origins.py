@@ -18,6 +18,8 @@ MOST_ORIGINS = 4
 FEWEST_RUNS = 6
 """An origin with fewer fitted runs says more of chance than of the form."""
 FEWEST_SIZES = 3
+HELD_OUT_SHARE = 0.1
+"""Share of the runs that one origin alone should hold out: a few runs are covered, or not, by chance."""
 MOST_RUNS = 2_000
 """Forms are fitted dozens of times: minutes beyond this many runs."""
 SAME = 1 + 1e-6  # a size may be a little off where it went through text
@@ -36,10 +38,8 @@ class Origin:
     held_out: BoolArray
 
 
-def rolling_origins(
-    table: RunTable, axes: Sequence[str], reach: float, *, most: int = MOST_ORIGINS
-) -> tuple[Origin, ...]:
-    """At most `most` for each axis, from the largest size down, the nearest first.
+def rolling_origins(table: RunTable, axes: Sequence[str], reach: float) -> tuple[Origin, ...]:
+    """At most MOST_ORIGINS for each axis, from the largest size down, the nearest first.
 
     They lie the square root of `reach` apart, or a size where sizes are farther apart. Held out are the runs within
     `reach` of the origin, at least the next size.
@@ -54,7 +54,7 @@ def rolling_origins(
         found: list[Origin] = []
         for origin in _cuts(axis, cut_sizes(table, axis), reach):
             sizes = distinct_sizes(cut_sizes(table, axis)[origin.fitted])
-            if len(found) == most or len(sizes) < FEWEST_SIZES or origin.fitted.sum() < FEWEST_RUNS:
+            if len(found) == MOST_ORIGINS or len(sizes) < FEWEST_SIZES or origin.fitted.sum() < FEWEST_RUNS:
                 break
             found.append(origin)
         origins += found
@@ -65,6 +65,12 @@ def nearest_origin(table: RunTable, axis: str, reach: float) -> Origin:
     """The first origin of an axis of two sizes or more, however few runs it leaves to be fitted."""
     cut = cut_axis(table, axis)
     return next(iter(_cuts(cut, cut_sizes(table, cut), reach)))
+
+
+def nearest_of_weight(origins: Sequence[Origin]) -> Origin:
+    """Of one axis's origins the first that holds out HELD_OUT_SHARE of the runs, else the one that holds out most."""
+    heavy = [origin for origin in origins if origin.held_out.mean() >= HELD_OUT_SHARE]
+    return heavy[0] if heavy else max(origins, key=lambda origin: origin.held_out.sum())
 
 
 def cut_axis(table: RunTable, axis: str) -> str:
