@@ -334,7 +334,7 @@ def _marginal_line(found: Marginal) -> str:
     )
     if found.hours_exponent is None:
         return line
-    cost = f"device-hours go as {found.axis}^{found.hours_exponent:.2f} over the runs"
+    cost = f"device-hours go as {found.axis}^{found.hours_exponent:.2f} there"
     if found.per_hours is None:
         return f"{line}; {cost}, so more of it costs next to no time"
     return f"{line}; {cost}, so 1 % more hours spent on it buy {_text(found.per_hours, '.2g')} %"

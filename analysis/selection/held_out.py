@@ -14,7 +14,7 @@ from analysis.fitting.choice import refit
 from analysis.fitting.intervals import PROFILE_BELOW
 from analysis.fitting.law import Law
 from analysis.fitting.resampling import resampling_unit
-from analysis.selection.origins import REACH, Origin, cut_sizes, nearest_of_weight, nearest_origin, rolling_origins
+from analysis.selection.origins import REACH, Origin, cut_sizes, largest_origin, rolling_origins
 from analysis.selection.plain import Plain, plain_scores, reasons_against
 from analysis.selection.scores import Score, mean_coverage, mean_rmse
 from analysis.tables import RunTable
@@ -131,12 +131,12 @@ class Backtest(Sequence[HeldOut]):
 def backtest(law: Law, *, reach: float = REACH, every_origin: bool = True, replicates: int = REPLICATES) -> Backtest:
     """Fit the law's form, with its objective and delta, to the smaller runs, and predict the larger ones.
 
-    An axis too short for an origin is cut at its largest size all the same; where the runs that remain cannot determine
-    the form, the test says so instead of a number.
+    An axis too short for such origins is cut at its largest size all the same; where the runs that remain cannot
+    determine the form, the test says so instead of a number.
 
     Args:
         reach: how far beyond each origin runs are predicted, as a factor in size.
-        every_origin: else one for each axis, see `nearest_of_weight`.
+        every_origin: else one for each axis, see `largest_origin`.
         replicates: refits for the intervals, where they are the bootstrap's.
     Raises:
         ConfigError: if the reach is not above 1.
@@ -144,8 +144,8 @@ def backtest(law: Law, *, reach: float = REACH, every_origin: bool = True, repli
     axes = [axis for axis in law.form.axes if axis not in law.form.uncentred]
     origins: list[Origin] = []
     for axis in axes:
-        found = rolling_origins(law.table, [axis], reach) or (nearest_origin(law.table, axis, reach),)
-        origins += found if every_origin else [nearest_of_weight(found)]
+        found = rolling_origins(law.table, [axis], reach) if every_origin else ()
+        origins += found or (largest_origin(law.table, axis),)
     tests = tuple(_test(law, origin, replicates) for origin in origins)
     kept = [test.origin for test in tests if test.runs]
     plain = plain_scores(law.table, axes, kept)
