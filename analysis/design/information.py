@@ -102,7 +102,7 @@ def noise_of_runs(law: Law) -> float:
 
     The scatter, divided by the efficiency that Huber's function keeps under normal noise. Source: Huber 1981, sec. 4.5.
     """
-    freedom = max(len(law.table) - len(law.params), 1)
+    freedom = max(len(law.table) - len(law.form.parameters), 1)
     objective = law.optimum.objective
     residuals = law.residuals
     if objective.name == "least_squares":

@@ -43,22 +43,41 @@ class Law:
 
     Attributes:
         table: the runs it was fitted to, and those left out.
-        params: estimates in the form's order.
         samples: bootstrap refits, None if none were asked for.
-        verdicts: for each exponent whether the data determine it.
+        seed: of the bootstrap.
     """
 
     table: RunTable
     form: Form
     optimum: Optimum
-    params: tuple[Estimate, ...]
     samples: Bootstrap | None
-    verdicts: tuple[Verdict, ...]
     seed: int
 
     def __getitem__(self, name: str) -> Estimate:
         """The estimate called `name`, e.g. law["alpha"].value; ConfigError if there is none."""
         return self.params[self._place(name)]
+
+    @cached_property
+    def params(self) -> tuple[Estimate, ...]:
+        """Estimates in the form's order."""
+        names = [parameter.name for parameter in self.form.parameters]
+        values = self.form.public(self.optimum.theta[None], self.optimum.centre, self.optimum.scale)[0]
+        errors = [None] * len(names) if self.samples is None else self.samples.values.std(0, ddof=1).tolist()
+        ends = [None] * len(names) if self._intervals is None else [(one.low, one.high) for one in self._intervals]
+        return tuple(Estimate(*row) for row in zip(names, values.tolist(), errors, ends, strict=True))
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """For each exponent whether the data determine it."""
+        from_bootstrap = self.uncertainty.method == "bootstrap"
+        return judge_exponents(
+            self.table, self.optimum, self.samples, self._intervals, self.residual_sd, from_bootstrap
+        )
+
+    @cached_property
+    def _intervals(self) -> tuple[Interval, ...] | None:
+        """The 95 % interval of each parameter, None where they are a bootstrap's that was not asked for."""
+        return self.uncertainty.of_parameters() if self.uncertainty.is_known else None
 
     @cached_property
     def residuals(self) -> FloatArray:
@@ -69,7 +88,8 @@ class Law:
     @property
     def residual_sd(self) -> float:
         """Residual standard deviation of log loss, for the degrees of freedom that are left."""
-        return residual_sd_of(self.residuals, len(self.form.parameters))
+        freedom = max(len(self.residuals) - len(self.form.parameters), 1)
+        return float(np.sqrt((self.residuals**2).sum() / freedom))
 
     def predict(self, **sizes: ArrayLike) -> FloatArray:
         """Loss (Q,) at sizes given by axis, e.g. predict(N=1e9, D=2e10); axes the form does not have are ignored."""
@@ -175,19 +195,8 @@ def fit(
         raise ConfigError(f"bootstrap={replicates} must be 0 (none) or at least {MIN_REPLICATES}")
     runs = table if isinstance(table, RunTable) else load_runs(table, axes=law_form.axes)
     optimum = find_optimum(runs, law_form, objective, delta)
-    values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
-    uncertainty = uncertainty_of(runs, optimum, samples)
-    intervals = uncertainty.of_parameters() if uncertainty.is_known else None
-    residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    residual_sd = residual_sd_of(residuals, len(values))
-    verdicts = judge_exponents(runs, optimum, samples, intervals, residual_sd, uncertainty.method == "bootstrap")
-    return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
-
-
-def residual_sd_of(residuals: FloatArray, num_parameters: int) -> float:
-    """Residual standard deviation of log loss, from residuals (M,), for the degrees of freedom that are left."""
-    return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
+    return Law(runs, law_form, optimum, samples, seed)
 
 
 def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
@@ -198,12 +207,3 @@ def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
     if bad := [value for value in values.ravel().tolist() if not 0 < value < np.inf]:
         raise ConfigError(f"{axis}={bad[0]:g} must be a positive number")
     return values
-
-
-def _estimates(
-    form: Form, values: FloatArray, samples: Bootstrap | None, intervals: tuple[Interval, ...] | None
-) -> tuple[Estimate, ...]:
-    names = [parameter.name for parameter in form.parameters]
-    errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
-    ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
-    return tuple(Estimate(*row) for row in zip(names, values.tolist(), errors, ends, strict=True))

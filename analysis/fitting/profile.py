@@ -107,34 +107,19 @@ class Profile:
         reach = FARTHEST_MOVE * self._leverage(quantities, count)
         unit = np.minimum(np.sqrt(2 * rise * variance), reach / 4)[which] * np.repeat([-1.0, 1.0], count)
         stiff = PULL / variance[which]
-        farthest = np.minimum(FARTHEST, reach[which] / np.abs(unit))
-        inside, outside = np.zeros(2 * count), np.full(2 * count, np.inf)  # in steps of `unit`
-        root_inside, root_outside = np.zeros(2 * count), np.full(2 * count, np.inf)
-        theta = np.repeat(self.optimum.theta[None], 2 * count, axis=0)
-        aim, last = np.ones(2 * count), np.zeros(2 * count)
-        stuck = np.zeros(2 * count, dtype=int)
+        search = _Search.begin(self.optimum.theta, np.minimum(FARTHEST, reach[which] / np.abs(unit)))
         for _ in range(ROUNDS):
-            todo = np.flatnonzero((stuck < 2) & ~_found(inside, outside, root_inside, root_outside))
+            todo = search.todo()
             if not len(todo):
                 break
             rows = which[todo]
-            move = ((aim - last)[todo] * unit[todo])[:, None] * way[rows]
-            start = theta[todo] + move / np.maximum(np.abs(move).max(1, keepdims=True) / LONGEST_START, 1.0)
-            target = value[rows] + aim[todo] * unit[todo]
+            move = ((search.aim - search.inside)[todo] * unit[todo])[:, None] * way[rows]
+            start = search.theta[todo] + move / np.maximum(np.abs(move).max(1, keepdims=True) / LONGEST_START, 1.0)
+            target = value[rows] + search.aim[todo] * unit[todo]
             ends = self.points(quantities, rows[:, None], target[:, None], stiff[todo, None], start)
             reached = (quantities(ends, rows)[0] - value[rows]) / unit[todo]
-            root = np.sqrt(np.maximum(self.rise_at(ends), 0.0) / rise)
-            beyond = root >= 1.0
-            far, near = todo[beyond], todo[~beyond]
-            nearer = reached[beyond] < outside[far]
-            outside[far[nearer]], root_outside[far[nearer]] = reached[beyond][nearer], root[beyond][nearer]
-            gained = reached[~beyond] > inside[near] + 1e-6
-            stuck[near[~gained]] += 1
-            inside[near[gained]], root_inside[near[gained]] = reached[~beyond][gained], root[~beyond][gained]
-            theta[near[gained]], last[near[gained]] = ends[~beyond][gained], reached[~beyond][gained]
-            stuck[(inside >= farthest) & ~np.isfinite(outside)] = 2
-            aim = _next(inside, outside, root_inside, root_outside, farthest)
-        ends_at, is_open = _ends(inside, outside, root_inside, root_outside)
+            search.note(todo, ends, reached, np.sqrt(np.maximum(self.rise_at(ends), 0.0) / rise))
+        ends_at, is_open = search.ends()
         at = value[which] + ends_at * unit
         ends_of = zip(at[:count], at[count:], is_open[:count], is_open[count:], strict=True)
         return [
@@ -183,27 +168,71 @@ class Profile:
         return np.asarray(self.optimum.theta + move / np.maximum(length / LONGEST_START, 1.0))
 
 
-def _found(inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray) -> BoolArray:
-    """Whether an end is known well enough: on it, or between two points so near that a line joins them."""
-    found: BoolArray = (1 - low < CLOSE) | (high - 1 < CLOSE) | (outside - inside < CLOSE * np.abs(outside))
-    return found
+@dataclass
+class _Search:
+    """The search for K ends of intervals at once, each along its own steps from the optimum outwards.
 
+    An end is where the square root of the rise, in units of that at the end, is 1.
 
-def _next(
-    inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray, farthest: FloatArray
-) -> FloatArray:
-    """Where to look next, in steps: on the line between the points, or ahead of the last one, at most fourfold."""
-    bracketed = np.isfinite(outside)
-    gap, rise = np.where(bracketed, outside - inside, 1.0), np.where(bracketed, high - low, 1.0)
-    share = np.clip((1 - low) / np.maximum(rise, 1e-9), 0.1, 0.9)
-    ahead = inside * np.clip(1.05 / np.maximum(low, 1e-9), 1.2, 4.0)
-    ahead = np.where(inside > 0, ahead, 0.25)
-    return np.where(bracketed, inside + share * gap, np.minimum(ahead, farthest))
+    Attributes:
+        farthest: (K,) where the search ends.
+        theta: (K, P) at the farthest points within.
+        inside, outside: (K,) the farthest point within, and the nearest beyond; infinite until one is found.
+        root_inside, root_outside: (K,) the square root of the rise at these.
+        aim: (K,) where to look next.
+        stuck: (K,) rounds without progress.
+    """
 
+    farthest: FloatArray
+    theta: FloatArray
+    inside: FloatArray
+    outside: FloatArray
+    root_inside: FloatArray
+    root_outside: FloatArray
+    aim: FloatArray
+    stuck: IntArray
 
-def _ends(inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """Ends in steps, and whether they are open."""
-    bracketed = np.isfinite(outside)
-    gap, rise = np.where(bracketed, outside - inside, 0.0), np.where(bracketed, high - low, 1.0)
-    at = inside + gap * np.clip((1 - low) / np.maximum(rise, 1e-9), 0.0, 1.0)
-    return at, ~bracketed & (1 - low >= CLOSE)
+    @classmethod
+    def begin(cls, optimum: FloatArray, farthest: FloatArray) -> "_Search":
+        """From the optimum (P,), for ends that are looked for up to `farthest` (K,)."""
+        count = len(farthest)
+        theta, zeros = np.repeat(optimum[None], count, axis=0), np.zeros((2, count))
+        unknown = np.full((2, count), np.inf)
+        return cls(farthest, theta, zeros[0], unknown[0], zeros[1], unknown[1], np.ones(count), np.zeros(count, int))
+
+    def todo(self) -> IntArray:
+        """Ends that are not known well enough: not met, nor between two points so near that a line joins them."""
+        met = (1 - self.root_inside < CLOSE) | (self.root_outside - 1 < CLOSE)
+        near = self.outside - self.inside < CLOSE * np.abs(self.outside)
+        return np.flatnonzero((self.stuck < 2) & ~(met | near))
+
+    def note(self, rows: IntArray, theta: FloatArray, reached: FloatArray, root: FloatArray) -> None:
+        """Take the points (R,) of these ends into account, and aim anew."""
+        beyond = root >= 1.0
+        far = beyond.copy()
+        far[beyond] = reached[beyond] < self.outside[rows[beyond]]
+        self.outside[rows[far]], self.root_outside[rows[far]] = reached[far], root[far]
+        gained = ~beyond & (reached > self.inside[rows] + 1e-6)
+        self.stuck[rows[~beyond & ~gained]] += 1
+        self.inside[rows[gained]], self.root_inside[rows[gained]] = reached[gained], root[gained]
+        self.theta[rows[gained]] = theta[gained]
+        self.stuck[(self.inside >= self.farthest) & ~np.isfinite(self.outside)] = 2
+        self.aim = self._next()
+
+    def _next(self) -> FloatArray:
+        """Where to look next: on the line between the points, or ahead of the last one, at most fourfold."""
+        bracketed = np.isfinite(self.outside)
+        gap = np.where(bracketed, self.outside - self.inside, 1.0)
+        rise = np.where(bracketed, self.root_outside - self.root_inside, 1.0)
+        share = np.clip((1 - self.root_inside) / np.maximum(rise, 1e-9), 0.1, 0.9)
+        ahead = self.inside * np.clip(1.05 / np.maximum(self.root_inside, 1e-9), 1.2, 4.0)
+        ahead = np.where(self.inside > 0, ahead, 0.25)
+        return np.where(bracketed, self.inside + share * gap, np.minimum(ahead, self.farthest))
+
+    def ends(self) -> tuple[FloatArray, BoolArray]:
+        """The ends (K,), and whether they are open."""
+        bracketed = np.isfinite(self.outside)
+        gap = np.where(bracketed, self.outside - self.inside, 0.0)
+        rise = np.where(bracketed, self.root_outside - self.root_inside, 1.0)
+        at = self.inside + gap * np.clip((1 - self.root_inside) / np.maximum(rise, 1e-9), 0.0, 1.0)
+        return at, ~bracketed & (1 - self.root_inside >= CLOSE)

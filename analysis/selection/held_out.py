@@ -14,13 +14,13 @@ from analysis.fitting.choice import refit
 from analysis.fitting.intervals import PROFILE_BELOW
 from analysis.fitting.law import Law
 from analysis.fitting.resampling import resampling_unit
-from analysis.selection.origins import MOST_ORIGINS, REACH, Origin, cut_sizes, nearest_origin, rolling_origins
+from analysis.selection.origins import REACH, Origin, cut_sizes, largest_origin, rolling_origins
 from analysis.selection.plain import Plain, plain_scores, reasons_against
 from analysis.selection.scores import Score, mean_coverage, mean_rmse
 from analysis.tables import RunTable
 from scaling.errors import DataError
 
-REPLICATES = 400
+REPLICATES = 200
 """Refits for the intervals at each origin: that of a single run is as wide as the scatter, not as a parameter's."""
 
 
@@ -128,17 +128,15 @@ class Backtest(Sequence[HeldOut]):
         return mean_coverage(self.scores)
 
 
-def backtest(
-    law: Law, *, reach: float = REACH, most_origins: int = MOST_ORIGINS, replicates: int = REPLICATES
-) -> Backtest:
+def backtest(law: Law, *, reach: float = REACH, every_origin: bool = True, replicates: int = REPLICATES) -> Backtest:
     """Fit the law's form, with its objective and delta, to the smaller runs, and predict the larger ones.
 
-    An axis too short for an origin is cut at its largest size all the same; where the runs that remain cannot determine
-    the form, the test says so instead of a number.
+    An axis too short for such origins is cut at its largest size all the same; where the runs that remain cannot
+    determine the form, the test says so instead of a number.
 
     Args:
         reach: how far beyond each origin runs are predicted, as a factor in size.
-        most_origins: for each axis; the nearest to the largest size come first.
+        every_origin: else one for each axis, see `largest_origin`.
         replicates: refits for the intervals, where they are the bootstrap's.
     Raises:
         ConfigError: if the reach is not above 1.
@@ -146,8 +144,8 @@ def backtest(
     axes = [axis for axis in law.form.axes if axis not in law.form.uncentred]
     origins: list[Origin] = []
     for axis in axes:
-        found = rolling_origins(law.table, [axis], reach, most=most_origins)
-        origins += found or (nearest_origin(law.table, axis, reach),)
+        found = rolling_origins(law.table, [axis], reach) if every_origin else ()
+        origins += found or (largest_origin(law.table, axis),)
     tests = tuple(_test(law, origin, replicates) for origin in origins)
     kept = [test.origin for test in tests if test.runs]
     plain = plain_scores(law.table, axes, kept)

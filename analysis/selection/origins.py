@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.forms.terms import BoolArray, FloatArray
-from analysis.tables import RunTable, distinct_sizes
+from analysis.tables import RunTable, distinct_sizes, same_size
 from scaling.errors import ConfigError, DataError
 
 REACH = 2.0
@@ -18,6 +18,8 @@ MOST_ORIGINS = 4
 FEWEST_RUNS = 6
 """An origin with fewer fitted runs says more of chance than of the form."""
 FEWEST_SIZES = 3
+HELD_OUT_SHARE = 0.1
+"""Share of the runs that one origin alone should hold out: a few runs are covered, or not, by chance."""
 MOST_RUNS = 2_000
 """Forms are fitted dozens of times: minutes beyond this many runs."""
 SAME = 1 + 1e-6  # a size may be a little off where it went through text
@@ -36,10 +38,8 @@ class Origin:
     held_out: BoolArray
 
 
-def rolling_origins(
-    table: RunTable, axes: Sequence[str], reach: float, *, most: int = MOST_ORIGINS
-) -> tuple[Origin, ...]:
-    """At most `most` for each axis, from the largest size down, the nearest first.
+def rolling_origins(table: RunTable, axes: Sequence[str], reach: float) -> tuple[Origin, ...]:
+    """At most MOST_ORIGINS for each axis, from the largest size down, the nearest first.
 
     They lie the square root of `reach` apart, or a size where sizes are farther apart. Held out are the runs within
     `reach` of the origin, at least the next size.
@@ -51,20 +51,34 @@ def rolling_origins(
         raise ConfigError(f"reach={reach:g} must be above 1: the factor in size by which runs are predicted ahead")
     origins: list[Origin] = []
     for axis in dict.fromkeys(cut_axis(table, axis) for axis in axes):
-        found: list[Origin] = []
-        for origin in _cuts(axis, cut_sizes(table, axis), reach):
-            sizes = distinct_sizes(cut_sizes(table, axis)[origin.fitted])
-            if len(found) == most or len(sizes) < FEWEST_SIZES or origin.fitted.sum() < FEWEST_RUNS:
+        sizes = cut_sizes(table, axis)
+        distinct = distinct_sizes(sizes)
+        last, end = len(distinct) - 1, distinct[-1]
+        for _ in range(MOST_ORIGINS):
+            end = end / np.sqrt(reach)
+            last = min(last - 1, int(np.searchsorted(distinct, end * SAME, side="right")) - 1)
+            if last + 1 < FEWEST_SIZES:
                 break
-            found.append(origin)
-        origins += found
+            top = max(distinct[last] * reach, distinct[last + 1]) * SAME
+            fitted = sizes <= distinct[last] * SAME
+            if fitted.sum() < FEWEST_RUNS:
+                break
+            origins.append(Origin(axis, float(distinct[last]), fitted, ~fitted & (sizes <= top)))
     return tuple(origins)
 
 
-def nearest_origin(table: RunTable, axis: str, reach: float) -> Origin:
-    """The first origin of an axis of two sizes or more, however few runs it leaves to be fitted."""
+def largest_origin(table: RunTable, axis: str) -> Origin:
+    """The origin beyond which the largest sizes lie, as few of them as make up HELD_OUT_SHARE of the runs.
+
+    All runs beyond it are held out, whatever they leave to be fitted. The axis has two sizes or more.
+    """
     cut = cut_axis(table, axis)
-    return next(iter(_cuts(cut, cut_sizes(table, cut), reach)))
+    sizes = cut_sizes(table, cut)
+    for size in distinct_sizes(sizes)[:0:-1]:
+        held_out = (sizes >= size) | same_size(sizes, size)
+        if held_out.mean() >= HELD_OUT_SHARE:
+            break
+    return Origin(cut, float(sizes[~held_out].max()), ~held_out, held_out)
 
 
 def cut_axis(table: RunTable, axis: str) -> str:
@@ -91,16 +105,3 @@ def require_few_runs(table: RunTable) -> None:
             f"{table.source}: {len(table):,} runs are more than {MOST_RUNS:,}, which forms are compared on; keep "
             "each run's last checkpoint, or checkpoints evenly spaced in the logarithm of size"
         )
-
-
-def _cuts(axis: str, sizes: FloatArray, reach: float) -> list[Origin]:
-    """Every origin along an axis, the nearest to the largest size first."""
-    distinct = distinct_sizes(sizes)
-    last, end, cuts = len(distinct) - 1, distinct[-1], []
-    while last > 0:
-        end = end / np.sqrt(reach)
-        last = max(min(last - 1, int(np.searchsorted(distinct, end * SAME, side="right")) - 1), 0)
-        top = max(distinct[last] * reach, distinct[last + 1]) * SAME
-        fitted = sizes <= distinct[last] * SAME
-        cuts.append(Origin(axis, float(distinct[last]), fitted, ~fitted & (sizes <= top)))
-    return cuts

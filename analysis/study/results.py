@@ -96,7 +96,7 @@ class Results:
     @cached_property
     def backtests(self) -> Backtest:
         """The largest runs of each axis held out."""
-        return backtest(self.law, most_origins=1)
+        return backtest(self.law, every_origin=False)
 
     @cached_property
     def baseline(self) -> Reference | None:

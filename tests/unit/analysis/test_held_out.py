@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.__main__ import main
@@ -10,7 +11,7 @@ from analysis.fitting.choice import refit
 from analysis.fitting.law import fit
 from analysis.selection.comparison import compare
 from analysis.selection.held_out import backtest
-from analysis.selection.origins import cut_sizes, rolling_origins
+from analysis.selection.origins import cut_sizes, largest_origin, rolling_origins
 from analysis.tables import load_runs
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}
@@ -83,9 +84,12 @@ def test_no_origin_mixes_fitted_and_held_out_sizes_at_any_depth(make_study):
         assert table.frame["depth"][origin.held_out].nunique() == 3
 
 
-def test_one_origin_an_axis_is_the_nearest_of_several(law):
-    every, nearest = backtest(law), backtest(law, most_origins=1)
+def test_one_origin_an_axis_holds_out_the_largest_tenth(law):
+    every, nearest = backtest(law), backtest(law, every_origin=False)
     assert [test.axis for test in nearest] == ["N", "D"]
     first = {test.axis: test.rmse for test in reversed(every)}
     assert {test.axis: test.rmse for test in nearest} == first
     assert len(every) > len(nearest)
+    sizes = np.geomspace(1e4, 1e6, 60)
+    line = load_runs(pd.DataFrame({"num_params": sizes, "test_loss": 0.1 + sizes**-0.3}), axes=("N",))
+    np.testing.assert_array_equal(largest_origin(line, "N").held_out, np.arange(60) >= 54)

@@ -69,7 +69,7 @@ def test_band_of_runs_holds_the_runs_and_contains_the_band_of_the_law(make_study
 
 
 def test_backtest_predicts_the_largest_runs_of_a_true_law(make_study):
-    tests = backtest(fit(load_runs(make_study(LAW, scatter=0.05)), replicates=0), most_origins=1)
+    tests = backtest(fit(load_runs(make_study(LAW, scatter=0.05)), replicates=0), every_origin=False)
     assert [test.axis for test in tests] == ["N", "D"]
     for test in tests:
         assert len(test.runs) == 5
