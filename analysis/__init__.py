@@ -7,10 +7,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.compute.frontier import frontier
+from analysis.compute.optimal import frontier
 from analysis.fitting.law import fit
-from analysis.selection.compare import compare
-from analysis.selection.holdout import backtest
+from analysis.selection.comparison import compare
+from analysis.selection.held_out import backtest
 from analysis.tables import load_runs
 
 if TYPE_CHECKING:

@@ -2,12 +2,15 @@
 
 import argparse
 import json
+from dataclasses import replace
+from typing import Any
 
 from analysis.commands.compare import add_reach, score_document
-from analysis.commands.options import add_fit, add_table, read_table
+from analysis.commands.options import add_fit, add_table, fit_choice, read_table
 from analysis.fitting.cautions import find_cautions
 from analysis.forms.registry import find_form
-from analysis.selection.compare import REPLICATES, compare
+from analysis.selection.held_out import REPLICATES, Backtest, backtest
+from analysis.selection.origins import require_few_runs
 from analysis.study.document import strict
 
 HELP = "fit one form to the smaller runs and predict the larger ones, from several origins"
@@ -24,42 +27,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Test and print."""
-    found = compare(
-        read_table(options, find_form(options.form, options.axis).axes),
-        [options.form],
-        axis=options.axis,
-        objective=options.objective,
-        delta=options.delta,
-        reach=options.reach,
-        windows=(None,),
-        replicates=options.bootstrap,
-        seed=options.seed,
-    )
-    if options.json:
-        document = {
-            "form": found.best.form.name,
-            "rmse_log_loss": found.best.rmse,
-            "coverage_95": found.best.coverage,
-            "origins": [score_document(score) for score in found.best.scores],
-            "plain": [
-                {"name": one.name, "origins": [score_document(score) for score in one.scores]} for one in found.plain
-            ],
-            "no_power_law_because": list(found.against),
-            "cautions": list(find_cautions(found.table)),
-            "n": len(found.table),
-            "excluded": [{"run": row.run, "reason": row.reason} for row in found.table.excluded],
-        }
-        print(json.dumps(strict(document), indent=2))
-        return
-    lines = [f"{found.best.form.name}: error of log loss on larger runs, mean over the origins {found.best.rmse:.4f}"]
-    for score in found.best.scores:
-        covered = "" if score.coverage is None else f", {score.coverage:.0%} inside their 95 % interval"
+    table = read_table(options, find_form(options.form, options.axis).axes)
+    require_few_runs(table)
+    law = replace(fit_choice(options), replicates=0).apply(table)
+    found = backtest(law, reach=options.reach, replicates=options.bootstrap)
+    print(json.dumps(strict(backtest_document(found)), indent=2) if options.json else _summary(found))
+
+
+def backtest_document(found: Backtest) -> dict[str, Any]:
+    """Everything a backtest says."""
+    table = found.law.table
+    return {
+        "form": found.law.form.name,
+        "rmse_log_loss": found.rmse,
+        "coverage_95": found.coverage,
+        "origins": [score_document(score) for score in found.scores],
+        "not_fitted": [
+            {"axis": test.axis, "size": test.origin.size, "problem": test.problem} for test in found if test.problem
+        ],
+        "plain": [
+            {"name": one.name, "origins": [score_document(score) for score in one.scores]} for one in found.plain
+        ],
+        "no_power_law_because": list(found.against),
+        "cautions": list(find_cautions(table)),
+        "n": len(table),
+        "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
+    }
+
+
+def _summary(found: Backtest) -> str:
+    """A line for each origin, then what needs no law."""
+    table = found.law.table
+    lines = [f"{found.law.form.name}: error of log loss on larger runs, mean over the origins {found.rmse:.4f}"]
+    for test in found:
+        up_to = f"  {test.axis} up to {test.origin.size:.4g}"
+        if test.law is None or test.rmse is None or test.coverage is None:
+            lines.append(f"{up_to}: {test.problem}")
+            continue
         lines.append(
-            f"  {score.axis} up to {score.size:.4g}: {score.num_fitted} runs fitted, "
-            f"{score.num_held_out} predicted to {score.rmse:.4f}{covered}"
+            f"{up_to}: {len(test.law.table)} runs fitted, {len(test.runs)} predicted to {test.rmse:.4f}, "
+            f"{test.coverage:.0%} inside their 95 % interval"
         )
-    lines += [f"  {one.name}: {one.rmse:.4f}" for one in found.plain]
+    lines += [f"  {one.name}: {one.rmse:.4f}" for one in found.plain if one.scores]
     lines += [f"  {reason}" for reason in found.against]
-    lines += [f"  {caution}" for caution in find_cautions(found.table)]
-    lines += [f"  excluded {row.run}: {row.reason}" for row in found.table.excluded]
-    print("\n".join(lines))
+    lines += [f"  {caution}" for caution in find_cautions(table)]
+    lines += [f"  excluded {row.run}: {row.reason}" for row in table.excluded]
+    return "\n".join(lines)

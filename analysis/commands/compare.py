@@ -7,8 +7,12 @@ from typing import Any
 from analysis.commands.options import add_objective, add_table, read_table
 from analysis.fitting.cautions import find_cautions
 from analysis.forms.registry import FORMS, find_form
-from analysis.selection.compare import REACH, REPLICATES, Comparison, Contender, Plain, compare
-from analysis.selection.rolling import Score
+from analysis.selection.choice import Contender
+from analysis.selection.comparison import Comparison, compare
+from analysis.selection.held_out import REPLICATES
+from analysis.selection.origins import REACH
+from analysis.selection.plain import Plain
+from analysis.selection.scores import Score
 from analysis.study.document import strict
 from analysis.tables import AXES, RunTable, distinct_sizes
 from scaling.errors import ConfigError
@@ -50,7 +54,6 @@ def run(options: argparse.Namespace) -> None:
 
 def comparison_document(found: Comparison) -> dict[str, Any]:
     """Everything a comparison says."""
-    huber = found.objective.name == "huber"
     return {
         "chosen": found.chosen.name if found.chosen else None,
         "best": found.best.name,
@@ -62,11 +65,14 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
         "n": len(found.table),
         "excluded": [{"run": row.run, "reason": row.reason} for row in found.table.excluded],
         "objective_name": found.objective.name,
-        "delta": found.objective.delta if huber else None,
+        "delta": found.objective.own_delta,
         "conventions": {
             "rmse_log_loss": "Root mean square of log of predicted over observed loss; mean over origins.",
             "origins": f"Runs up to a size are fitted, those up to {found.reach:g} times larger "
-            "(at least the next size) are predicted; from the largest size down.",
+            "(at least the next size) are predicted; from the largest size down. N of several widths and depths is cut "
+            "by width, at every depth.",
+            "coverage_95": "Share of the held-out runs inside the 95 % interval of single runs that the law of the "
+            "fitted ones reports.",
             "worse_than_lowest": "Mean difference of the error from the lowest one, and its standard error over the "
             "origins. Origins share runs, so that error is a guide, not a test.",
             "chosen": "The least claim (parameters but for a floor; a floor; the largest sizes alone) whose error is "
@@ -76,6 +82,7 @@ def comparison_document(found: Comparison) -> dict[str, Any]:
 
 
 def _contender_document(one: Contender) -> dict[str, Any]:
+    """One form in one window: its errors, its coverage, why it is not the chosen one."""
     return {
         "name": one.name,
         "form": one.form.name,
@@ -119,6 +126,7 @@ def _read(options: argparse.Namespace, forms: list[str] | None) -> RunTable:
 
 
 def _summary(found: Comparison) -> str:
+    """The verdict, and below it every form from the lowest error up."""
     lines = [
         found.verdict,
         f"{'':28s}{'error':>8s}{'coverage':>10s}   (error of log loss on larger runs; of 95 % intervals)",

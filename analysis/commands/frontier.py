@@ -5,7 +5,7 @@ import json
 
 from analysis.commands.options import add_fit, add_table, read_law
 from analysis.compute.decisions import decide
-from analysis.compute.saturation import DEFAULT_SHARE
+from analysis.compute.returns import DEFAULT_SHARE
 from analysis.report.decisions import decisions_text
 from analysis.report.decisions_json import decisions_document
 from analysis.study.document import conventions, strict

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from analysis.commands.options import add_fit, add_table, check_folder, read_law
-from analysis.design.next_runs import NextRuns, Plan, next_runs
+from analysis.design.advice import NextRuns, next_runs
+from analysis.design.plans import Plan
 from analysis.study.document import strict
 from analysis.tables import AXES, read_frame
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="device-hours, or FLOPs where the table has no device_hours (default: as much as "
         "--count runs of the next larger model)",
     )
+    parser.add_argument("--flops-per-nd", type=float, metavar="K", help="C = K N D, as of frontier (default: measured)")
     parser.add_argument("--count", type=int, default=5, help="most runs (default 5)")
     parser.add_argument("--candidates", metavar="FILE", help="table of the runs to choose from (default: the own grid)")
     parser.add_argument("--json", action="store_true", help="print the advice as JSON")
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> None:
         compute=compute,
         budget=options.budget,
         count=options.count,
+        flops_per_nd=options.flops_per_nd,
         **sizes,
     )
     if options.figures:
@@ -113,6 +116,8 @@ def _summary(result: NextRuns) -> str:
     for plan in result.alternatives:
         rows.append([plan.name, str(len(plan.runs)), f"{plan.cost:.3g}", _width(result, plan.runs[-1].width)])
     lines += [*_table(rows), "", f"Budget {result.budget:.3g} {result.cost.unit}. Cost: {result.cost.sentence}."]
+    if result.target.kind == "N*":
+        lines.append(f"N* divides compute by {result.target.cost.statement}")
     lines.append("Widths after are expected ones, to first order and if the form holds; refit after every run.")
     return "\n".join([*lines, *(f"Warning: {warning}." for warning in result.warnings)])
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from analysis.compute.frontier import Frontier, frontier
-from analysis.compute.isoflop import IsoFlop, isoflop
-from analysis.compute.saturation import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
+from analysis.compute.optimal import Frontier, frontier
+from analysis.compute.parabolas import IsoFlop, isoflop
+from analysis.compute.returns import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
 from analysis.compute.shape import SHAPE_WEIGHTS, BestShape, best_shape, shape_budgets, untold_shape
 from analysis.fitting.law import Law
 from scaling.errors import ConfigError

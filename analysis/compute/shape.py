@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from analysis.compute.allocate import Derived, allocate, predict_each
-from analysis.compute.cost import FlopsRule, measure_flops
-from analysis.compute.frontier import beyond_range, default_budgets, unusable
+from analysis.compute.allocation import Derived, allocate, predict_each
+from analysis.compute.cost import Cost, measure_cost
+from analysis.compute.optimal import beyond_range, default_budgets, unusable
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.forms.terms import FloatArray, IntArray
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
@@ -21,6 +21,7 @@ SHAPE_WEIGHTS = {"width": 2.0, "depth": 1.0}
 """N ~ depth x width^2: a layer's matrices are width by width."""
 MAX_DRIFT = 0.25
 SIZE_FACTORS = (1.0, 10.0)
+AXES = ("width", "depth", "D")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class BestShape:
 
     law: Law
     rule: ShapeRule
-    cost: FlopsRule | None
+    cost: Cost | None
     of: str
     budgets: FloatArray
     width: Derived
@@ -103,62 +104,73 @@ def best_shape(
     require_shape(law)
     if num_params is not None and budgets is not None:
         raise ConfigError("give num_params (at fixed data) or budgets (FLOPs, data free), not both")
-    rule, table = measure_shape(law.table), law.table
-    problems = [*unusable(law), *([rule.problem] if rule.problem else [])]
-    weights, fixed, cost = SHAPE_WEIGHTS, {}, None
+    rule = measure_shape(law.table)
     if budgets is not None:
-        cost = measure_flops(table)
+        cost = measure_cost(law.table, law.form.axes)
         asked = np.atleast_1d(np.asarray(budgets, dtype=float))
-        weights = {**SHAPE_WEIGHTS, "D": 1.0}
-        total = np.log(asked / (cost.flops_per_nd * rule.params_per_unit))
-        problems += [cost.problem] if cost.problem else []
-    else:
-        largest = float(table.num_params.max())
-        asked = np.array(
-            [factor * largest for factor in SIZE_FACTORS] if num_params is None else np.atleast_1d(num_params), float
-        )
-        fixed = {"D": float(table.data_size.max()) if data_size is None else data_size}
-        total = np.log(asked / rule.params_per_unit)
+        log_budget = np.log(asked / (cost.flops_per_nd * rule.params_per_unit))
+        found = _divide(law, {**SHAPE_WEIGHTS, "D": 1.0}, log_budget, {})
+        return _best(law, rule, cost, asked, found)
+    largest = float(law.table.num_params.max())
+    asked = np.atleast_1d(np.multiply(SIZE_FACTORS, largest) if num_params is None else np.asarray(num_params, float))
+    fixed = {"D": float(law.table.data_size.max()) if data_size is None else data_size}
+    return _best(law, rule, None, asked, _divide(law, SHAPE_WEIGHTS, np.log(asked / rule.params_per_unit), fixed))
+
+
+def _divide(
+    law: Law, weights: Mapping[str, float], log_budget: FloatArray, fixed: Mapping[str, float]
+) -> dict[str, Derived]:
+    """Of the best division of each budget (Q,): the sizes by axis, "aspect" (depth / width) and "loss"."""
+    count = len(log_budget)
 
     def derive(quantity: Callable[[FloatArray, dict[str, FloatArray]], FloatArray]) -> Derived:
-        def each(theta: FloatArray, which: NDArray[np.intp]) -> FloatArray:
-            logs = allocate(law, theta, weights, total[which, None], fixed)
+        def each(theta: FloatArray, which: IntArray) -> FloatArray:
+            logs = allocate(law, theta, weights, log_budget[which, None], fixed)
             logs |= {axis: np.full((len(theta), 1), np.log(size)) for axis, size in fixed.items()}
             return quantity(theta, logs)[:, 0]
 
-        return Derived.of(law, each, len(asked)).map(np.exp)
+        return Derived.of(law, each, count).map(np.exp)
 
     def size(axis: str) -> Derived:
         if axis in fixed:
-            given = np.full(len(asked), fixed[axis])
+            given = np.full(count, fixed[axis])
             return Derived(given, np.stack([given, given]) if law.uncertainty.is_known else None)
         return derive(lambda _, logs: logs[axis])
 
-    sizes = {axis: size(axis) for axis in ("width", "depth", "D")}
+    return {
+        **{axis: size(axis) for axis in AXES},
+        "aspect": derive(lambda _, logs: logs["depth"] - logs["width"]),
+        "loss": derive(lambda theta, logs: np.log(predict_each(law, theta, logs))),
+    }
+
+
+def _best(law: Law, rule: ShapeRule, cost: Cost | None, asked: FloatArray, found: dict[str, Derived]) -> BestShape:
+    """The divisions of the budgets asked for, with what limits their use."""
+    problems = [*unusable(law), rule.problem, cost.problem if cost else None]
     return BestShape(
-        law,
-        rule,
-        cost,
-        "N" if cost is None else "C",
-        asked,
-        sizes["width"],
-        sizes["depth"],
-        derive(lambda _, logs: logs["depth"] - logs["width"]),
-        sizes["D"],
-        derive(lambda theta, logs: np.log(predict_each(law, theta, logs))),
-        {axis: beyond_range(sizes[axis].value, table.axis(axis)) for axis in sizes},
-        tuple(problems),
+        law=law,
+        rule=rule,
+        cost=cost,
+        of="N" if cost is None else "C",
+        budgets=asked,
+        width=found["width"],
+        depth=found["depth"],
+        aspect=found["aspect"],
+        data_size=found["D"],
+        loss=found["loss"],
+        beyond={axis: beyond_range(found[axis].value, law.table.axis(axis)) for axis in AXES},
+        problems=tuple(problem for problem in problems if problem),
     )
 
 
 def shape_budgets(law: Law) -> FloatArray:
     """(Q,) default budgets of FLOPs."""
-    return default_budgets(measure_flops(law.table).flops(law.table))
+    return default_budgets(measure_cost(law.table, law.form.axes).flops_of_runs)
 
 
 def require_shape(law: Law) -> None:
     """Raise ConfigError unless the law is one of width, depth and D."""
-    if set(law.form.axes) != {"width", "depth", "D"}:
+    if set(law.form.axes) != set(AXES):
         raise ConfigError(
             f"form {law.form.name} does not know width and depth apart; fit --form width_depth_data for the best shape"
         )
@@ -176,10 +188,10 @@ def untold_shape(law: Law) -> str | None:
     aspect = np.log2(sizes["depth"] / sizes["width"])
     x = aspect - aspect.mean()
     slope = float(x @ law.residuals / (x @ x))
-    error = law.scatter / float(np.sqrt(x @ x))
+    error = law.residual_sd / float(np.sqrt(x @ x))
     percent, spread = 100 * np.expm1(slope), 100 * error
     return (
         "The law knows N alone: it gives one loss to a wide and to a deep model of equal N, and cannot say which is "
         f"better. Its residuals change by {percent:+.1f} ± {spread:.1f} % for each doubling of depth / width; "
-        "--form width_depth_data tells them apart."
+        "--form width_depth_data parts them."
     )

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.compute.costs import HOURS_COLUMN, CostModel
+from analysis.compute.cost import HOURS_COLUMN
+from analysis.compute.size_cost import SizeCost
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes, numbers, same_size
 from scaling.errors import ConfigError, DataError
@@ -44,7 +45,7 @@ def factor_of(table: RunTable, axis: str) -> float:
 
 
 def largest_data(table: RunTable) -> float | None:
-    """All the data there are, where the table tells fractions of them (column `fraction`)."""
+    """All the data there are, where the table has fractions of them (column `fraction`)."""
     if "fraction" not in table.frame or "D" not in table.sizes:
         return None
     fraction = table.frame["fraction"].to_numpy(dtype=float)
@@ -69,7 +70,7 @@ def next_larger(table: RunTable, axes: tuple[str, ...], steps: int = 1) -> dict[
 
 
 def own_grid(
-    table: RunTable, axes: tuple[str, ...], cost: CostModel, most: float, largest: Mapping[str, float]
+    table: RunTable, axes: tuple[str, ...], cost: SizeCost, most: float, largest: Mapping[str, float]
 ) -> Candidates:
     """All combinations of the sampled sizes and of further ones by the grid's own step.
 
@@ -98,7 +99,7 @@ def own_grid(
 
 
 def given_candidates(
-    table: RunTable, axes: tuple[str, ...], cost: CostModel, given: Mapping[str, ArrayLike] | pd.DataFrame
+    table: RunTable, axes: tuple[str, ...], cost: SizeCost, given: Mapping[str, ArrayLike] | pd.DataFrame
 ) -> Candidates:
     """Candidates that the user names: lists of sizes by axis (all their combinations), or a table with a row each.
 
@@ -148,7 +149,7 @@ def _thinned(sizes: FloatArray, most: int) -> FloatArray:
 
 
 def in_words(table: RunTable, sizes: Mapping[str, float]) -> str:
-    """Width, depth and fraction that come nearest to the sizes, "" where the table does not tell."""
+    """Width, depth and fraction that come nearest to the sizes, "" where the table does not have them."""
     words = [_network(table, sizes["N"])] if "N" in sizes else []
     everything = largest_data(table)
     if "D" in sizes and everything is not None:
@@ -175,7 +176,7 @@ def _network(table: RunTable, num_params: float) -> str:
         if len(widths) < 2:
             continue
         log_widths, log_sizes = np.log(widths), np.log(table.num_params[known][first])
-        # Beyond the sampled widths the last two tell how N grows.
+        # Beyond the sampled widths N is taken to grow as between the last two.
         part = slice(-2, None) if num_params > table.num_params[known].max() else slice(None)
         slope = np.diff(log_widths)[-1] / np.diff(log_sizes)[-1]
         beyond = log_widths[-1] + slope * (np.log(num_params) - log_sizes[-1])

@@ -1,4 +1,4 @@
-"""What runs tell about a prediction: the information in them, and the variance that is left.
+"""The information that runs hold about a prediction, and the variance that is left.
 
 To first order the variance of a target c(theta) is c^T M^-1 c with M = sum over runs of J J^T / sigma^2, J the gradient
 of log loss. J depends on the unknown theta, so all is done at each of several draws of it, the bootstrap's.
@@ -6,7 +6,7 @@ of log loss. J depends on the unknown theta, so all is done at each of several d
 Legend of shapes: S draws of theta, P parameters, M runs, K candidates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -20,7 +20,7 @@ PRIOR_SD = {"floor": 0.5, "coefficient": 3.0, "exponent": 1.0, "shape": 5.0}
 """Wide normal priors in centred, scaled units (loss over its geometric mean, coefficients as logarithms): they keep the
 information regular where a term has vanished, and are not felt elsewhere."""
 MIN_REPEATS = 8
-"""Runs that repeat a size, from which on the table tells how much runs of the same sizes err alike."""
+"""Least number of runs that repeat a size for an estimate of how much runs of the same sizes err alike."""
 SAME_LOG_SIZE = 1e-3
 
 
@@ -54,6 +54,17 @@ class State:
         """
         weights: FloatArray = worth(self.runs + 1, self.same_size) - worth(self.runs, self.same_size)
         return weights
+
+    def of_first(self, count: int) -> "State":
+        """The same with the first `count` candidates alone."""
+        part = slice(0, count)
+        return replace(
+            self,
+            candidates=self.candidates[:, part],
+            shared=self.shared[:, part],
+            own=self.own[:, part],
+            runs=self.runs[part],
+        )
 
     def after_each(self) -> FloatArray:
         """(S, K) variance of the target after one run of each candidate, by the rank-one update of the inverse."""
@@ -91,11 +102,11 @@ def noise_of_runs(law: Law) -> float:
 
     The scatter, divided by the efficiency that Huber's function keeps under normal noise. Source: Huber 1981, sec. 4.5.
     """
-    freedom = max(len(law.table) - len(law.params), 1)
+    freedom = max(len(law.table) - len(law.form.parameters), 1)
     objective = law.optimum.objective
     residuals = law.residuals
     if objective.name == "least_squares":
-        return law.scatter
+        return law.residual_sd
     scatter = 1.4826 * float(np.median(np.abs(residuals))) * np.sqrt(len(residuals) / freedom)
     k = max(objective.delta, 1e-9) / max(scatter, 1e-9)
     inside = 2 * ndtr(k) - 1
@@ -142,7 +153,7 @@ def correlation_of_same_size(law: Law) -> float:
         return 0.0
     means = np.bincount(group, law.residuals) / counts
     within = float(((law.residuals - means[group]) ** 2).sum()) / repeats
-    return float(np.clip(1.0 - within / max(law.scatter**2, 1e-300), 0.0, 1.0))
+    return float(np.clip(1.0 - within / max(law.residual_sd**2, 1e-300), 0.0, 1.0))
 
 
 def _configurations(law: Law) -> tuple[np.ndarray, FloatArray]:

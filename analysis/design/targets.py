@@ -4,16 +4,15 @@ Legend of shapes: R thetas, P parameters.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from analysis.compute.allocate import allocate
-from analysis.compute.frontier import WEIGHTS
+from analysis.compute.cost import Cost, measure_cost
+from analysis.compute.optimal import optimal_log_n, repetitions
 from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
-from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE
 from scaling.errors import ConfigError
 
 FAR = 10.0
@@ -28,13 +27,15 @@ class Target:
     Attributes:
         kind: "loss", "exponent" or "N*".
         name: "log loss", the exponent's name, or "log N*".
+        cost: divides `compute` between N and D, as a frontier's.
         sizes: of the predicted loss, by axis.
-        compute: C = 6 N D at which N* is wanted, in FLOPs.
+        compute: C at which N* is wanted, in FLOPs.
     """
 
     kind: Literal["loss", "exponent", "N*"]
     name: str
-    sizes: Mapping[str, float]
+    cost: Cost
+    sizes: Mapping[str, float] = field(default_factory=dict)
     compute: float | None = None
 
     @property
@@ -65,16 +66,21 @@ class Target:
     def _column(self, law: Law) -> int:
         return [parameter.name for parameter in law.form.parameters].index(self.name)
 
+    @property
+    def _budget(self) -> float:
+        assert self.compute is not None, "a target N* has its compute"
+        return self.compute
+
     def _along(self, law: Law, theta: FloatArray, log_n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Loss (Q,) and its derivatives (P, Q) along C = 6 N D."""
-        log_d = np.log((self.compute or 1.0) / FLOPS_PER_PARAMETER_AND_SAMPLE) - log_n
-        value, gradient = law.form.evaluate(theta[None], law.logs(N=np.exp(log_n), D=np.exp(log_d)))
+        """Loss (Q,) and its derivatives (P, Q) at the budget, D = C / (k N)."""
+        log_d = np.log(self._budget / self.cost.flops_per_nd) - log_n
+        sizes = {"N": np.exp(log_n), "D": np.exp(log_d), **repetitions(law, self.cost)}
+        value, gradient = law.form.evaluate(theta[None], law.logs(**sizes))
         return value[0], gradient[0]
 
     def _log_optimum(self, law: Law, theta: FloatArray) -> FloatArray:
-        """log N (R,) of the lowest loss with C = 6 N D."""
-        log_nd = np.log([(self.compute or 1.0) / FLOPS_PER_PARAMETER_AND_SAMPLE])
-        return allocate(law, theta, WEIGHTS, log_nd, {})["N"][:, 0]
+        """log N (R,) of the lowest loss at the budget."""
+        return optimal_log_n(law, self.cost, theta, np.full(len(theta), self._budget))
 
     def _optimum_gradient(self, law: Law, theta: FloatArray) -> FloatArray:
         """By the implicit function theorem: -d2L/(dlogN dtheta) / d2L/dlogN^2."""
@@ -87,17 +93,33 @@ class Target:
         return np.asarray(-mixed / max(curvature, 1e-12))
 
 
-def find_target(law: Law, target: str, sizes: Mapping[str, float], compute: float | None) -> Target:
+def find_target(
+    law: Law, target: str, sizes: Mapping[str, float], compute: float | None, *, cost: Cost | None = None
+) -> Target:
     """The target called `target`: "loss", the name of one of the form's exponents, or "N*".
 
     Args:
         sizes: of the predicted loss, by axis; by default FAR times the largest sampled ones (epochs: the most).
-        compute: for N*, in FLOPs with C = 6 N D; by default FAR^2 times the largest sampled N D.
+        compute: for N*, in FLOPs; by default FAR^2 times those of the largest run.
+        cost: what a run costs; by default as measured on the law's runs.
     Raises:
         ConfigError: if the target is unknown, or a number is not positive or belongs to another target.
     """
+    _check(law, target, sizes, compute)
+    cost = measure_cost(law.table, law.form.axes) if cost is None else cost
+    if target == "loss":
+        far = {axis: law.table.axis(axis).max() * (1 if axis == "epochs" else FAR) for axis in law.form.axes}
+        return Target("loss", "log loss", cost, {axis: float(sizes.get(axis, far[axis])) for axis in law.form.axes})
+    if target == "N*":
+        far_off = FAR**2 * float(cost.flops_of_runs.max())
+        return Target("N*", "log N*", cost, compute=far_off if compute is None else float(compute))
+    return Target("exponent", target, cost)
+
+
+def _check(law: Law, target: str, sizes: Mapping[str, float], compute: float | None) -> None:
+    """Raise ConfigError for a target that the form does not have, or numbers that do not belong to it."""
     exponents = [parameter.name for parameter in law.form.parameters if parameter.kind == "exponent"]
-    allowed = ["loss", *exponents, *(["N*"] if set(law.form.axes) == {"N", "D"} else [])]
+    allowed = ["loss", *exponents, *(["N*"] if {"N", "D"} <= set(law.form.axes) else [])]
     if target not in allowed:
         raise ConfigError(f"target={target} is nothing form {law.form.name} predicts; choose {', '.join(allowed)}")
     if sizes and target != "loss":
@@ -109,10 +131,3 @@ def find_target(law: Law, target: str, sizes: Mapping[str, float], compute: floa
     for name, size in {**sizes, **({"compute": compute} if compute is not None else {})}.items():
         if not (np.isfinite(size) and size > 0):
             raise ConfigError(f"{name}={size:g} must be a positive number")
-    if target == "loss":
-        far = {axis: law.table.axis(axis).max() * (1 if axis == "epochs" else FAR) for axis in law.form.axes}
-        return Target("loss", "log loss", {axis: float(sizes.get(axis, far[axis])) for axis in law.form.axes})
-    if target == "N*":
-        largest = FLOPS_PER_PARAMETER_AND_SAMPLE * float((law.table.num_params * law.table.data_size).max())
-        return Target("N*", "log N*", {}, largest * FAR**2 if compute is None else float(compute))
-    return Target("exponent", target, {})

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Bootstrap
 from analysis.fitting.optimum import Optimum
 from analysis.fitting.profile import Interval
+from analysis.fitting.resampling import Bootstrap
 from analysis.forms.terms import FloatArray, Parameter
 from analysis.tables import RunTable, distinct_sizes
 
@@ -23,7 +23,7 @@ MAX_AT_BOUND = 0.025
 MAX_LOSS_FACTOR = 4.0
 """Widest 95 % interval of a predicted loss, upper over lower end, that is still a prediction: half to double."""
 MIN_VISIBILITY = 3.0
-"""Smallest change of log loss along the sampled axis, in units of the scatter, that is told from noise."""
+"""Smallest change of log loss along the sampled axis, in residual standard deviations, that is not noise."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def judge_exponents(
     optimum: Optimum,
     samples: Bootstrap | None,
     intervals: tuple[Interval, ...] | None,
-    scatter: float,
+    residual_sd: float,
     from_bootstrap: bool,
 ) -> tuple[Verdict, ...]:
     """A verdict for every exponent of the form.
 
     Args:
         intervals: the 95 % interval of each parameter, None where they are a bootstrap's that was not asked for.
-        scatter: standard deviation of the residuals of log loss.
+        residual_sd: residual standard deviation of log loss.
         from_bootstrap: whether the intervals are the bootstrap's; a profile says itself where it has no end.
     """
     verdicts = []
@@ -65,7 +65,7 @@ def judge_exponents(
         if parameter.kind == "exponent":
             reasons = [
                 *_reasons_of_design(table, parameter),
-                *_reasons_of_fit(optimum, column, scatter),
+                *_reasons_of_fit(optimum, column, residual_sd),
                 *_reasons_of_interval(
                     optimum, samples, intervals[column] if intervals else None, column, from_bootstrap
                 ),
@@ -83,7 +83,8 @@ def _reasons_of_design(table: RunTable, parameter: Parameter) -> list[str]:
     return reasons
 
 
-def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
+def _reasons_of_fit(optimum: Optimum, column: int, residual_sd: float) -> list[str]:
+    """What the optimum itself says against an exponent: not converged, at its bound, or without visible effect."""
     parameter = optimum.problem.form.parameters[column]
     reasons = []
     if not optimum.converged:
@@ -92,10 +93,10 @@ def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
         reasons.append(f"the fit ran to the edge of its range, {optimum.theta[column]:g}")
     for axis in parameter.axes:
         change = change_along(optimum, axis)
-        if change < MIN_VISIBILITY * scatter:
+        if change < MIN_VISIBILITY * residual_sd:
             reasons.append(
                 f"over the sampled {axis} the loss changes by {100 * np.expm1(change):.1f} %, "
-                f"not clearly more than the scatter of {100 * np.expm1(scatter):.1f} %"
+                f"not clearly more than the residual standard deviation of {100 * np.expm1(residual_sd):.1f} %"
             )
     return reasons
 
@@ -103,6 +104,7 @@ def _reasons_of_fit(optimum: Optimum, column: int, scatter: float) -> list[str]:
 def _reasons_of_interval(
     optimum: Optimum, samples: Bootstrap | None, interval: Interval | None, column: int, from_bootstrap: bool
 ) -> list[str]:
+    """What the exponent's interval says against it: none, one that reaches zero or has no end, or too wide a one."""
     if interval is None:
         return ["no bootstrap was made, so there is no interval to judge"]
     reasons = []

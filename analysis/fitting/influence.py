@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import Law
-from analysis.fitting.minimize import minimize
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable
 
@@ -86,7 +86,7 @@ def influences(law: Law) -> tuple[Influence, ...]:
     theta = _without(law, 1.0 - np.eye(len(law.table)))
     values, noise = _public(law, theta), law.uncertainty.noise
     moved = (theta - law.optimum.theta) / _standard_errors(law)
-    cook = np.maximum(law.uncertainty.profile.rise_at(theta), 0.0) / (len(law.params) * noise.objective_per_f)
+    cook = np.maximum(law.uncertainty.profile.rise_at(theta), 0.0) / (len(law.form.parameters) * noise.objective_per_f)
     names = [estimate.name for estimate in law.params]
     return tuple(
         Influence(

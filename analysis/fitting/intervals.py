@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from analysis.fitting.bootstrap import Bootstrap, interval, resampling_unit
+from analysis.fitting.noise import Noise, noise_of
 from analysis.fitting.optimum import Optimum
-from analysis.fitting.profile import BLOCK, Interval, Noise, Profile, noise_of, numerical, numerical_each, predictions
-from analysis.forms.terms import FloatArray, Parameter
+from analysis.fitting.profile import BLOCK, Interval, Profile
+from analysis.fitting.quantities import numerical, numerical_each, predictions
+from analysis.fitting.resampling import Bootstrap, interval, resampling_unit
+from analysis.forms.terms import FloatArray, IntArray, Parameter
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
@@ -39,7 +40,7 @@ class Uncertainty:
     optimum: Optimum
     samples: Bootstrap | None
     unit: str
-    group: NDArray[np.intp]
+    group: IntArray
 
     @property
     def num_units(self) -> int:
@@ -52,7 +53,7 @@ class Uncertainty:
 
     @property
     def is_known(self) -> bool:
-        """Whether intervals are told: from PROFILE_BELOW units on they are the bootstrap's, so not without one."""
+        """Whether there are intervals: from PROFILE_BELOW units on they are the bootstrap's, so not without one."""
         return self.samples is not None or self.num_units < PROFILE_BELOW
 
     @cached_property
@@ -99,10 +100,10 @@ class Uncertainty:
         closed = [_closed(one, -np.inf) for one in ends]
         return np.array([[one.low for one in closed], [one.high for one in closed]])
 
-    def of_runs(self, log_loss: FloatArray, ends: FloatArray, scatter: float, level: float = 0.95) -> FloatArray:
+    def of_runs(self, log_loss: FloatArray, ends: FloatArray, residual_sd: float, level: float = 0.95) -> FloatArray:
         """(2, Q) of the log loss of one further run, from the law's own log loss (Q,), its interval's ends (2, Q) and
-        the residuals' standard deviation: the two errors, which are independent, are added as squares."""
-        further = scatter * float(stdtrit(self.noise.freedom, 0.5 + level / 2))
+        the residual standard deviation: the two errors, which are independent, are added as squares."""
+        further = residual_sd * float(stdtrit(self.noise.freedom, 0.5 + level / 2))
         sides = np.array([[-1.0], [1.0]])
         return np.asarray(log_loss + sides * np.hypot(ends - log_loss, further))
 
@@ -118,7 +119,7 @@ class Uncertainty:
         return tuple(_closed(one, -np.inf) for one in self.profile.intervals(numerical(function), count, level))
 
     def of_each(
-        self, function: Callable[[FloatArray, NDArray[np.intp]], FloatArray], count: int, level: float = 0.95
+        self, function: Callable[[FloatArray, IntArray], FloatArray], count: int, level: float = 0.95
     ) -> tuple[Interval, ...]:
         """As `of`, for a function that computes of each theta (R, P) one quantity alone, that of number (R,)."""
         check_level(level)
@@ -139,7 +140,7 @@ def uncertainty_of(table: RunTable, optimum: Optimum, samples: Bootstrap | None)
 
 
 def check_level(level: float) -> None:
-    """Raise ConfigError for a level that is no share, or so near 1 that the replicates cannot tell."""
+    """Raise ConfigError for a level that is no share, or too near 1 for the number of replicates."""
     if not LEVELS[0] <= level <= LEVELS[1]:
         raise ConfigError(f"level={level} must be between {LEVELS[0]} and {LEVELS[1]}, e.g. 0.95")
 

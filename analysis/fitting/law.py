@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.fitting.identify import Verdict, judge_exponents, judge_loss
 from analysis.fitting.intervals import Uncertainty, uncertainty_of
-from analysis.fitting.lack_of_fit import LackOfFit, lack_of_fit
+from analysis.fitting.misfit import LackOfFit, lack_of_fit
 from analysis.fitting.optimum import Optimum, find_optimum
 from analysis.fitting.profile import Interval
+from analysis.fitting.resampling import DEFAULT_REPLICATES, Bootstrap, bootstrap
 from analysis.forms.registry import Form, find_form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, load_runs
@@ -43,22 +43,41 @@ class Law:
 
     Attributes:
         table: the runs it was fitted to, and those left out.
-        params: estimates in the form's order.
         samples: bootstrap refits, None if none were asked for.
-        verdicts: for each exponent whether the data determine it.
+        seed: of the bootstrap.
     """
 
     table: RunTable
     form: Form
     optimum: Optimum
-    params: tuple[Estimate, ...]
     samples: Bootstrap | None
-    verdicts: tuple[Verdict, ...]
     seed: int
 
     def __getitem__(self, name: str) -> Estimate:
         """The estimate called `name`, e.g. law["alpha"].value; ConfigError if there is none."""
         return self.params[self._place(name)]
+
+    @cached_property
+    def params(self) -> tuple[Estimate, ...]:
+        """Estimates in the form's order."""
+        names = [parameter.name for parameter in self.form.parameters]
+        values = self.form.public(self.optimum.theta[None], self.optimum.centre, self.optimum.scale)[0]
+        errors = [None] * len(names) if self.samples is None else self.samples.values.std(0, ddof=1).tolist()
+        ends = [None] * len(names) if self._intervals is None else [(one.low, one.high) for one in self._intervals]
+        return tuple(Estimate(*row) for row in zip(names, values.tolist(), errors, ends, strict=True))
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """For each exponent whether the data determine it."""
+        from_bootstrap = self.uncertainty.method == "bootstrap"
+        return judge_exponents(
+            self.table, self.optimum, self.samples, self._intervals, self.residual_sd, from_bootstrap
+        )
+
+    @cached_property
+    def _intervals(self) -> tuple[Interval, ...] | None:
+        """The 95 % interval of each parameter, None where they are a bootstrap's that was not asked for."""
+        return self.uncertainty.of_parameters() if self.uncertainty.is_known else None
 
     @cached_property
     def residuals(self) -> FloatArray:
@@ -67,9 +86,10 @@ class Law:
         return residuals
 
     @property
-    def scatter(self) -> float:
-        """Standard deviation of the residuals of log loss, for the degrees of freedom that are left."""
-        return scatter_of(self.residuals, len(self.form.parameters))
+    def residual_sd(self) -> float:
+        """Residual standard deviation of log loss, for the degrees of freedom that are left."""
+        freedom = max(len(self.residuals) - len(self.form.parameters), 1)
+        return float(np.sqrt((self.residuals**2).sum() / freedom))
 
     def predict(self, **sizes: ArrayLike) -> FloatArray:
         """Loss (Q,) at sizes given by axis, e.g. predict(N=1e9, D=2e10); axes the form does not have are ignored."""
@@ -100,14 +120,14 @@ class Law:
     def band(self, *, level: float = 0.95, of_runs: bool = False, **sizes: ArrayLike) -> FloatArray:
         """(2, Q) pointwise band of the law or, with `of_runs`, of single further runs, at any level.
 
-        The band of runs adds the scatter of the residuals. Where the runs do not bound the loss, the band ends at 0
+        The band of runs adds the residual standard deviation. Where the runs do not bound the loss, the band ends at 0
         or at infinity.
         """
         logs = self.logs(**sizes)
         ends = self.uncertainty.of_log_loss(logs, level)
         if of_runs:
             log_loss = np.log(self._predictions(self.optimum.theta[None], sizes)[0])
-            ends = self.uncertainty.of_runs(log_loss, ends, self.scatter, level)
+            ends = self.uncertainty.of_runs(log_loss, ends, self.residual_sd, level)
         return np.asarray(np.exp(ends))
 
     def judge_loss(self, **sizes: float) -> Verdict:
@@ -163,7 +183,7 @@ def fit(
     Args:
         axis: for forms of one axis, the one to fit along, a key of `tables.AXES`; the form's own (N or C) if None.
         delta: Huber's delta in log loss. If None: the literature's 1e-3 for 100 runs or more; for fewer 1.345 times
-            the robust scatter, since 1e-3 is then least absolute deviations in all but name.
+            the robust residual standard deviation, since 1e-3 is then least absolute deviations in all but name.
         replicates: bootstrap refits; 0 for none, else at least 100.
         seed: of the bootstrap; the same seed gives the same numbers.
     Raises:
@@ -175,19 +195,8 @@ def fit(
         raise ConfigError(f"bootstrap={replicates} must be 0 (none) or at least {MIN_REPLICATES}")
     runs = table if isinstance(table, RunTable) else load_runs(table, axes=law_form.axes)
     optimum = find_optimum(runs, law_form, objective, delta)
-    values = law_form.public(optimum.theta[None], optimum.centre, optimum.scale)[0]
     samples = bootstrap(runs, optimum, replicates, seed) if replicates else None
-    uncertainty = uncertainty_of(runs, optimum, samples)
-    intervals = uncertainty.of_parameters() if uncertainty.is_known else None
-    residuals = optimum.problem.residuals(optimum.theta[None])[0][0]
-    scatter = scatter_of(residuals, len(values))
-    verdicts = judge_exponents(runs, optimum, samples, intervals, scatter, uncertainty.method == "bootstrap")
-    return Law(runs, law_form, optimum, _estimates(law_form, values, samples, intervals), samples, verdicts, seed)
-
-
-def scatter_of(residuals: FloatArray, num_parameters: int) -> float:
-    """Standard deviation of residuals (M,) of log loss for the degrees of freedom that are left."""
-    return float(np.sqrt((residuals**2).sum() / max(len(residuals) - num_parameters, 1)))
+    return Law(runs, law_form, optimum, samples, seed)
 
 
 def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
@@ -198,12 +207,3 @@ def _positive(axis: str, sizes: ArrayLike) -> FloatArray:
     if bad := [value for value in values.ravel().tolist() if not 0 < value < np.inf]:
         raise ConfigError(f"{axis}={bad[0]:g} must be a positive number")
     return values
-
-
-def _estimates(
-    form: Form, values: FloatArray, samples: Bootstrap | None, intervals: tuple[Interval, ...] | None
-) -> tuple[Estimate, ...]:
-    names = [parameter.name for parameter in form.parameters]
-    errors = [None] * len(names) if samples is None else samples.values.std(0, ddof=1).tolist()
-    ends = [None] * len(names) if intervals is None else [(one.low, one.high) for one in intervals]
-    return tuple(Estimate(*told) for told in zip(names, values.tolist(), errors, ends, strict=True))

@@ -1,14 +1,18 @@
-"""How far a law is from the runs: a robust function of the residuals of log loss, summed (never averaged)."""
+"""How far a law is from the runs: residuals of log loss, and a robust function of them, summed (never averaged).
+
+Legend of shapes: R replicates, P parameters, A axes, M runs.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from analysis.forms.registry import Form
+from analysis.forms.terms import FloatArray
+from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
-FloatArray = NDArray[np.float64]
 ObjectiveName = Literal["huber", "lad", "least_squares"]
 
 LITERATURE_DELTA = 1e-3
@@ -28,6 +32,11 @@ class Objective:
 
     name: ObjectiveName
     delta: float
+
+    @property
+    def own_delta(self) -> float | None:
+        """Delta as `choose_objective` takes it: None but for huber."""
+        return self.delta if self.name == "huber" else None
 
     def rho(self, residual: FloatArray) -> FloatArray:
         """Cost of each residual: r^2/2 within delta, delta (|r| - delta/2) beyond. Source: Huber 1964, eq. 2.
@@ -79,14 +88,52 @@ def choose_objective(name: str, delta: float | None = None) -> Objective:
     return Objective("huber", LITERATURE_DELTA if delta is None else delta)
 
 
-def delta_for_scatter(residual: FloatArray, num_parameters: int) -> float:
+def delta_for_residuals(residual: FloatArray, num_parameters: int) -> float:
     """Huber's delta for a table of few runs: 1.345 robust standard deviations, never below the literature's.
 
     Args:
         residual: (M,) residuals of log loss of a first fit, close to least absolute deviations, which goes through
-            as many runs as it has parameters; those tell nothing of the scatter and are left out.
+            as many runs as it has parameters; those say nothing of the scatter and are left out.
         num_parameters: their number.
     Source: Maronna, Martin and Yohai 2006, Robust Statistics, sec. 4.4 (scale from the non-zero residuals of L1).
     """
-    told = np.sort(np.abs(residual))[min(num_parameters, len(residual) - 1) :]
-    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * 1.4826 * np.median(told)))
+    sizes = np.sort(np.abs(residual))[min(num_parameters, len(residual) - 1) :]
+    return max(LITERATURE_DELTA, float(EFFICIENT_DELTA * 1.4826 * np.median(sizes)))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A form to be fitted to runs: centred logs (A, M) and log of the scaled loss (M,)."""
+
+    form: Form
+    logs: FloatArray
+    log_loss: FloatArray
+
+    @property
+    def lower(self) -> FloatArray:
+        """(P,) lower bounds."""
+        return np.array([parameter.lower for parameter in self.form.parameters])
+
+    @property
+    def upper(self) -> FloatArray:
+        """(P,) upper bounds."""
+        return np.array([parameter.upper for parameter in self.form.parameters])
+
+    def residuals(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Residuals of log loss (R, M), prediction minus observation, and their derivatives (R, P, M)."""
+        value, gradient = self.form.evaluate(theta, self.logs)
+        value = np.maximum(value, 1e-300)
+        gradient /= value[:, None]
+        return np.log(value) - self.log_loss, gradient
+
+    def costs(self, theta: FloatArray, objective: Objective) -> FloatArray:
+        """Cost of each run (R, M) for each theta."""
+        return objective.rho(self.residuals(theta)[0])
+
+
+def make_problem(table: RunTable, form: Form) -> tuple[Problem, FloatArray, float]:
+    """The problem of fitting the form to the table, the centre (A,) of its log axes and the scale of its loss."""
+    logs = np.log(np.stack([table.axis(axis) for axis in form.axes]))
+    centre = np.where([axis in form.uncentred for axis in form.axes], 0.0, logs.mean(1))
+    scale = float(np.exp(np.log(table.loss).mean()))
+    return Problem(form, logs - centre[:, None], np.log(table.loss / scale)), centre, scale

@@ -1,11 +1,20 @@
 """The best parameters for one table: many starts, one winner, and whether it can be trusted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.minimize import Problem, minimize
-from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE, Objective, choose_objective, delta_for_scatter
+from analysis.fitting.descent import minimize
+from analysis.fitting.objective import (
+    LITERATURE_DELTA,
+    SMALL_TABLE,
+    Objective,
+    Problem,
+    choose_objective,
+    delta_for_residuals,
+    make_problem,
+)
 from analysis.forms.registry import Form
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes
@@ -16,6 +25,8 @@ SMALL_GRADIENT = 1e-5
 """Relative projected gradient (cosine between residuals and a column of the Jacobian) of a minimum."""
 SAME_OBJECTIVE = 1e-6
 """Relative difference below which two starts ended in the same minimum."""
+EXACT_FIT = 1e-18
+"""Objective a run below which the runs lie on the law."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Optimum:
             least two starts ended in this minimum.
         at_bound: names of parameters that lie on the edge of their box.
         condition_number: of J^T J, the columns of J scaled to unit length.
+        candidates: (1 + S, P) theta and the start values, from which refits may begin.
     """
 
     problem: Problem
@@ -56,45 +68,74 @@ def find_optimum(table: RunTable, form: Form, objective: str, delta: float | Non
 
     Args:
         objective: huber, lad or least_squares.
-        delta: Huber's delta in log loss; if None the literature's 1e-3 for 100 runs or more, else from the scatter.
+        delta: Huber's delta in log loss; None as for `settle_objective`.
     Raises:
         ConfigError: on an unknown objective or a delta that is not positive.
         DataError: if the runs are too few, or all of one size along an axis of the form.
     """
-    chosen = choose_objective(objective, delta)
+    choose_objective(objective, delta)
     require_enough(table, form)
-    logs = np.log(np.stack([table.axis(axis) for axis in form.axes]))
-    centre = np.where([axis in form.uncentred for axis in form.axes], 0.0, logs.mean(1))
-    scale = float(np.exp(np.log(table.loss).mean()))
-    problem = Problem(form, logs - centre[:, None], np.log(table.loss / scale))
-    candidates = form.starts(problem.logs, table.loss / scale, np.ones(len(table)))
-    starts = _spread(candidates)
+    problem, centre, scale = make_problem(table, form)
+    candidates = starts_of(problem)
+    chosen = settle_objective(objective, delta, [problem])
+    starts = spread(candidates, NUM_STARTS)
     counts = np.ones((len(starts), len(table)))
-    if objective == "huber" and delta is None and len(table) < SMALL_TABLE:
-        first = minimize(problem, Objective("huber", LITERATURE_DELTA), counts, starts)
-        residual = problem.residuals(first.theta[[int(first.objective.argmin())]])[0][0]
-        chosen = Objective("huber", delta_for_scatter(residual, len(form.parameters)))
     ends = minimize(problem, chosen, counts, starts)
     best = int(ends.objective.argmin())
-    agreeing = int((ends.objective <= ends.objective[best] * (1 + SAME_OBJECTIVE) + 1e-20).sum())
-    again = minimize(problem, chosen, counts[:1], ends.theta[[best]] + 1e-3)
-    no_better = float(again.objective[0]) >= ends.objective[best] * (1 - SAME_OBJECTIVE) - 1e-20
-    small = float(ends.gradient[best]) < SMALL_GRADIENT or float(ends.objective[best]) < 1e-18 * len(table)
+    theta, value, gradient = ends.theta[best], float(ends.objective[best]), float(ends.gradient[best])
+    agreeing = int((ends.objective <= value * (1 + SAME_OBJECTIVE) + 1e-20).sum())
+    again = minimize(problem, chosen, counts[:1], theta[None] + 1e-3)
+    no_better = float(again.objective[0]) >= value * (1 - SAME_OBJECTIVE) - 1e-20
+    small = gradient < SMALL_GRADIENT or value < EXACT_FIT * len(table)
     return Optimum(
-        problem,
-        chosen,
-        ends.theta[best],
-        centre,
-        scale,
-        float(ends.objective[best]),
-        len(starts),
-        agreeing,
-        float(ends.gradient[best]),
-        small and no_better and agreeing >= 2,
-        names_at_bound(problem, ends.theta[[best]])[0],
-        _condition_number(problem, ends.theta[[best]]),
-        np.concatenate([ends.theta[[best]], candidates]),
+        problem=problem,
+        objective=chosen,
+        theta=theta,
+        centre=centre,
+        scale=scale,
+        value=value,
+        starts=len(starts),
+        starts_agreeing=agreeing,
+        gradient=gradient,
+        converged=small and no_better and agreeing >= 2,
+        at_bound=names_at_bound(problem, theta[None])[0],
+        condition_number=_condition_number(problem, theta[None]),
+        candidates=np.concatenate([theta[None], candidates]),
     )
+
+
+def settle_objective(name: str, delta: float | None, problems: Sequence[Problem]) -> Objective:
+    """The objective called `name`, the same for all problems, which are of the same runs.
+
+    Huber's delta, if it is None, is the literature's 1e-3 for SMALL_TABLE runs or more. For fewer it follows from the
+    scatter about the form that fits best, after a first fit close to least absolute deviations: that shows the scatter
+    whatever a few runs do.
+
+    Raises:
+        ConfigError: on an unknown objective or a delta that is not positive.
+    """
+    chosen = choose_objective(name, delta)
+    if name != "huber" or delta is not None or len(problems[0].log_loss) >= SMALL_TABLE:
+        return chosen
+    first, deltas = Objective("huber", LITERATURE_DELTA), []
+    for problem in problems:
+        starts = spread(starts_of(problem), NUM_STARTS)
+        ends = minimize(problem, first, np.ones((len(starts), len(problem.log_loss))), starts)
+        residual = problem.residuals(ends.theta[[int(ends.objective.argmin())]])[0][0]
+        deltas.append(delta_for_residuals(residual, len(problem.form.parameters)))
+    return Objective("huber", min(deltas))
+
+
+def starts_of(problem: Problem) -> FloatArray:
+    """(S, P) start values of a problem's form for its runs, best first."""
+    return problem.form.starts(problem.logs, np.exp(problem.log_loss), np.ones(len(problem.log_loss)))
+
+
+def spread(candidates: FloatArray, count: int) -> FloatArray:
+    """The best starts and, from the rest, evenly spread ones: the near valley and the far corners."""
+    near, rest = candidates[: count // 2], candidates[count // 2 :]
+    far = rest[np.linspace(0, len(rest) - 1, count - len(near)).astype(int)]
+    return np.concatenate([near, far])
 
 
 def require_enough(table: RunTable, form: Form) -> None:
@@ -134,14 +175,6 @@ def names_at_bound(problem: Problem, theta: FloatArray) -> list[tuple[str, ...]]
     """For each theta the names of the parameters on their bounds."""
     names = [parameter.name for parameter in problem.form.parameters]
     return [tuple(n for n, hit in zip(names, row, strict=True) if hit) for row in bound_mask(problem, theta)]
-
-
-def _spread(candidates: FloatArray) -> FloatArray:
-    """The best starts and, from the rest, evenly spread ones: the near valley and the far corners."""
-    near = candidates[: NUM_STARTS // 2]
-    rest = candidates[NUM_STARTS // 2 :]
-    far = rest[np.linspace(0, len(rest) - 1, NUM_STARTS - len(near)).astype(int)]
-    return np.concatenate([near, far])
 
 
 def _condition_number(problem: Problem, theta: FloatArray) -> float:

@@ -1,20 +1,18 @@
 """Profile likelihood: how far a quantity can be moved, all parameters refitted, before the runs object.
 
-Legend of shapes: R rows of a batch, K quantities, Q queried sizes, P parameters, A axes, M runs.
+Legend of shapes: R rows of a batch, K quantities, P parameters.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import fdtri
 
-from analysis.fitting.minimize import minimize
+from analysis.fitting.descent import minimize
+from analysis.fitting.noise import Noise
 from analysis.fitting.optimum import Optimum
-from analysis.forms.terms import FloatArray
+from analysis.fitting.quantities import Quantities
+from analysis.forms.terms import BoolArray, FloatArray, IntArray
 
 ROUNDS = 12
 CLOSE = 0.01  # relative error of the rise's square root at which an end of an interval is found
@@ -27,12 +25,7 @@ LONGEST_START = 1.0  # of a start's way from the point before, in theta: a way t
 BLOCK = 32  # predictions profiled at once
 NOISELESS = 1e-20  # a rise below this for each run is rounding: the runs lie on the law
 UNSEEN = 1e16  # variance for unit noise, from which rounding alone moves a quantity by its per cents: nothing sees it
-STEP = 1e-5  # of the numerical derivatives of quantities
 TINY = 1e-300
-
-Quantities = Callable[[FloatArray, NDArray[np.intp]], tuple[FloatArray, FloatArray]]
-"""Of each row the quantity of that number (R,): its value (R,) and derivatives (R, P) at theta (R, P), which are in
-centred, scaled units. An interval is found fastest for quantities that are nearly linear in theta."""
 
 
 @dataclass(frozen=True)
@@ -43,70 +36,6 @@ class Interval:
     high: float
     low_open: bool
     high_open: bool
-
-
-@dataclass(frozen=True)
-class Noise:
-    """What a rise of the objective is measured by.
-
-    Attributes:
-        objective_per_f: rise of the sum for which F = 1.
-        slope: mean of psi', the objective's curvature over that of least squares.
-        freedom: degrees of freedom: groups of runs minus parameters, where the groups are of one size.
-    """
-
-    objective_per_f: float
-    slope: float
-    freedom: float
-
-    def rise(self, level: float) -> float:
-        """The rise of the objective at the ends of an interval of this level."""
-        return self.objective_per_f * float(fdtri(1, self.freedom, level))
-
-
-def noise_of(optimum: Optimum, group: NDArray[np.intp]) -> Noise:
-    """The scale of the objective's rise, from the residuals.
-
-    2 (rho(theta) - rho(theta_hat)) mean(psi') / s^2 is close to F with 1 and M - P degrees of freedom, where psi is
-    rho' and s^2 = sum(psi^2) / (M - P). Runs of one group (the seeds of one configuration) share the misfit of their
-    sizes: their psi is summed first, z = S psi, so that runs that err alike count as one. Of errors that are
-    independent, the residuals have the covariance I - H (H projects on the P columns of J) and z has A = S (I - H) S^T;
-    so s^2 = z^T z / tr(A) has their variance as its mean, and it has tr(A)^2 / tr(A^2) degrees of freedom
-    (Satterthwaite's). For G groups of one size that is G - P. It takes all groups to scatter alike.
-
-    Source: Huber and Ronchetti 2009, Robust Statistics, ch. 7 (tests with M-estimates); groups as in the cluster-robust
-    covariance of Liang and Zeger 1986, doi:10.1093/biomet/73.1.13, its bias and degrees of freedom as in Bell and
-    McCaffrey 2002, Survey Methodology 28, 169.
-    """
-    residuals, jacobian = optimum.problem.residuals(optimum.theta[None])
-    residual, objective = residuals[0], optimum.objective
-    psi, slope = objective.psi(residual), _slope(optimum, residual)
-    size = np.bincount(group).astype(float)
-    basis = np.linalg.qr(jacobian[0].T)[0]
-    fitted = np.stack([np.bincount(group, weights=column) for column in basis.T], axis=1)  # (G, P) S Q, where H = Q Q^T
-    summed = np.bincount(group, weights=psi)
-    trace = max(float(size.sum() - (fitted**2).sum()), 1.0)
-    square = float((size**2).sum() - 2 * size @ (fitted**2).sum(1) + ((fitted.T @ fitted) ** 2).sum())
-    freedom = max(trace**2 / max(square, 1.0), 1.0)
-    return Noise(0.5 * float(summed @ summed) / trace / slope, slope, freedom)
-
-
-def _slope(optimum: Optimum, residual: FloatArray) -> float:
-    """Mean of psi'. Where delta holds few runs, the density of residuals at zero is taken over a wider window.
-
-    The window shrinks as n^(-1/3), as Hall and Sheather's for the median (1988, J. R. Stat. Soc. B 50, 381); the P runs
-    that a fit by absolute values goes exactly through are not counted.
-    """
-    objective, num_parameters = optimum.objective, len(optimum.theta)
-    if objective.name == "least_squares":
-        return 1.0
-    size, num_runs = np.abs(residual), len(residual)
-    window = float(np.quantile(size, min(1.0, 1.5 * num_runs ** (-1 / 3) + num_parameters / num_runs)))
-    if objective.delta >= window:
-        return float((size < objective.delta).mean())
-    inside = max(float((size <= window).sum()) - num_parameters, 1.0) / max(num_runs - num_parameters, 1)
-    unit = objective.delta if objective.name == "huber" else 1.0
-    return unit * inside / max(window, TINY)
 
 
 @dataclass(frozen=True)
@@ -137,7 +66,7 @@ class Profile:
         return costs - self.optimum.value
 
     def points(
-        self, quantities: Quantities, which: NDArray[np.intp], target: FloatArray, stiff: FloatArray, start: FloatArray
+        self, quantities: Quantities, which: IntArray, target: FloatArray, stiff: FloatArray, start: FloatArray
     ) -> FloatArray:
         """theta (R, P) of the lowest objective near which the quantities of numbers (R, K) have the values (R, K).
 
@@ -145,7 +74,7 @@ class Profile:
         target by the profile's slope over the stiffness (R, K).
         """
 
-        def pull(theta: FloatArray, rows: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
+        def pull(theta: FloatArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
             columns = [quantities(theta, which[rows, k]) for k in range(which.shape[1])]
             root = np.sqrt(stiff[rows])
             difference = root * (np.stack([value for value, _ in columns], 1) - target[rows])
@@ -178,34 +107,19 @@ class Profile:
         reach = FARTHEST_MOVE * self._leverage(quantities, count)
         unit = np.minimum(np.sqrt(2 * rise * variance), reach / 4)[which] * np.repeat([-1.0, 1.0], count)
         stiff = PULL / variance[which]
-        farthest = np.minimum(FARTHEST, reach[which] / np.abs(unit))
-        inside, outside = np.zeros(2 * count), np.full(2 * count, np.inf)  # in steps of `unit`
-        root_inside, root_outside = np.zeros(2 * count), np.full(2 * count, np.inf)
-        theta = np.repeat(self.optimum.theta[None], 2 * count, axis=0)
-        aim, last = np.ones(2 * count), np.zeros(2 * count)
-        stuck = np.zeros(2 * count, dtype=int)
+        search = _Search.begin(self.optimum.theta, np.minimum(FARTHEST, reach[which] / np.abs(unit)))
         for _ in range(ROUNDS):
-            todo = np.flatnonzero((stuck < 2) & ~_found(inside, outside, root_inside, root_outside))
+            todo = search.todo()
             if not len(todo):
                 break
             rows = which[todo]
-            move = ((aim - last)[todo] * unit[todo])[:, None] * way[rows]
-            start = theta[todo] + move / np.maximum(np.abs(move).max(1, keepdims=True) / LONGEST_START, 1.0)
-            target = value[rows] + aim[todo] * unit[todo]
+            move = ((search.aim - search.inside)[todo] * unit[todo])[:, None] * way[rows]
+            start = search.theta[todo] + move / np.maximum(np.abs(move).max(1, keepdims=True) / LONGEST_START, 1.0)
+            target = value[rows] + search.aim[todo] * unit[todo]
             ends = self.points(quantities, rows[:, None], target[:, None], stiff[todo, None], start)
             reached = (quantities(ends, rows)[0] - value[rows]) / unit[todo]
-            root = np.sqrt(np.maximum(self.rise_at(ends), 0.0) / rise)
-            beyond = root >= 1.0
-            far, near = todo[beyond], todo[~beyond]
-            nearer = reached[beyond] < outside[far]
-            outside[far[nearer]], root_outside[far[nearer]] = reached[beyond][nearer], root[beyond][nearer]
-            gained = reached[~beyond] > inside[near] + 1e-6
-            stuck[near[~gained]] += 1
-            inside[near[gained]], root_inside[near[gained]] = reached[~beyond][gained], root[~beyond][gained]
-            theta[near[gained]], last[near[gained]] = ends[~beyond][gained], reached[~beyond][gained]
-            stuck[(inside >= farthest) & ~np.isfinite(outside)] = 2
-            aim = _next(inside, outside, root_inside, root_outside, farthest)
-        ends_at, is_open = _ends(inside, outside, root_inside, root_outside)
+            search.note(todo, ends, reached, np.sqrt(np.maximum(self.rise_at(ends), 0.0) / rise))
+        ends_at, is_open = search.ends()
         at = value[which] + ends_at * unit
         ends_of = zip(at[:count], at[count:], is_open[:count], is_open[count:], strict=True)
         return [
@@ -254,60 +168,71 @@ class Profile:
         return np.asarray(self.optimum.theta + move / np.maximum(length / LONGEST_START, 1.0))
 
 
-def _found(inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray) -> NDArray[np.bool_]:
-    """Whether an end is known well enough: on it, or between two points so near that a line joins them."""
-    found: NDArray[np.bool_] = (1 - low < CLOSE) | (high - 1 < CLOSE) | (outside - inside < CLOSE * np.abs(outside))
-    return found
+@dataclass
+class _Search:
+    """The search for K ends of intervals at once, each along its own steps from the optimum outwards.
 
+    An end is where the square root of the rise, in units of that at the end, is 1.
 
-def _next(
-    inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray, farthest: FloatArray
-) -> FloatArray:
-    """Where to look next, in steps: on the line between the points, or ahead of the last one, at most fourfold."""
-    bracketed = np.isfinite(outside)
-    gap, rise = np.where(bracketed, outside - inside, 1.0), np.where(bracketed, high - low, 1.0)
-    share = np.clip((1 - low) / np.maximum(rise, 1e-9), 0.1, 0.9)
-    ahead = inside * np.clip(1.05 / np.maximum(low, 1e-9), 1.2, 4.0)
-    ahead = np.where(inside > 0, ahead, 0.25)
-    return np.where(bracketed, inside + share * gap, np.minimum(ahead, farthest))
+    Attributes:
+        farthest: (K,) where the search ends.
+        theta: (K, P) at the farthest points within.
+        inside, outside: (K,) the farthest point within, and the nearest beyond; infinite until one is found.
+        root_inside, root_outside: (K,) the square root of the rise at these.
+        aim: (K,) where to look next.
+        stuck: (K,) rounds without progress.
+    """
 
+    farthest: FloatArray
+    theta: FloatArray
+    inside: FloatArray
+    outside: FloatArray
+    root_inside: FloatArray
+    root_outside: FloatArray
+    aim: FloatArray
+    stuck: IntArray
 
-def _ends(
-    inside: FloatArray, outside: FloatArray, low: FloatArray, high: FloatArray
-) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Ends in steps, and whether they are open."""
-    bracketed = np.isfinite(outside)
-    gap, rise = np.where(bracketed, outside - inside, 0.0), np.where(bracketed, high - low, 1.0)
-    at = inside + gap * np.clip((1 - low) / np.maximum(rise, 1e-9), 0.0, 1.0)
-    return at, ~bracketed & (1 - low >= CLOSE)
+    @classmethod
+    def begin(cls, optimum: FloatArray, farthest: FloatArray) -> "_Search":
+        """From the optimum (P,), for ends that are looked for up to `farthest` (K,)."""
+        count = len(farthest)
+        theta, zeros = np.repeat(optimum[None], count, axis=0), np.zeros((2, count))
+        unknown = np.full((2, count), np.inf)
+        return cls(farthest, theta, zeros[0], unknown[0], zeros[1], unknown[1], np.ones(count), np.zeros(count, int))
 
+    def todo(self) -> IntArray:
+        """Ends that are not known well enough: not met, nor between two points so near that a line joins them."""
+        met = (1 - self.root_inside < CLOSE) | (self.root_outside - 1 < CLOSE)
+        near = self.outside - self.inside < CLOSE * np.abs(self.outside)
+        return np.flatnonzero((self.stuck < 2) & ~(met | near))
 
-def predictions(optimum: Optimum, logs: FloatArray) -> Quantities:
-    """log of the predicted loss at each of the sizes `logs` (A, Q)."""
-    form, log_scale = optimum.problem.form, math.log(optimum.scale)
+    def note(self, rows: IntArray, theta: FloatArray, reached: FloatArray, root: FloatArray) -> None:
+        """Take the points (R,) of these ends into account, and aim anew."""
+        beyond = root >= 1.0
+        far = beyond.copy()
+        far[beyond] = reached[beyond] < self.outside[rows[beyond]]
+        self.outside[rows[far]], self.root_outside[rows[far]] = reached[far], root[far]
+        gained = ~beyond & (reached > self.inside[rows] + 1e-6)
+        self.stuck[rows[~beyond & ~gained]] += 1
+        self.inside[rows[gained]], self.root_inside[rows[gained]] = reached[gained], root[gained]
+        self.theta[rows[gained]] = theta[gained]
+        self.stuck[(self.inside >= self.farthest) & ~np.isfinite(self.outside)] = 2
+        self.aim = self._next()
 
-    def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        loss, slope = form.evaluate(theta, logs)
-        rows = np.arange(len(theta))
-        chosen = np.maximum(loss[rows, which], TINY)
-        return np.log(chosen) + log_scale, slope[rows, :, which] / chosen[:, None]
+    def _next(self) -> FloatArray:
+        """Where to look next: on the line between the points, or ahead of the last one, at most fourfold."""
+        bracketed = np.isfinite(self.outside)
+        gap = np.where(bracketed, self.outside - self.inside, 1.0)
+        rise = np.where(bracketed, self.root_outside - self.root_inside, 1.0)
+        share = np.clip((1 - self.root_inside) / np.maximum(rise, 1e-9), 0.1, 0.9)
+        ahead = self.inside * np.clip(1.05 / np.maximum(self.root_inside, 1e-9), 1.2, 4.0)
+        ahead = np.where(self.inside > 0, ahead, 0.25)
+        return np.where(bracketed, self.inside + share * gap, np.minimum(ahead, self.farthest))
 
-    return quantities
-
-
-def numerical(function: Callable[[FloatArray], FloatArray]) -> Quantities:
-    """Quantities (R, K) given as a function of theta (R, P), with derivatives by central differences."""
-    return numerical_each(lambda theta, which: function(theta)[np.arange(len(theta)), which])
-
-
-def numerical_each(function: Callable[[FloatArray, NDArray[np.intp]], FloatArray]) -> Quantities:
-    """The same for a function that computes of each row the quantity of that number alone: (R,) of (R, P) and (R,)."""
-
-    def quantities(theta: FloatArray, which: NDArray[np.intp]) -> tuple[FloatArray, FloatArray]:
-        shifts = STEP * np.concatenate([np.zeros((1, theta.shape[1])), np.eye(theta.shape[1]), -np.eye(theta.shape[1])])
-        shifted = (theta[None] + shifts[:, None]).reshape(-1, theta.shape[1])
-        values = function(shifted, np.tile(which, len(shifts))).reshape(len(shifts), len(theta))
-        up, down = np.split(values[1:], 2)
-        return values[0], np.asarray((up - down).T / (2 * STEP))
-
-    return quantities
+    def ends(self) -> tuple[FloatArray, BoolArray]:
+        """The ends (K,), and whether they are open."""
+        bracketed = np.isfinite(self.outside)
+        gap = np.where(bracketed, self.outside - self.inside, 0.0)
+        rise = np.where(bracketed, self.root_outside - self.root_inside, 1.0)
+        at = self.inside + gap * np.clip((1 - self.root_inside) / np.maximum(rise, 1e-9), 0.0, 1.0)
+        return at, ~bracketed & (1 - self.root_inside >= CLOSE)

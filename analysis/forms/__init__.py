@@ -1,0 +1,8 @@
+"""The parametric forms that a scaling law can take, with derivatives, start values and names in the user's units."""
+
+from analysis.forms.power_terms import Power
+from analysis.forms.registry import FORMS, Form, find_form
+from analysis.forms.sums import SumOfTerms
+from analysis.forms.terms import BoolArray, FloatArray, IntArray, Parameter
+
+__all__ = ["FORMS", "BoolArray", "FloatArray", "Form", "IntArray", "Parameter", "Power", "SumOfTerms", "find_form"]

@@ -5,17 +5,11 @@ A further form is one entry of `FORMS`: a `SumOfTerms`, or any class with the at
 
 from typing import Protocol
 
+from analysis.forms.joint_terms import EffectiveData, PowerOfSum
 from analysis.forms.m4 import M4
-from analysis.forms.terms import (
-    BrokenPower,
-    EffectiveData,
-    FloatArray,
-    Parameter,
-    Power,
-    PowerOfSum,
-    SaturatingPower,
-    SumOfTerms,
-)
+from analysis.forms.power_terms import BrokenPower, Power, SaturatingPower
+from analysis.forms.sums import SumOfTerms
+from analysis.forms.terms import FloatArray, Parameter
 from scaling.errors import ConfigError
 
 
@@ -29,7 +23,7 @@ class Form(Protocol):
 
     @property
     def name(self) -> str:
-        """The key in `FORMS`."""
+        """The name it is found by."""
 
     @property
     def formula(self) -> str:

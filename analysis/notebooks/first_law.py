@@ -59,7 +59,7 @@ law = fit(runs, "chinchilla")
 for estimate in law.params:
     low, high = estimate.ci95
     print(f"{estimate.name:6s} {estimate.value:10.4g}   95 % [{low:.4g}, {high:.4g}]")
-print(f"residual standard deviation: {law.scatter:.1%}")
+print(f"residual standard deviation: {law.residual_sd:.1%}")
 
 # %% [markdown]
 # An interval speaks of these runs' noise alone. Whether an exponent is determined at all is said in words: too few

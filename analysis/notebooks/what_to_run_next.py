@@ -30,7 +30,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import fit, load_runs, plot
-from analysis.design.next_runs import next_runs
+from analysis.design.advice import next_runs
 from analysis.example import SCATTER, SIZES_LAW, example_runs
 from analysis.plots import save
 from analysis.plots.style import FAMILIES, INK, MARKERS, house_style

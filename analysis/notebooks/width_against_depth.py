@@ -50,7 +50,7 @@ else:
 
 # %%
 sizes_law = fit(load_runs(source), "chinchilla")
-print(f"L = {sizes_law.form.formula}: scatter {sizes_law.scatter:.1%}")
+print(f"L = {sizes_law.form.formula}: scatter {sizes_law.residual_sd:.1%}")
 
 frame = sizes_law.table.frame
 slenderness = frame["width"].to_numpy(dtype=float) / frame["depth"].to_numpy(dtype=float)
@@ -84,7 +84,7 @@ for estimate in shape_law.params:
     print(f"{estimate.name:6s} {estimate.value:10.4g}   95 % [{low:.4g}, {high:.4g}]")
 for verdict in shape_law.verdicts:
     print(verdict.sentence)
-print(f"scatter {shape_law.scatter:.1%}, against {sizes_law.scatter:.1%} of the law in N and D")
+print(f"scatter {shape_law.residual_sd:.1%}, against {sizes_law.residual_sd:.1%} of the law in N and D")
 
 # %% [markdown]
 # ## Draw

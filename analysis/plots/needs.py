@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analysis.compute.frontier import Frontier
-from analysis.compute.isoflop import IsoFlop
-from analysis.compute.saturation import saturation
+from analysis.compute.optimal import Frontier
+from analysis.compute.parabolas import IsoFlop
+from analysis.compute.returns import saturation
 from analysis.compute.shape import best_shape
-from analysis.design.next_runs import NextRuns
+from analysis.design.advice import NextRuns
 from analysis.fitting.law import Law
 from analysis.plots.cost import costs_of
 from analysis.plots.laws.overlay import MOST_FAMILIES
-from analysis.selection.compare import Comparison
+from analysis.selection.comparison import Comparison
 from analysis.study.results import Results, laws_of, problems_of
 from scaling.errors import ConfigError
 

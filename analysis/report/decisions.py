@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.compute.allocate import Derived
+from analysis.compute.allocation import Derived
 from analysis.compute.decisions import NOTABLE_DRIFT, Decisions
-from analysis.compute.frontier import Frontier, unusable
-from analysis.compute.isoflop import IsoFlop
-from analysis.compute.saturation import Marginal, Saturation
+from analysis.compute.optimal import Frontier, unusable
+from analysis.compute.parabolas import IsoFlop
+from analysis.compute.returns import Marginal, Saturation
 from analysis.compute.shape import BestShape
 from analysis.report.sections import Section, Sentence, Table, cautions_of, plain
 from analysis.report.text import to_text

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from analysis.compute.allocate import Derived
+from analysis.compute.allocation import Derived
 from analysis.compute.cost import FlopsRule
 from analysis.compute.decisions import Decisions
-from analysis.compute.frontier import Frontier, unusable
-from analysis.compute.isoflop import IsoFlop
-from analysis.compute.saturation import Marginal, Saturation
+from analysis.compute.optimal import Frontier, unusable
+from analysis.compute.parabolas import IsoFlop
+from analysis.compute.returns import Marginal, Saturation
 from analysis.compute.shape import BestShape
 
 

@@ -31,7 +31,7 @@ def estimates_section(law: Law) -> Section:
     text = (
         f"{state}: {optimum.starts_agreeing} of {optimum.starts} starts ended in the same minimum, where the "
         f"{optimum.objective.name} objective{delta} sums to {optimum.value:.6g}; residual standard deviation "
-        f"{100 * law.scatter:.1f} % of the loss (n = {len(law.table)}); condition number "
+        f"{100 * law.residual_sd:.1f} % of the loss (n = {len(law.table)}); condition number "
         f"{optimum.condition_number:.3g}."
     )
     return Section(f"L = {law.form.formula}", plain(text), [_estimates(law)])

@@ -1,7 +1,7 @@
 """How far to trust a law: runs held out, other forms, in sections."""
 
 from analysis.report.sections import Cell, Section, Table, number_cell, plain
-from analysis.selection.holdout import Backtest
+from analysis.selection.held_out import HeldOut
 from analysis.study.findings import TRUST
 from analysis.study.results import Results
 from analysis.texts import size_text
@@ -31,7 +31,7 @@ def backtest_section(results: Results) -> Section:
     return Section(title, plain("Errors are root mean squares of log loss."), [table])
 
 
-def _held_out(test: Backtest) -> list[str | Cell]:
+def _held_out(test: HeldOut) -> list[str | Cell]:
     name = f"{test.axis} ≥ {size_text(test.size)}"
     if test.law is None or test.rmse is None or test.rmse_fitted is None or test.coverage is None:
         return [name, *["–"] * 5, f"no fit: {test.problem}"]

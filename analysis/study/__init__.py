@@ -12,12 +12,11 @@ from analysis.study.document import (
 from analysis.study.findings import Reference, best_run_sentence, find_baseline, headline, verdict_sentences
 from analysis.study.groups import Groups, group_runs
 from analysis.study.learning_rate import LearningRates, find_learning_rates
-from analysis.study.results import FitChoice, Results, SingleAxisFit, laws_of, problems_of
+from analysis.study.results import Results, SingleAxisFit, laws_of, problems_of
 from analysis.study.variants import Variant, fit_variants
 
 __all__ = [
     "Contrast",
-    "FitChoice",
     "Groups",
     "LearningRates",
     "Reference",

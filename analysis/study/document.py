@@ -2,18 +2,19 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.fitting.cautions import find_cautions
 from analysis.fitting.law import Law
 from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE
-from analysis.selection.holdout import Backtest
+from analysis.selection.held_out import HeldOut
 from analysis.tables import RunTable
 from scaling.runs.files import write_atomic
 
 
-def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, Any]:
+def law_document(law: Law, backtests: Sequence[HeldOut] = ()) -> dict[str, Any]:
     """The contents of fit.json: numbers, and the conventions without which they mean nothing."""
     optimum = law.optimum
     return {
@@ -29,7 +30,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
         },
         "objective": optimum.value,
         "objective_name": optimum.objective.name,
-        "delta": optimum.objective.delta if optimum.objective.name == "huber" else None,
+        "delta": optimum.objective.own_delta,
         "n": len(law.table),
         "converged": optimum.converged,
         "starts": optimum.starts,
@@ -43,7 +44,7 @@ def law_document(law: Law, backtests: tuple[Backtest, ...] = ()) -> dict[str, An
             for verdict in law.verdicts
         },
         "lack_of_fit": {"p_value": law.lack_of_fit.p_value, "sentence": law.lack_of_fit.sentence},
-        "residual_scatter": law.scatter,
+        "residual_scatter": law.residual_sd,
         "cautions": list(law.cautions),
         "interval_method": law.uncertainty.method if law.uncertainty.is_known else None,
         "bootstrap": None
@@ -140,7 +141,7 @@ def _meaning(column: str) -> str:
     return known.get(column, f"column {column}")
 
 
-def _backtest_document(test: Backtest) -> dict[str, Any]:
+def _backtest_document(test: HeldOut) -> dict[str, Any]:
     return {
         "held_out_axis": test.axis,
         "held_out_size": test.size,

@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.compute.cost import measure_flops
-from analysis.compute.frontier import Frontier, frontier, unusable
+from analysis.compute.cost import measure_cost
+from analysis.compute.optimal import Frontier, frontier, unusable
 from analysis.fitting.cautions import flaws_of_fit
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.law import Law
 from analysis.forms.registry import find_form
 from analysis.study.comparability import unlike_losses, unlike_runs
 from analysis.study.contrast import Contrast, contrasts
 from analysis.study.document import document_without_law, law_document
-from analysis.study.results import FitChoice, Results, laws_of, problems_of
+from analysis.study.results import Results, laws_of, problems_of
 from analysis.tables import MODEL, Excluded, RunTable, distinct_sizes, kinds_of
 from scaling.errors import ConfigError
 
@@ -76,13 +77,13 @@ class Groups:
         laws = self.laws
         if not laws or not all({"N", "D"} <= set(law.form.axes) for law in laws.values()):
             return "it needs laws of N and D"
-        costs = {name: measure_flops(law.table) for name, law in laws.items()}
+        costs = {name: measure_cost(law.table) for name, law in laws.items()}
         for name, law in laws.items():
             if costs[name].spread is None:
                 return f"the FLOPs of {name} were not measured"
             if problems := (*unusable(law), *filter(None, [costs[name].problem])):
                 return f"{name}: {problems[0]}"
-        sizes = _common({name: {"C": costs[name].flops(law.table)} for name, law in laws.items()})
+        sizes = _common({name: {"C": costs[name].flops_of_runs} for name, law in laws.items()})
         if sizes is None:
             return "their budgets do not overlap"
         return sizes["C"], {name: frontier(law, [sizes["C"]]) for name, law in laws.items()}

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compute.decisions import Decisions, decide
-from analysis.design.next_runs import NextRuns, next_runs
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
+from analysis.design.advice import NextRuns, next_runs
 from analysis.fitting.cautions import find_cautions
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
-from analysis.fitting.law import Law, fit
+from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
-from analysis.selection.compare import Comparison, compare
-from analysis.selection.holdout import Backtest, backtest
+from analysis.selection.comparison import Comparison, compare
+from analysis.selection.held_out import Backtest, backtest
 from analysis.study.findings import Reference, find_baseline
 from analysis.study.learning_rate import LearningRates, find_learning_rates
 from analysis.study.variants import Variant, fit_variants
@@ -27,43 +27,6 @@ FAMILY_REPLICATES = 400
 SHAPE_FORM = "width_depth_data"
 FEWEST_IN_LINE = 4
 """Runs at the largest size of the other axis, of which a power with a floor needs as many."""
-
-
-@dataclass(frozen=True)
-class FitChoice:
-    """What the user chose to fit; see `analysis.fitting.law.fit`."""
-
-    form: str = "chinchilla"
-    axis: str | None = None
-    objective: str = "huber"
-    delta: float | None = None
-    replicates: int = DEFAULT_REPLICATES
-    seed: int = 0
-
-    @classmethod
-    def of(cls, law: Law) -> "FitChoice":
-        """The choice that gave this law."""
-        objective = law.optimum.objective
-        return cls(
-            law.form.name,
-            law.form.axes[0] if len(law.form.axes) == 1 else None,
-            objective.name,
-            objective.delta if objective.name == "huber" else None,
-            len(law.samples.theta) if law.samples else 0,
-            law.seed,
-        )
-
-    def apply(self, table: RunTable, *, replicates: int | None = None) -> Law:
-        """The chosen fit of the table, with at most `replicates` refits of the bootstrap."""
-        return fit(
-            table,
-            self.form,
-            axis=self.axis,
-            objective=self.objective,
-            delta=self.delta,
-            replicates=self.replicates if replicates is None else min(replicates, self.replicates),
-            seed=self.seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -131,9 +94,9 @@ class Results:
         return find_cautions(self.table) if self.problem else self.law.cautions
 
     @cached_property
-    def backtests(self) -> tuple[Backtest, ...]:
+    def backtests(self) -> Backtest:
         """The largest runs of each axis held out."""
-        return backtest(self.law)
+        return backtest(self.law, every_origin=False)
 
     @cached_property
     def baseline(self) -> Reference | None:
@@ -193,10 +156,8 @@ class Results:
             [np.isfinite(sizes := self.table.axis(a)) & (sizes > 0) for a in ("width", "depth", "D")], axis=0
         )
         choice = replace(self.choice, form=SHAPE_FORM, axis=None)
-        try:
-            return choice.apply(self.table.keep(known), replicates=FAMILY_REPLICATES)
-        except DataError as error:
-            return str(error)
+        part = {SHAPE_FORM: self.table.keep(known)}
+        return choice.apply_each(part, replicates=FAMILY_REPLICATES)[SHAPE_FORM]
 
     @cached_property
     def families(self) -> dict[str, "Results"]:
@@ -220,20 +181,10 @@ class Results:
             largest = self.table.keep(same_size(self.table.axis(other), sizes[-1]))
             if len(largest) < FEWEST_IN_LINE:
                 continue
-            law, problem = None, None
-            try:
-                law = fit(
-                    largest,
-                    "power_floor",
-                    axis=axis,
-                    objective=self.choice.objective,
-                    delta=self.choice.delta,
-                    replicates=min(SINGLE_AXIS_REPLICATES, self.choice.replicates),
-                    seed=self.choice.seed,
-                )
-            except DataError as error:
-                problem = str(error)
-            found.append(SingleAxisFit(axis, other, float(sizes[-1]), len(largest), law, problem))
+            choice = replace(self.choice, form="power_floor", axis=axis)
+            law = choice.apply_each({axis: largest}, replicates=SINGLE_AXIS_REPLICATES)[axis]
+            result = (None, law) if isinstance(law, str) else (law, None)
+            found.append(SingleAxisFit(axis, other, float(sizes[-1]), len(largest), *result))
         return tuple(found)
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.bootstrap import DEFAULT_REPLICATES
-from analysis.fitting.law import Estimate, Law, fit
+from analysis.fitting.choice import refit
+from analysis.fitting.law import Estimate, Law
+from analysis.fitting.resampling import DEFAULT_REPLICATES
 from analysis.tables import RunTable, distinct_sizes
 from scaling.errors import DataError
 
@@ -60,17 +61,8 @@ def _refit(law: Law, axis: str, column: str, replicates: int) -> Variant | None:
     ratio = counts[usable] / table.axis(axis)[usable]
     if usable.all() and np.ptp(ratio) <= 1e-9 * ratio.max():
         return None
-    objective = law.optimum.objective
     try:
-        other = fit(
-            _recounted(table, axis, column, counts).keep(usable),
-            law.form.name,
-            axis=axis if len(law.form.axes) == 1 else None,
-            objective=objective.name,
-            delta=objective.delta if objective.name == "huber" else None,
-            replicates=min(replicates, REPLICATES),
-            seed=law.seed,
-        )
+        other = refit(law, _recounted(table, axis, column, counts).keep(usable), replicates=min(replicates, REPLICATES))
     except DataError as error:
         return Variant(axis, column, (), str(error))
     return Variant(axis, column, _shown(other), None)

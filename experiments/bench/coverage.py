@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import Law, fit
+from analysis.fitting.resampling import interval
 from experiments.bench.table import options, publish
 
 FloatArray = NDArray[np.float64]

@@ -4,7 +4,7 @@
 
 FOLDER holds benchmark.vision.csv and benchmark.lang.csv (https://github.com/google-research/google-research,
 folder revisiting_neural_scaling_laws/data) and measured_rmse_92tasks.csv, the errors of M1-M4 and BNSL on the same
-curves. A curve's form is chosen by `analysis.selection.compare` among its fit points (Training = 1) alone, fitted to
+curves. A curve's form is chosen by `analysis.compare` among its fit points (Training = 1) alone, fitted to
 them, and scored by the root mean square error of log loss on the others (Training = 0; sizes beyond half of the
 largest). Rows that repeat a size of a curve are dropped. Means are over curves.
 
@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from analysis.fitting.law import fit
 from analysis.forms.registry import find_form
-from analysis.selection.compare import compare
-from analysis.selection.rolling import within_window
+from analysis.selection.comparison import compare
+from analysis.selection.trials import within_window
 from analysis.tables import RunTable, load_runs
 from experiments.bench.table import options, publish
 from scaling.errors import ConfigError, DataError

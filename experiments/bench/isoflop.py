@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.compute.frontier import frontier
-from analysis.compute.isoflop import isoflop
+from analysis.compute.optimal import frontier
+from analysis.compute.parabolas import isoflop
 from analysis.fitting.law import fit
 from analysis.tables import load_runs
 from experiments.bench.table import options, publish

@@ -26,10 +26,10 @@ from scipy.stats import t as student
 from tqdm import tqdm
 
 from analysis import fit, load_runs
-from analysis.compute.costs import cost_model
+from analysis.compute.cost import measure_cost
+from analysis.design.advice import next_runs
 from analysis.design.candidates import own_grid
 from analysis.design.information import log_width, state_of
-from analysis.design.next_runs import next_runs
 from analysis.design.targets import find_target
 from analysis.fitting.law import Law
 from experiments.bench.table import options, publish
@@ -128,7 +128,7 @@ def along_ray(step: float) -> Callable[[Study], None]:
 
 def at_random(study: Study) -> None:
     table = study.law(0).table
-    found = own_grid(table, ("N", "D"), cost_model(table, ("N", "D")), study.left, TARGET)
+    found = own_grid(table, ("N", "D"), measure_cost(table).price, study.left, TARGET)
     generator = np.random.default_rng([study.seed, 2])
     while True:
         picked = generator.integers(len(found), size=ADDED)

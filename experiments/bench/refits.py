@@ -24,10 +24,10 @@ import numpy as np
 from scipy.optimize import minimize as scipy_minimize
 from tqdm import tqdm
 
-from analysis.fitting.bootstrap import balanced_counts
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import fit
-from analysis.fitting.minimize import minimize
 from analysis.fitting.optimum import Optimum
+from analysis.fitting.resampling import balanced_counts
 from analysis.tables import RunTable, load_runs
 from experiments.bench.table import options, publish
 from scaling.errors import ConfigError

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.compute.allocate import Derived
+from analysis.compute.allocation import Derived
 from analysis.plots.style import BLUE
 from analysis.tables import FloatArray
 

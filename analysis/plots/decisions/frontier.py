@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
-from analysis.compute.frontier import Frontier, frontier
+from analysis.compute.optimal import Frontier, frontier
 from analysis.plots.decisions.bands import POINTS, RUN, UNSEEN, draw_ends, finite_ends, flops_text
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, loss_levels, widened
@@ -109,7 +109,7 @@ def _path(found: Frontier) -> Frontier:
     """The same frontier from the smallest run's compute to FARTHER times the largest's."""
     if found.problems:
         raise ConfigError(f"no frontier can be drawn: {'; '.join(found.problems)}")
-    flops = found.cost.flops(found.law.table)
+    flops = found.cost.flops_of_runs
     largest = float(flops.max())
     budgets = np.geomspace(flops.min(), largest * FARTHER, POINTS)
     budgets = np.unique(np.append(budgets, largest))

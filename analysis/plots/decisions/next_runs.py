@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.design.next_runs import NextRuns, Plan
+from analysis.design.advice import NextRuns
+from analysis.design.plans import Plan
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import (
     BLUE,

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.compute.saturation import DEFAULT_SHARE, saturation
+from analysis.compute.returns import DEFAULT_SHARE, saturation
 from analysis.fitting.law import Law
 from analysis.plots.decisions.bands import POINTS, RUN, draw_ends, finite_ends
 from analysis.plots.sizes import axis_name

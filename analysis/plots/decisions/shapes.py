@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from analysis.compute.cost import measure_flops
+from analysis.compute.cost import measure_cost
 from analysis.compute.shape import best_shape, measure_shape, require_shape
 from analysis.fitting.law import Law
 from analysis.plots.decisions.bands import POINTS, RUN, UNSEEN, flops_text
@@ -30,9 +30,9 @@ def plot_shape(law: Law, *, data_size: float | None = None, budget: float | None
         ConfigError: if the law is not one of width, depth and D, or its exponents are not identified.
     """
     require_shape(law)
-    table, rule, cost = law.table, measure_shape(law.table), measure_flops(law.table)
+    table, rule, cost = law.table, measure_shape(law.table), measure_cost(law.table)
     fixed = float(table.data_size.max()) if data_size is None else data_size
-    flops = float(f"{np.median(cost.flops(table)):.0e}") if budget is None else budget
+    flops = float(f"{np.median(cost.flops_of_runs):.0e}") if budget is None else budget
     widths, depths = (widened(table.axis(a).min() / 1.5, table.axis(a).max() * 1.5, 0) for a in ("width", "depth"))
     width, depth = np.meshgrid(np.geomspace(*widths, GRID), np.geomspace(*depths, GRID))
     params = rule.params_per_unit * depth * width**2

@@ -1,17 +1,19 @@
 """Figure of runs that were held out, as the law fitted without them predicts them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.plots.style import FAMILIES, MARKERS, MUTED, WIDTH_IN, house_style, log_axis, widened
-from analysis.selection.holdout import Backtest
+from analysis.selection.held_out import HeldOut
 from analysis.texts import size_text
 from scaling.errors import ConfigError
 
 FARTHER = 10.0  # times all points: an interval that reaches beyond runs to the figure's edge
 
 
-def plot_backtest(backtests: tuple[Backtest, ...], loss_name: str = "test loss") -> Figure:
+def plot_backtest(backtests: Sequence[HeldOut], loss_name: str = "test loss") -> Figure:
     """Predicted against observed loss of the held-out runs, with 95 % intervals; hollow where the run lies outside.
 
     An interval that reaches farther than FARTHER times beyond all points, or has no end, runs to the figure's edge.

@@ -17,7 +17,9 @@ from analysis.plots.style import (
     shades,
     widened,
 )
-from analysis.selection.compare import Comparison, Contender, Plain
+from analysis.selection.choice import Contender
+from analysis.selection.comparison import Comparison
+from analysis.selection.plain import Plain
 from analysis.texts import size_text
 
 MOST_ROWS = 10

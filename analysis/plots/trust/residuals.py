@@ -11,7 +11,7 @@ from analysis.plots.style import INK, MUTED, WIDTH_IN, house_style, shades, wide
 def plot_residuals(law: Law) -> Figure:
     """Observed over predicted loss in per cent against each axis, with the scatter as a band."""
     percent = 100 * np.expm1(law.residuals)
-    spread = 100 * np.expm1([-law.scatter, law.scatter])
+    spread = 100 * np.expm1([-law.residual_sd, law.residual_sd])
     with house_style():
         figure = Figure(figsize=(WIDTH_IN, 3.9))
         panels = figure.subplots(1, len(law.form.axes), sharey=True, squeeze=False)[0]

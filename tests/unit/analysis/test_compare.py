@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fitting.bootstrap import resampling_unit
-from analysis.fitting.objective import Objective
+from analysis.fitting.objective import Objective, make_problem
+from analysis.fitting.resampling import resampling_unit
 from analysis.forms.registry import find_form
-from analysis.selection.compare import MOST_CORRELATION, compare
-from analysis.selection.rolling import make_problem, neighbour_correlation, rolling_origins, try_form
+from analysis.selection.choice import MOST_CORRELATION
+from analysis.selection.comparison import compare
+from analysis.selection.origins import rolling_origins
+from analysis.selection.trials import try_form
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError
 
@@ -118,7 +120,7 @@ def test_seeds_that_share_the_misfit_of_their_size_do_not_reject_the_true_form()
             table = shared_misfit(seed, with_seeds=with_seeds)
             problem, everything = make_problem(table, find_form("power_floor"))[0], (np.ones(len(table), dtype=bool),)
             trial = try_form(problem, None, everything, resampling_unit(table)[1], Objective("huber", 0.05))
-            count += neighbour_correlation(trial) > MOST_CORRELATION
+            count += trial.correlation > MOST_CORRELATION
         return count
 
     assert rejected(with_seeds=True) == 0

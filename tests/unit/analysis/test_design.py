@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compute.costs import cost_model
+from analysis.compute.cost import measure_cost
+from analysis.design.advice import next_runs
 from analysis.design.candidates import in_words, own_grid
+from analysis.design.exchange import choose
 from analysis.design.information import log_width, state_of, worth
-from analysis.design.next_runs import choose, next_runs
 from analysis.design.targets import find_target
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import fit
-from analysis.fitting.minimize import minimize
 from analysis.plots import plot_next_map, plot_next_width
 from analysis.tables import load_runs
 from scaling.errors import ConfigError, DataError
@@ -100,7 +101,7 @@ def test_repeated_runs_of_one_size_are_worth_less_than_runs_of_others():
 
 def test_plan_is_as_good_as_trying_every_pair(law):
     aim = find_target(law, "loss", FAR, None)
-    found = own_grid(law.table, ("N", "D"), cost_model(law.table, ("N", "D")), np.inf, FAR)
+    found = own_grid(law.table, ("N", "D"), measure_cost(law.table).price, np.inf, FAR)
     budget = 20 * 6 * 6.4e6 * 6.4e7
     state = state_of(law, aim, found.sizes)
     picked = choose(state, found.costs, budget, 2)
@@ -149,19 +150,19 @@ def test_cost_follows_the_tables_hours_with_their_overhead():
     generator = np.random.default_rng(0)
     hours = 0.02 + 1e-8 * frame["num_params"] ** 0.8 * frame["train_structures"] ** 0.2
     frame["device_hours"] = hours * np.exp(0.05 * generator.normal(size=len(frame)))
-    model = cost_model(load_runs(frame), ("N", "D"))
+    model = measure_cost(load_runs(frame)).price
     far = 0.02 + 1e-8 * 1e8**0.8 * 1e9**0.2
     assert model.unit == "device-hours"
     assert model({"N": 1e8, "D": 1e9})[0] == pytest.approx(far, rel=0.4)
     assert 0.02 < model.log_error < 0.1
-    assert cost_model(load_runs(grid_frame()), ("N", "D"))({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
+    assert measure_cost(load_runs(grid_frame())).price({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
 
 
 def test_flops_that_data_were_derived_from_are_not_measured_again():
     frame = grid_frame()
     frame["train_flops"] = 6 * frame["num_params"] * frame["train_structures"]
-    derived = cost_model(load_runs(frame.drop(columns="train_structures"), flops="train_flops"), ("N", "D"))
-    own = cost_model(load_runs(frame), ("N", "D"))
+    derived = measure_cost(load_runs(frame.drop(columns="train_structures"), flops="train_flops")).price
+    own = measure_cost(load_runs(frame)).price
     assert "D itself was derived so" in derived.sentence
     assert "fitted to 16 runs" in own.sentence
     assert derived({"N": 1e8, "D": 1e9})[0] == pytest.approx(6e17)
@@ -169,7 +170,7 @@ def test_flops_that_data_were_derived_from_are_not_measured_again():
 
 def test_more_epochs_cost_more_where_the_table_has_only_equal_steps(make_study):
     table = load_runs(make_study(), axes=("N", "D", "epochs"))
-    model = cost_model(table, ("N", "D", "epochs"))
+    model = measure_cost(table, ("N", "D", "epochs")).price
     few, many = model({"N": [1e4] * 2, "D": [1024.0] * 2, "epochs": [125.0, 1250.0]}) - model.overhead
     assert many == pytest.approx(10 * few)
 

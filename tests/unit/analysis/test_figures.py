@@ -8,12 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 
 import analysis
+from analysis.fitting.choice import FitChoice
 from analysis.fitting.influence import dfbetas, leave_one_out, noteworthy
 from analysis.fitting.law import fit
 from analysis.plots import FIGURES, draw, plot_backtest, plot_overlay, save
 from analysis.plots.cost import envelope
 from analysis.study.learning_rate import find_learning_rates
-from analysis.study.results import FitChoice, Results
+from analysis.study.results import Results
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from analysis.fitting.descent import minimize
 from analysis.fitting.law import fit
-from analysis.fitting.minimize import Problem, minimize
-from analysis.fitting.objective import choose_objective
+from analysis.fitting.objective import Problem, choose_objective
 from analysis.fitting.optimum import find_optimum
 from analysis.forms.registry import FORMS
 from analysis.tables import load_runs

@@ -6,7 +6,7 @@ import pytest
 
 from analysis.fitting.law import fit
 from analysis.forms.registry import FORMS, find_form
-from analysis.forms.terms import non_negative_least_squares
+from analysis.forms.sums import non_negative_least_squares
 from analysis.tables import AXES, load_runs
 from scaling.errors import ConfigError
 

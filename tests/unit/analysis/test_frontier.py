@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from analysis.compute.allocate import closed_form, search
-from analysis.compute.cost import measure_flops
+from analysis.compute.allocation import closed_form, search
+from analysis.compute.cost import measure_cost
 from analysis.compute.decisions import decide
-from analysis.compute.frontier import WEIGHTS, frontier
-from analysis.compute.saturation import marginal_values, saturation
-from analysis.design.next_runs import next_runs
+from analysis.compute.optimal import WEIGHTS, frontier
+from analysis.compute.returns import marginal_values, saturation
+from analysis.design.advice import next_runs
 from analysis.design.targets import find_target
-from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import fit
+from analysis.fitting.resampling import interval
 from analysis.report.decisions import decisions_text
 from analysis.report.decisions_json import decisions_document
 from analysis.study.document import strict
@@ -94,7 +94,7 @@ def test_intervals_of_few_runs_are_of_the_profile_as_all_others(make_study):
     for name in ("num_params", "loss", "gain", "exponent_n"):
         np.testing.assert_array_equal(getattr(one, name).ci95, getattr(other, name).ci95)
     assert one.law.uncertainty.method == "profile"
-    target = find_target(one.law, "N*", {}, 1e10)
+    target = find_target(one.law, "N*", {}, 1e10, cost=one.cost)
     (found,) = one.law.uncertainty.of(lambda theta: target.values(one.law, theta)[:, None])
     np.testing.assert_allclose(np.log(one.num_params.ci95[:, 0]), [found.low, found.high], rtol=1e-3)
 
@@ -116,26 +116,26 @@ def test_end_that_the_runs_do_not_bound_is_infinite(make_study):
 
 
 def test_cost_is_measured_with_its_spread(make_study):
-    cost = measure_flops(load_runs(fixed_epochs(make_study())))
+    cost = measure_cost(load_runs(fixed_epochs(make_study())))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), EPOCHS)
     assert cost.spread == pytest.approx((400, 400))
     assert cost.powers == pytest.approx((1, 1))
     assert cost.problem is None
     assert "90 edges a structure that is 4.4 FLOPs per parameter and edge" in cost.statement
-    sloped = measure_flops(load_runs(fixed_epochs(make_study(), power=0.9)))
+    sloped = measure_cost(load_runs(fixed_epochs(make_study(), power=0.9)))
     assert sloped.powers == pytest.approx((0.9, 1))
     assert sloped.spread[1] > 1.3 * sloped.spread[0]
 
 
 def test_samples_seen_as_data_are_not_repeated_again(make_study):
     frame = fixed_epochs(make_study())
-    cost = measure_flops(load_runs(frame, data_size="samples_seen"))
+    cost = measure_cost(load_runs(frame, data_size="samples_seen"))
     assert (cost.flops_per_param_sample, cost.epochs) == (pytest.approx(400), 1)
 
 
 def test_equal_steps_say_that_data_cost_no_compute(make_study):
     table = load_runs(make_study())
-    cost = measure_flops(table)
+    cost = measure_cost(table)
     assert cost.powers == pytest.approx((1, 0), abs=1e-6)
     assert "all of them saw the same 128k samples" in cost.problem
     decisions = decide(fit(table, replicates=100))

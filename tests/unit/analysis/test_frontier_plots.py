@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.compute.frontier import frontier
-from analysis.compute.isoflop import isoflop
+from analysis.compute.optimal import frontier
+from analysis.compute.parabolas import isoflop
 from analysis.fitting.law import fit
 from analysis.plots import plot_compute, plot_frontier, plot_isoflop, plot_saturation, plot_shape
 from analysis.plots.style import save_bytes

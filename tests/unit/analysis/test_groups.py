@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.fitting.choice import FitChoice
 from analysis.report.comparison import page_names
 from analysis.report.pages import write_comparison
 from analysis.study import results
 from analysis.study.contrast import difference_interval, verdicts
 from analysis.study.groups import group_runs
-from analysis.study.results import FitChoice
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
 

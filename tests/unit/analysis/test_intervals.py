@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from analysis.fitting.influence import influences, lever
 from analysis.fitting.law import fit
-from analysis.fitting.profile import numerical
+from analysis.fitting.quantities import numerical
 from analysis.plots import plot
 from analysis.tables import load_runs
 from scaling.errors import ConfigError
@@ -25,17 +25,17 @@ def test_interval_of_a_straight_line_is_students(make_study, level):
     table = load_runs(make_study({**LAW, "E": 0.0, "B": 0.0}, scatter=0.05))
     law = fit(table, "power", objective="least_squares", replicates=0)
     x = np.log(table.num_params) - np.log(table.num_params).mean()
-    error = law.scatter / np.sqrt(x @ x)
+    error = law.residual_sd / np.sqrt(x @ x)
     half = student.ppf(0.5 + level / 2, len(x) - 2) * error
     found = law.interval("alpha", level)
     np.testing.assert_allclose(
         [found.low, found.high], [law["alpha"].value - half, law["alpha"].value + half], rtol=1e-3
     )
     far = np.log(1e6) - np.log(table.num_params).mean()
-    half = student.ppf(0.5 + level / 2, len(x) - 2) * law.scatter * np.sqrt(1 / len(x) + far**2 / (x @ x))
+    half = student.ppf(0.5 + level / 2, len(x) - 2) * law.residual_sd * np.sqrt(1 / len(x) + far**2 / (x @ x))
     band = np.log(law.band(level=level, N=1e6)[:, 0] / law.predict(N=1e6)[0])
     np.testing.assert_allclose(band, [-half, half], rtol=1e-3)
-    half = np.hypot(half, student.ppf(0.5 + level / 2, len(x) - 2) * law.scatter)
+    half = np.hypot(half, student.ppf(0.5 + level / 2, len(x) - 2) * law.residual_sd)
     runs = np.log(law.band(level=level, of_runs=True, N=1e6)[:, 0] / law.predict(N=1e6)[0])
     np.testing.assert_allclose(runs, [-half, half], rtol=1e-3)
 
@@ -47,7 +47,7 @@ def test_coefficient_is_bounded_however_far_the_sizes_are_from_one():
     table = load_runs(pd.DataFrame({"train_flops": flops, "test_loss": loss}), axes=("C",))
     law = fit(table, "power", axis="C", objective="least_squares", replicates=0)
     x = np.log(flops)
-    error = law.scatter * np.sqrt(1 / len(x) + x.mean() ** 2 / ((x - x.mean()) @ (x - x.mean())))
+    error = law.residual_sd * np.sqrt(1 / len(x) + x.mean() ** 2 / ((x - x.mean()) @ (x - x.mean())))
     found, half = law.interval(law.params[0].name), student.ppf(0.975, len(x) - 2) * error
     assert half > 6
     np.testing.assert_allclose(

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analysis.fitting.bootstrap import balanced_counts, resampling_unit
+from analysis.fitting.descent import minimize
 from analysis.fitting.influence import leave_one_out
 from analysis.fitting.law import fit
-from analysis.fitting.minimize import minimize
-from analysis.selection.holdout import backtest
+from analysis.fitting.resampling import balanced_counts, resampling_unit
+from analysis.selection.held_out import backtest
 from analysis.tables import load_runs
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}
@@ -48,7 +48,7 @@ def test_every_run_is_drawn_equally_often_over_all_replicates():
 
 def test_seeds_of_one_configuration_are_drawn_together(make_study, monkeypatch):
     drawn = []
-    monkeypatch.setattr("analysis.fitting.bootstrap.minimize", lambda *a: drawn.append(a[2]) or minimize(*a))
+    monkeypatch.setattr("analysis.fitting.resampling.minimize", lambda *a: drawn.append(a[2]) or minimize(*a))
     fit(load_runs(make_study(LAW, scatter=0.05, seeds=(0, 1, 2))), replicates=100)
     counts = drawn[0]
     group = resampling_unit(load_runs(make_study(seeds=(0, 1, 2))))[1]
@@ -69,7 +69,7 @@ def test_band_of_runs_holds_the_runs_and_contains_the_band_of_the_law(make_study
 
 
 def test_backtest_predicts_the_largest_runs_of_a_true_law(make_study):
-    tests = backtest(fit(load_runs(make_study(LAW, scatter=0.05)), replicates=0))
+    tests = backtest(fit(load_runs(make_study(LAW, scatter=0.05)), replicates=0), every_origin=False)
     assert [test.axis for test in tests] == ["N", "D"]
     for test in tests:
         assert len(test.runs) == 5

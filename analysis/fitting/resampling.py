@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from analysis.fitting.minimize import Minimum, minimize
+from analysis.fitting.descent import Minimum, minimize
 from analysis.fitting.optimum import Optimum, bound_mask
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes

@@ -1,4 +1,4 @@
-"""Whether the form itself is at fault: residuals that follow the sizes.
+"""Tests of a fit by its residuals: whether they follow the sizes or each other, and whether a constant would do.
 
 Legend of shapes: P parameters, A axes, M runs, K columns.
 """
@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import fdtrc
 
 from analysis.fitting.optimum import Optimum
-from analysis.forms.terms import FloatArray
+from analysis.forms.terms import FloatArray, IntArray
 
 SIGNIFICANT = 0.05
-"""So often a true form is suspected; the simulated studies of docs/benchmarks.md say how often a false one."""
+"""Share of true forms that are suspected; the simulated studies of docs/benchmarks.md give that of false ones."""
 SEEN = 1e-3
 """A direction shorter than this, of columns of unit length, is one the form can express."""
 FEWEST = 3
 """Degrees of freedom that must be left to measure the noise by."""
+FEWEST_NEIGHBOURS = 6
+"""Residuals below which their correlation says more of chance than of the form."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LackOfFit:
         return f"no lack of fit is seen (p = {self.p_value:.2g})"
 
 
-def lack_of_fit(optimum: Optimum, group: NDArray[np.intp]) -> LackOfFit:
+def lack_of_fit(optimum: Optimum, group: IntArray) -> LackOfFit:
     """Test the form with the residuals, bounded as the objective bounds them.
 
     They are regressed on what the form cannot express: the products of the log axes, then their squares and cubes, each
@@ -65,6 +66,36 @@ def lack_of_fit(optimum: Optimum, group: NDArray[np.intp]) -> LackOfFit:
     found = [p_value for p_value in tests if p_value is not None]
     axes = " and ".join(optimum.problem.form.axes)
     return LackOfFit(min(1.0, len(found) * min(found)) if found else None, f"the residuals follow a pattern in {axes}")
+
+
+def neighbour_correlation(residual: FloatArray, log_predicted: FloatArray, group: IntArray) -> float:
+    """Correlation of residuals next to each other in order of predicted loss, in standard errors; 0 if too few.
+
+    About a standard normal where the residuals are random. The seeds of one configuration (a group) share its misfit
+    whatever the form, so they enter as their mean. Source: the lag-one autocorrelation's large-sample error,
+    1 / sqrt(n): Box, Jenkins and Reinsel 1994, sec. 2.1.6.
+
+    Args:
+        residual, log_predicted: (M,) of the fitted runs, in any order.
+        group: (M,) number of the independent observation that a run belongs to.
+    """
+    group = np.unique(group, return_inverse=True)[1]
+    count = np.bincount(group)
+    predicted, mean = (np.bincount(group, row) / count for row in (log_predicted, residual))
+    ordered = mean[np.argsort(predicted, kind="stable")]
+    squares = float((ordered**2).sum())
+    if len(ordered) < FEWEST_NEIGHBOURS or squares <= 0:
+        return 0.0
+    return float((ordered[1:] * ordered[:-1]).sum() / squares * np.sqrt(len(ordered)))
+
+
+def chance_of_constant(log_loss: FloatArray, residual: FloatArray, num_parameters: int) -> float:
+    """p-value of a form (M residuals) against a constant, by an F test; approximate, as the form is not linear."""
+    extra, freedom = num_parameters - 1, len(residual) - num_parameters
+    squares, constant = float((residual**2).sum()), float(((log_loss - log_loss.mean()) ** 2).sum())
+    if constant <= squares or freedom < 1:
+        return 1.0
+    return 0.0 if squares <= 0 else _p_value(constant - squares, extra, squares, freedom)
 
 
 def _pattern(rest: FloatArray, columns: FloatArray, basis: FloatArray) -> float | None:

@@ -3,13 +3,13 @@
 Legend of shapes: R thetas, P parameters, G budgets, m runs of one budget.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.compute.allocate import Derived, allocate, predict_each
-from analysis.compute.cost import FlopsRule, measure_flops
-from analysis.compute.frontier import WEIGHTS
+from analysis.compute.allocation import Derived, allocate, predict_each
+from analysis.compute.cost import Cost, measure_cost
+from analysis.compute.optimal import WEIGHTS, repetitions
 from analysis.fitting.law import Law
 from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes
@@ -68,14 +68,14 @@ class IsoFlop:
     """
 
     law: Law
-    cost: FlopsRule
+    cost: Cost
     parabolas: tuple[Parabola, ...]
     left_out: tuple[LeftOut, ...]
-    exponent: Derived | None
-    on_surface: Derived | None
-    surface: Derived | None
-    bias: Derived | None
-    size_bias: Derived | None
+    exponent: Derived | None = None
+    on_surface: Derived | None = None
+    surface: Derived | None = None
+    bias: Derived | None = None
+    size_bias: Derived | None = None
 
 
 def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> IsoFlop:
@@ -89,29 +89,20 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
     Raises:
         ConfigError: if flops_per_nd is not positive.
     """
-    table, generator = law.table, np.random.default_rng(seed)
-    cost = measure_flops(table, flops_per_nd)
-    flops = cost.flops(table)
+    generator = np.random.default_rng(seed)
+    cost = measure_cost(law.table, law.form.axes, flops_per_nd=flops_per_nd)
     parabolas, left_out, scatters = [], [], []
-    for rows in group_budgets(flops):
-        budget = float(np.exp(np.log(flops[rows]).mean()))
-        reason = _unfit(table, rows)
-        if reason is None:
-            coefficients, covariance = _parabola(table.num_params[rows], table.loss[rows])
-            reason = _no_minimum(table.num_params[rows], coefficients)
-        if reason is not None:
-            left_out.append(LeftOut(budget, len(rows), reason))
-            continue
-        log_n = np.log(table.num_params[rows])
-        scatter = _Scatter(coefficients, covariance, len(rows) - 3, log_n - log_n.mean())
-        minimum = _draw_minima(scatter, scatter.freedom, generator) + log_n.mean()
-        lowest = float(coefficients[0] - coefficients[1] ** 2 / (4 * coefficients[2]))
-        parabolas.append(
-            Parabola(budget, rows, coefficients, float(log_n.mean()), Derived.of_draws(np.exp(minimum)), lowest)
-        )
-        scatters.append(scatter)
+    for rows in group_budgets(cost.flops_of_runs):
+        budget = float(np.exp(np.log(cost.flops_of_runs[rows]).mean()))
+        found = _fit_budget(law.table, rows, budget, generator)
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+        else:
+            parabolas.append(found[0])
+            scatters.append(found[1])
+    alone = IsoFlop(law, cost, tuple(parabolas), tuple(left_out))
     if len(parabolas) < MIN_BUDGETS or cost.problem:
-        return IsoFlop(law, cost, tuple(parabolas), tuple(left_out), None, None, None, None, None)
+        return alone
     log_budgets = np.log([parabola.budget for parabola in parabolas])
     # Together the budgets know the scatter better than each alone.
     freedom = sum(scatter.freedom for scatter in scatters)
@@ -125,18 +116,31 @@ def isoflop(law: Law, *, flops_per_nd: float | None = None, seed: int = 0) -> Is
         a, own = _slope(log_budgets, recipe), _slope(log_budgets, true)
         return np.stack([a, own, a - own, recipe[:, -1] - true[:, -1]], 1)
 
-    found = Derived.of(law, lambda theta, which: beside(theta)[np.arange(len(theta)), which], 4)
-    return IsoFlop(
-        law,
-        cost,
-        tuple(parabolas),
-        tuple(left_out),
-        exponent,
-        found.at(0),
-        found.at(1),
-        found.at(2),
-        found.at(3).map(np.exp),
+    four = Derived.of(law, lambda theta, which: beside(theta)[np.arange(len(theta)), which], 4)
+    return replace(
+        alone,
+        exponent=exponent,
+        on_surface=four.at(0),
+        surface=four.at(1),
+        bias=four.at(2),
+        size_bias=four.at(3).map(np.exp),
     )
+
+
+def _fit_budget(
+    table: RunTable, rows: np.ndarray, budget: float, generator: np.random.Generator
+) -> "tuple[Parabola, _Scatter] | LeftOut":
+    """The parabola through the runs of one budget, or the reason for which it has no optimum of its own."""
+    if reason := _unfit(table, rows):
+        return LeftOut(budget, len(rows), reason)
+    coefficients, covariance = _parabola(table.num_params[rows], table.loss[rows])
+    if reason := _no_minimum(table.num_params[rows], coefficients):
+        return LeftOut(budget, len(rows), reason)
+    log_n = np.log(table.num_params[rows])
+    scatter = _Scatter(coefficients, covariance, len(rows) - 3, log_n - log_n.mean())
+    minimum = np.exp(_draw_minima(scatter, scatter.freedom, generator) + log_n.mean())
+    lowest = float(coefficients[0] - coefficients[1] ** 2 / (4 * coefficients[2]))
+    return Parabola(budget, rows, coefficients, float(log_n.mean()), Derived.of_draws(minimum), lowest), scatter
 
 
 def group_budgets(flops: FloatArray) -> list[np.ndarray]:
@@ -225,11 +229,9 @@ def _slope(x: FloatArray, y: FloatArray) -> FloatArray:
     return slopes
 
 
-def _on_surface(
-    law: Law, cost: FlopsRule, parabolas: list[Parabola], theta: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def _on_surface(law: Law, cost: Cost, parabolas: list[Parabola], theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """log N* (R, G) by the recipe on noiseless losses of theta (R, P), and theta's own."""
-    fixed = {a: cost.epochs for a in law.form.axes if a not in WEIGHTS}
+    fixed = repetitions(law, cost)
     recipe = []
     for parabola in parabolas:
         sizes = {axis: np.log(law.table.axis(axis)[parabola.rows])[None] for axis in law.form.axes}

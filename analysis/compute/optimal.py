@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from analysis.compute.allocate import Derived, allocate, predict_each
-from analysis.compute.cost import FlopsRule, measure_flops
+from analysis.compute.allocation import Derived, allocate, predict_each
+from analysis.compute.cost import Cost, FlopsRule, measure_cost
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.forms.terms import FloatArray, IntArray
 from scaling.errors import ConfigError
-
-IntArray = NDArray[np.intp]
 
 DECADES = (-2, -1, 0, 1, 2)
 """Default budgets: this many powers of ten from the largest run's."""
@@ -39,7 +37,7 @@ class Frontier:
     """
 
     law: Law
-    cost: FlopsRule
+    cost: Cost
     budgets: FloatArray
     num_params: Derived
     data_size: Derived
@@ -62,7 +60,7 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
 
     Args:
         budgets: (Q,) FLOPs; by default powers of ten around the largest run's.
-        flops_per_nd: C / (N D); by default as `measure_flops` finds it.
+        flops_per_nd: C / (N D); by default as `measure_cost` finds it.
     Raises:
         ConfigError: if the law has no axes N and D, or a budget is not positive or absurdly far from the runs.
     """
@@ -71,41 +69,17 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
             f"form {law.form.name} has the axes {', '.join(law.form.axes)}; a frontier divides compute between N and "
             "D: use chinchilla, or another form with both"
         )
-    cost = measure_flops(law.table, flops_per_nd)
-    budget = default_budgets(cost.flops(law.table)) if budgets is None else _checked(budgets)
-    fixed = {axis: cost.epochs for axis in law.form.axes if axis not in WEIGHTS}
-    log_nd, count = np.log(budget / cost.flops_per_nd), len(budget)
-
-    def optimum(theta: FloatArray, log_budget: FloatArray) -> dict[str, FloatArray]:
-        return allocate(law, theta, WEIGHTS, log_budget[:, None], fixed)
-
-    def log_n(theta: FloatArray, which: IntArray) -> FloatArray:
-        return optimum(theta, log_nd[which])["N"][:, 0]
-
-    def log_loss(theta: FloatArray, log_budget: FloatArray) -> FloatArray:
-        logs = {**optimum(theta, log_budget), **{axis: np.log([[size]]) for axis, size in fixed.items()}}
-        with np.errstate(invalid="ignore"):  # no number where a draw allows none: it counts as undetermined
-            return np.asarray(np.log(predict_each(law, theta, logs)[:, 0]))
-
-    log_size = Derived.of(law, log_n, count)
+    cost = measure_cost(law.table, law.form.axes, flops_per_nd=flops_per_nd)
+    budget = default_budgets(cost.flops_of_runs) if budgets is None else _checked(budgets)
+    log_nd, fixed = np.log(budget / cost.flops_per_nd), repetitions(law, cost)
+    log_size = Derived.of(law, lambda theta, which: optimal_log_n(law, cost, theta, budget[which]), len(budget))
     sizes = {"N": log_size.map(np.exp), "D": log_size.map(lambda log_n: np.exp(log_nd - log_n))}
-    loss = Derived.of(law, lambda theta, which: log_loss(theta, log_nd[which]), count)
-    fall = Derived.of(
-        law, lambda theta, which: log_loss(theta, log_nd[which]) - log_loss(theta, log_nd[which] + np.log(2)), count
-    )
+    loss, gain = _loss_and_gain(law, cost, budget)
     slope = _slope(law, WEIGHTS, float(log_nd.mean()), fixed)
-    own = None
-    if cost.powers is not None and cost.problem is None and not cost.cautions:
-        weights = dict(zip(WEIGHTS, cost.powers, strict=True))
-        centre = sum(power * np.log(law.table.axis(axis)).mean() for axis, power in weights.items())
-        own = _slope(law, weights, float(centre), fixed)
     beyond = {
-        axis: beyond_range(values, sampled)
-        for axis, values, sampled in (
-            ("C", budget, cost.flops(law.table)),
-            ("N", sizes["N"].value, law.table.num_params),
-            ("D", sizes["D"].value, law.table.data_size),
-        )
+        "C": beyond_range(budget, cost.flops_of_runs),
+        "N": beyond_range(sizes["N"].value, law.table.num_params),
+        "D": beyond_range(sizes["D"].value, law.table.data_size),
     }
     return Frontier(
         law,
@@ -114,15 +88,56 @@ def frontier(law: Law, budgets: ArrayLike | None = None, *, flops_per_nd: float 
         sizes["N"],
         sizes["D"],
         log_size.map(lambda log_n: np.exp(log_nd - 2 * log_n)),
-        loss.map(np.exp),
-        fall.map(lambda fall: -np.expm1(-fall)),
+        loss,
+        gain,
         slope,
         slope.map(lambda a: 1 - a),
-        own,
+        _slope_at_measured_powers(law, cost, fixed),
         beyond,
         (*unusable(law), *((cost.problem,) if cost.problem else ())),
         (*cost.cautions, *law.cautions),
     )
+
+
+def optimal_logs(law: Law, cost: FlopsRule, theta: FloatArray, budget: FloatArray) -> dict[str, FloatArray]:
+    """log N* and log D* of each theta (R, P) at its own budget (R,), as (R, 1); C = k N D by the cost's rule."""
+    log_nd = np.log(budget / cost.flops_per_nd)[:, None]
+    return allocate(law, theta, WEIGHTS, log_nd, repetitions(law, cost))
+
+
+def optimal_log_n(law: Law, cost: FlopsRule, theta: FloatArray, budget: FloatArray) -> FloatArray:
+    """log N* (R,) of each theta (R, P) at its own budget (R,)."""
+    return optimal_logs(law, cost, theta, budget)["N"][:, 0]
+
+
+def repetitions(law: Law, cost: FlopsRule) -> dict[str, float]:
+    """Sizes of the form's axes besides N and D: epochs, as often as the runs repeat their data."""
+    return {axis: cost.epochs for axis in law.form.axes if axis not in WEIGHTS}
+
+
+def _loss_and_gain(law: Law, cost: FlopsRule, budget: FloatArray) -> tuple[Derived, Derived]:
+    """The least loss at each budget, and the share by which twice the compute lowers it."""
+
+    def log_loss(theta: FloatArray, budget: FloatArray) -> FloatArray:
+        logs = optimal_logs(law, cost, theta, budget)
+        logs |= {axis: np.log([[size]]) for axis, size in repetitions(law, cost).items()}
+        with np.errstate(invalid="ignore"):  # no number where a draw allows none: it counts as undetermined
+            return np.asarray(np.log(predict_each(law, theta, logs)[:, 0]))
+
+    def fall(theta: FloatArray, which: IntArray) -> FloatArray:
+        return log_loss(theta, budget[which]) - log_loss(theta, 2 * budget[which])
+
+    loss = Derived.of(law, lambda theta, which: log_loss(theta, budget[which]), len(budget))
+    return loss.map(np.exp), Derived.of(law, fall, len(budget)).map(lambda fall: -np.expm1(-fall))
+
+
+def _slope_at_measured_powers(law: Law, cost: FlopsRule, fixed: Mapping[str, float]) -> Derived | None:
+    """a of N* ~ C^a for C ~ N^p D^q as the runs have it; None where that was not measured or is far from N D."""
+    if cost.powers is None or cost.problem is not None or cost.cautions:
+        return None
+    weights = dict(zip(WEIGHTS, cost.powers, strict=True))
+    centre = sum(power * np.log(law.table.axis(axis)).mean() for axis, power in weights.items())
+    return _slope(law, weights, float(centre), fixed)
 
 
 def _slope(law: Law, weights: Mapping[str, float], log_budget: float, fixed: Mapping[str, float]) -> Derived:

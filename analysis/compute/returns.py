@@ -6,13 +6,13 @@ Legend of shapes: R thetas, P parameters, Q places.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.compute.allocate import REACH, TINY, Derived, falling_root, predict_each, slopes_along
-from analysis.compute.frontier import beyond_range, unusable
+from analysis.compute.allocation import REACH, TINY, Derived, falling_root, predict_each, slopes_along
+from analysis.compute.cost import measure_cost
+from analysis.compute.optimal import beyond_range, unusable
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
-from analysis.tables import RunTable, numbers
+from analysis.forms.terms import FloatArray, IntArray
+from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
 DEFAULT_SHARE = 0.05
@@ -20,9 +20,8 @@ INFINITE_LOG = 1e4
 """log of a size taken as infinite: every power of it is below rounding."""
 LARGEST_UNCENTRED = 600.0
 """The same for an axis that a form takes as it is: its exponential must be a number."""
-MIN_HOURS = 4
 FREE = 0.1
-"""An exponent of device-hours below which more of the axis is said to cost no time."""
+"""Per cent of device-hours for one per cent of size below which more of an axis is said to cost no time."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Marginal:
         at: the sizes of the place.
         elasticity: -d log L / d log axis: per cent of loss for one per cent of size.
         left: share of the loss that an infinite size of this axis would take away.
-        hours_exponent: p of device-hours ~ axis^p over the runs; None if the table cannot tell.
+        hours_exponent: d log device-hours / d log axis there, by the cost model; None if the runs do not determine it.
         per_hours: per cent of loss for one per cent more device-hours spent on this axis.
         per_hour: fall of log loss for one more device-hour spent so; None where more costs no time.
         problems: why the numbers must not be used.
@@ -88,7 +87,8 @@ def saturation(
     own = law.table.axis(axis)
     ends = np.log(own.min() / REACH), np.log(own.max() * REACH)
 
-    def log_size(theta: FloatArray, which: NDArray[np.intp]) -> FloatArray:
+    def log_size(theta: FloatArray, which: IntArray) -> FloatArray:
+        """(R,) where the loss of each theta at its own place is saturated."""
         fixed = _fixed(law, axis) | ({other: np.log(places[which, None])} if other else {})
         least = _at_infinity(law, theta, axis, fixed)
 
@@ -108,10 +108,11 @@ def saturation(
 def marginal_values(law: Law, **sizes: float) -> tuple[Marginal, ...]:
     """What one per cent more of each axis buys at a place; by default at the largest sampled size of every axis.
 
-    Device-hours, where the table has them, are taken as a power of each axis, fitted over the runs.
+    Device-hours are those of the cost model (`analysis.compute.cost`), where the table has them.
     """
     at = {axis: float(_or_largest(law.table, axis, sizes.get(axis))) for axis in law.form.axes}
-    logs, hours = {axis: np.log([[size]]) for axis, size in at.items()}, _hours(law)
+    logs = {axis: np.log([[size]]) for axis, size in at.items()}
+    hours = measure_cost(law.table, law.form.axes).hours
 
     def values(theta: FloatArray) -> FloatArray:
         """(R, 2 A) the elasticities, then what is left to gain."""
@@ -128,12 +129,11 @@ def marginal_values(law: Law, **sizes: float) -> tuple[Marginal, ...]:
     found = []
     for i, axis in enumerate(law.form.axes):
         elasticity, left = each.at(i), each.at(len(at) + i)
-        power = None if hours is None else hours[axis]
+        power = None if hours is None else hours.elasticity(axis, at)
         per_hours = per_hour = None
         if hours is not None and power is not None and power > FREE:
-            there = float(np.exp(hours["1"] + sum(hours[name] * np.log(size) for name, size in at.items())))
             per_hours = elasticity.times(1 / power)
-            per_hour = per_hours.times(1 / there)
+            per_hour = per_hours.times(1 / float(hours(at)[0]))
         problems = unusable(law, _exponents(law, axis))
         found.append(Marginal(axis, at, elasticity, left, power, per_hours, per_hour, problems))
     return tuple(found)
@@ -141,19 +141,6 @@ def marginal_values(law: Law, **sizes: float) -> tuple[Marginal, ...]:
 
 def _exponents(law: Law, axis: str) -> list[str]:
     return [parameter.name for parameter in law.form.parameters if axis in parameter.axes]
-
-
-def _hours(law: Law) -> dict[str, float] | None:
-    """Exponents of device-hours by axis and, under "1", the constant; None if the runs cannot tell."""
-    if "device_hours" not in law.table.frame:
-        return None
-    hours = numbers(law.table, "device_hours")
-    known = np.isfinite(hours) & (hours > 0)
-    design = np.stack([*(np.log(law.table.axis(axis)) for axis in law.form.axes), np.ones(len(law.table))], 1)[known]
-    if len(design) < MIN_HOURS or np.linalg.matrix_rank(design) < design.shape[1]:
-        return None
-    powers = np.linalg.lstsq(design, np.log(hours[known]), rcond=None)[0]
-    return dict(zip((*law.form.axes, "1"), powers.tolist(), strict=True))
 
 
 def _fixed(law: Law, axis: str) -> dict[str, FloatArray]:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from analysis.fitting.bootstrap import interval
 from analysis.fitting.law import Law
+from analysis.fitting.resampling import interval
+from analysis.forms.power_terms import Power
 from analysis.forms.registry import Form
-from analysis.forms.terms import FloatArray, Power, SumOfTerms
+from analysis.forms.sums import SumOfTerms
+from analysis.forms.terms import FloatArray, IntArray
 from scaling.errors import ConfigError
 
 REACH = 1e9
@@ -28,7 +29,7 @@ TOGETHER = 16  # thetas that are evaluated at once at places of their own
 LARGEST_GRADIENT = 4_000_000  # numbers; a form returns derivatives with the loss, asked for or not
 
 
-Each = Callable[[FloatArray, NDArray[np.intp]], FloatArray]
+Each = Callable[[FloatArray, IntArray], FloatArray]
 """Of each theta (R, P) the quantity of that number (R,): (R,)."""
 
 
