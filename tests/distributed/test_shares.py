@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conftest import run_ranks
+from tests.conftest import rows_of_ranks
 
 pytestmark = pytest.mark.timeout(1800)  # seconds; the longest take minutes on a quiet machine
 
@@ -13,7 +13,7 @@ VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
     out = tmp_path_factory.mktemp("shares") / "rows.json"
-    found = run_ranks("share_ranks", request.param, out)
+    found = rows_of_ranks("share_ranks", request.param, out)
     sizes = 2 if request.param == 4 else 1
     assert len(found) == sizes * (3 + 1) * 3 * 2, "sizes x batches, one of them with checkpointing, x models x forces"
     return found

@@ -16,19 +16,21 @@ HEAD = {"machine", "commit", "date", "rows"}
 
 def measured(module: str, folder, *arguments: str) -> list[dict]:
     out = folder / "found.json"
-    done = run_command(f"experiments.bench.{module}", "--quick", "--json", str(out), *arguments, timeout=600)
+    done = run_command(f"experiments.bench.{module}", "--quick", "--json", str(out), *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert set(found) == HEAD
     return found["rows"]
 
 
+@pytest.mark.long
 def test_run_of_two_ranks_killed_at_random_ends_with_the_same_bits(tmp_path):
     (row,) = measured("kills", tmp_path)
     assert sum(row["killed"].values()) == row["kills"] == 3
     assert row["went_on"] > 0, "the control: some kill came after a checkpoint"
 
 
+@pytest.mark.long
 def test_throughput_is_measured_beside_a_plain_network_and_the_machines_limit(tmp_path):
     rows = measured("throughput", tmp_path, "--threads", "1")
     steps, overhead = ([row for row in rows if key in row] for key in ("times_plain", "ms_added"))
@@ -63,7 +65,7 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
         pytest.param("dimenetpp", "direct", 1, marks=pytest.mark.long),
     ],
 )
-def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing):
+def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing, torchrun_forks):
     found = graph_parallel.in_processes(Case(name, forces, 8, 2, 1, 60, checkpointing), 2)
     assert [rank["sent_bytes"] for rank in found] == [rank["expected_bytes"] for rank in found]
     assert min(rank["sent_bytes"] for rank in found) > 1000, "the control: ranks do exchange"
@@ -78,7 +80,7 @@ def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpoi
         pytest.param("egnn", "conservative", marks=pytest.mark.long),
     ],
 )
-def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces):
+def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces, torchrun_forks):
     case = Case(name, forces, 16, 2, 1, 100, 0)
     alone, shared = (max(rank["peak_bytes"] for rank in graph_parallel.in_processes(case, ranks)) for ranks in (1, 4))
     assert shared < 0.35 * alone
@@ -96,6 +98,7 @@ def test_efficiency_falls_with_the_time_that_links_take():
     assert real["gemnet_960m", 256] < 0.8 * ideal["gemnet_960m", 256]
 
 
+@pytest.mark.long
 def test_angles_without_triplets_are_measured_beside_triplets(tmp_path):
     rows = measured("triplets", tmp_path)
     assert all(row["triplets"] > 3 * row["edges"] for row in rows)
@@ -135,6 +138,7 @@ def test_refits_end_where_bfgs_ends(tmp_path):
     assert control["worse_by_1e_8"] > 0, "the control: a loose minimiser is seen to be worse"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FITS.exists(), reason="../shared is not on this machine")
 def test_curves_are_scored_beside_what_was_measured(tmp_path):
     rows = measured("curves", tmp_path, str(FITS / "alabdulmohsin_benchmark"))

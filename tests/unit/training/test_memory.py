@@ -66,7 +66,7 @@ def test_memory_of_triplet_models_is_predicted_within_15_percent(
 @pytest.mark.parametrize(
     "stage", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2, 3]
 )
-def test_memory_of_two_ranks_is_predicted_within_15_percent(stage):
+def test_memory_of_two_ranks_is_predicted_within_15_percent(stage, torchrun_forks):
     size = Size("parameters", 512, 3, 1)
     counted = in_processes(size, "direct", Technique("", stage, 1), ranks=2)["peak_bytes"]
     config = ModelConfig(width=size.width, depth=size.depth, forces="direct")
