@@ -37,6 +37,7 @@ os.environ.update(DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICE
 # A busy machine is no failure; the fast examples are the same every time, the long ones are a search.
 settings.register_profile("fast", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.register_profile("long", deadline=None, max_examples=200, derandomize=False)
+settings.load_profile("fast")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile("long" if config.getoption("--thorough") else "fast")
+    if config.getoption("--thorough"):
+        settings.load_profile("long")
 
 
 @pytest.fixture(scope="session")

@@ -137,20 +137,24 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path, unpainted):
 
 
 @pytest.mark.parametrize(
-    "spoil", ["text in device_hours", "widths missing", "loss rises with N", "one loss", "no bootstrap"]
+    "spoil",
+    [
+        *["text in device_hours, widths missing", "loss rises with N", "one loss, no bootstrap"],
+        *(pytest.param(s, marks=pytest.mark.long) for s in ("text in device_hours", "widths missing", "no bootstrap")),
+    ],
 )
 def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path, painted_once):
     runs = example_runs()
-    if spoil == "text in device_hours":
+    if "text in device_hours" in spoil:
         runs["device_hours"] = "an hour"
-    if spoil == "widths missing":
+    if "widths missing" in spoil:
         runs.loc[:30, "width"] = np.nan
-    if spoil == "one loss":
+    if "one loss" in spoil:
         runs["test_loss"] = 0.2
     if spoil == "loss rises with N":
         runs["test_loss"] = 0.1 * runs["num_params"] ** 0.2
     runs.to_csv(tmp_path / "runs.csv", index=False)
-    replicates = "0" if spoil == "no bootstrap" else "100"
+    replicates = "0" if "no bootstrap" in spoil else "100"
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert main(["report", str(tmp_path / "runs.csv"), "--bootstrap", replicates]) == 0
