@@ -8,9 +8,10 @@ import pytest
 from experiments.bench import graph_parallel
 from experiments.bench.graph_parallel import PUBLISHED, Case, Machine
 from experiments.bench.memory import BY_FORCES
-from tests.conftest import run_command
+from tests.conftest import ROOT, run_command
 
 FITS = Path(__file__).parents[3] / "shared" / "data" / "fits"
+BENCHES = ROOT / "experiments" / "bench"
 HEAD = {"machine", "commit", "date", "rows"}
 
 
@@ -152,3 +153,20 @@ def test_absent_data_is_told_with_where_to_get_it(module, tmp_path):
     assert done.returncode == 2
     assert "https://github.com/" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+#: Benches that have tests of their own above; those of the two published tables need their files.
+MEASURED_ABOVE = {"coverage", "curves", "graph_parallel", "isoflop", "kills", "memory", "next_runs", "refits"}
+MEASURED_ABOVE |= {"throughput", "triplets"}
+COMMANDS = {path.stem for path in BENCHES.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("module", sorted(COMMANDS - MEASURED_ABOVE))
+def test_every_other_bench_measures_something(module, tmp_path):
+    assert measured(module, tmp_path)
+
+
+def test_benches_are_where_they_are_looked_for():
+    assert MEASURED_ABOVE < COMMANDS
