@@ -12,6 +12,7 @@ VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 @pytest.fixture(
     scope="module",
     params=[(4, "quick"), *(pytest.param((ranks, "all"), marks=pytest.mark.long) for ranks in (2, 3, 4))],
+    ids=str,
 )
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
