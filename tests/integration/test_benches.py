@@ -8,11 +8,12 @@ import pytest
 from experiments.bench import graph_parallel
 from experiments.bench.graph_parallel import PUBLISHED, Case, Machine
 from experiments.bench.memory import BY_FORCES
-from tests.conftest import ROOT, run_command
+from tests.conftest import run_command
 
 FITS = Path(__file__).parents[3] / "shared" / "data" / "fits"
-BENCHES = ROOT / "experiments" / "bench"
 HEAD = {"machine", "commit", "date", "rows"}
+
+pytestmark = pytest.mark.usefixtures("torchrun_forks")
 
 
 def measured(module: str, folder, *arguments: str) -> list[dict]:
@@ -66,7 +67,7 @@ def test_what_to_run_next_is_tried_in_a_closed_loop_at_equal_cost(tmp_path):
         pytest.param("dimenetpp", "direct", 1, marks=pytest.mark.long),
     ],
 )
-def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing, torchrun_forks):
+def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpointing):
     found = graph_parallel.in_processes(Case(name, forces, 8, 2, 1, 60, checkpointing), 2)
     assert [rank["sent_bytes"] for rank in found] == [rank["expected_bytes"] for rank in found]
     assert min(rank["sent_bytes"] for rank in found) > 1000, "the control: ranks do exchange"
@@ -81,7 +82,7 @@ def test_bytes_between_ranks_are_those_of_the_closed_form(name, forces, checkpoi
         pytest.param("egnn", "conservative", marks=pytest.mark.long),
     ],
 )
-def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces, torchrun_forks):
+def test_four_ranks_need_a_third_of_the_memory_of_one_for_a_structure_that_they_share(name, forces):
     case = Case(name, forces, 16, 2, 1, 100, 0)
     alone, shared = (max(rank["peak_bytes"] for rank in graph_parallel.in_processes(case, ranks)) for ranks in (1, 4))
     assert shared < 0.35 * alone
@@ -155,6 +156,7 @@ def test_absent_data_is_told_with_where_to_get_it(module, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+BENCHES = Path(__file__).parents[2] / "experiments" / "bench"
 #: Benches that have tests of their own above; those of the two published tables need their files.
 MEASURED_ABOVE = {"coverage", "curves", "graph_parallel", "isoflop", "kills", "memory", "next_runs", "refits"}
 MEASURED_ABOVE |= {"throughput", "triplets"}

@@ -6,11 +6,10 @@ import subprocess
 import sys
 import time
 import uuid
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
+from experiments.bench.kills import living
 from experiments.prepare import main
 from scaling.data.preparation.prepare import prepare, verify
 from scaling.data.shards import ShardSet
@@ -20,17 +19,6 @@ from tests.conftest import run_command
 
 def command(*overrides):
     return [sys.executable, "-m", "experiments.prepare", *overrides]
-
-
-def living(mark):
-    """Processes with this word in their environment that have not ended."""
-    found = []
-    for proc in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
-            is_zombie = (proc / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-            if not is_zombie and mark in (proc / "environ").read_text():
-                found.append(int(proc.name))
-    return found
 
 
 def run(*overrides, cwd):

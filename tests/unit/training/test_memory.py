@@ -15,6 +15,8 @@ from scaling.training.memory import most_edges, peak_bytes
 
 SIZES = {"num_elements": 5, "cutoff_ang": 5.0, "mean_degree": 30.0, "scale_ev": 1.0}
 
+pytestmark = pytest.mark.usefixtures("torchrun_forks")
+
 
 def counted_peak(config: ModelConfig, checkpointing: int, structures: int, mean_degree: float):
     graphs, labels_N3 = random_graphs(structures, mean_degree=mean_degree)
@@ -66,7 +68,7 @@ def test_memory_of_triplet_models_is_predicted_within_15_percent(
 @pytest.mark.parametrize(
     "stage", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2, 3]
 )
-def test_memory_of_two_ranks_is_predicted_within_15_percent(stage, torchrun_forks):
+def test_memory_of_two_ranks_is_predicted_within_15_percent(stage):
     size = Size("parameters", 512, 3, 1)
     counted = in_processes(size, "direct", Technique("", stage, 1), ranks=2)["peak_bytes"]
     config = ModelConfig(width=size.width, depth=size.depth, forces="direct")
