@@ -82,7 +82,7 @@ def test_mistake_is_named_without_a_traceback(overrides, exit_code, message, tmp
 
 
 def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
-    settings = ("source=emt", "source.num_structures=1500", "processes=2", "out=killed")
+    settings = ("source=emt", "source.num_structures=500", "processes=2", "out=killed")
     mark = f"PREPARE_MARK={uuid.uuid4()}"
     environment = os.environ | dict([mark.split("=")])
     process = subprocess.Popen(command(*settings), cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
@@ -98,7 +98,7 @@ def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
     assert not living(mark)
     again = run(*settings, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert verify(tmp_path / "killed").num_structures == 1500
+    assert verify(tmp_path / "killed").num_structures == 500
 
 
 OFTEN = """
@@ -111,7 +111,7 @@ sys.exit(main())
 
 
 def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path):
-    settings = ("source=emt", "source.num_structures=1200", "processes=1", "out=killed")
+    settings = ("source=emt", "source.num_structures=500", "processes=1", "out=killed")
     partial, went_on = tmp_path / ".killed.partial", 0
     for turn in range(6):
         process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path)
@@ -126,7 +126,7 @@ def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path)
             break
         assert process.returncode == -signal.SIGKILL
     assert went_on > 1, "the control: it went on from pieces"
-    whole = prepare(Emt(num_structures=1200), tmp_path / "whole", progress=False)
+    whole = prepare(Emt(num_structures=500), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed") == whole.manifest
 
 
