@@ -22,11 +22,11 @@ from hypothesis import settings
 
 from tests.ranks import forkserver, run_ranks
 
-#: What a shell inside a job, or under mpirun or torchrun, exports: it is not the business of a test.
+#: What a shell inside a job, or under mpirun, torchrun or make, exports: it is not the business of a test.
 OF_A_CLUSTER = re.compile(
     r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SQUEUE|SINFO|SCONTROL|SACCT|SCANCEL|OMPI|PMI|PMIX|PALS|MPI|MV2|PBS|TORCHELASTIC"
     r"|TORCHINDUCTOR|NCCL|GLOO|HYDRA|GNN_SCALING)_.*"
-    r"|(LOCAL_|GROUP_|ROLE_)?(WORLD_SIZE|RANK)|MASTER_(ADDR|PORT)|COLUMNS|MPLBACKEND|PYTHONWARNINGS"
+    r"|(LOCAL_|GROUP_|ROLE_)?(WORLD_SIZE|RANK)|MASTER_(ADDR|PORT)|MAKE(FLAGS|LEVEL|OVERRIDES)|MFLAGS|COLUMNS|MPLBACKEND|PYTHONWARNINGS"
 )
 
 ROOT = Path(__file__).parent.parent
