@@ -1,6 +1,7 @@
 """What each rank of test_gradients.py runs: the gradient and some steps of every combination, beside plain torch.
 
-argv: file for the results; how many ranks share each batch; "all" ways to save memory or "few"; the networks.
+argv: file for the results; how many ranks share each batch; "all" ways to save memory, "few", or "quick" (few, with
+fewer steps); the networks.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from tests.reference.double_backward import left_to_autograd
 from tests.unit.models.test_physics import shortest
 
 NUM_STRUCTURES, ATOMS, CUTOFF = 10, 4, 4.0
-STEPS, LR = 20, 0.002
+STEPS, LR = 6 if "quick" in sys.argv else 20, 0.002
 OPTIM = AdamWConfig(max_grad_norm=0.0, weight_decay=0.1)
 engine_module.PERSISTENT = 0  # parameters of width 8 would stay whole, and stage 3 have nothing to do
 

@@ -1,4 +1,7 @@
-"""What each rank of test_shares.py runs: batches shared by a group of ranks, beside the same on one rank, in fp64."""
+"""What each rank of test_shares.py runs: batches shared by a group of ranks, beside the same on one rank, in fp64.
+
+argv: file for the results; "all" models in groups smaller than the world, or "quick": one.
+"""
 
 import json
 import sys
@@ -113,7 +116,8 @@ def main() -> None:
     rows = []
     for size in [size for size in range(2, world + 1) if world % size == 0]:
         group = Group.of(rank, world, size)
-        for (label, whole), name, forces in product(batches().items(), FAMILIES, ("direct", "conservative")):
+        models = tuple(FAMILIES) if size == world or sys.argv[2] == "all" else ("gemnet_t",)
+        for (label, whole), name, forces in product(batches().items(), models, ("direct", "conservative")):
             alone = step(network(name, forces, 0), whole)
             for checkpointing in (0, 1) if "crystals" in label else (0,):
                 case = f"{label}, {name}, {forces}, checkpointing {checkpointing}, {size} of {world}"

@@ -2,20 +2,25 @@
 
 import pytest
 
-from tests.conftest import run_ranks
+from tests.conftest import rows_of_ranks
 
 pytestmark = pytest.mark.timeout(1800)  # seconds; the longest take minutes on a quiet machine
 
 VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
 
 
-@pytest.fixture(scope="module", params=[4, *(pytest.param(ranks, marks=pytest.mark.long) for ranks in (2, 3))])
+@pytest.fixture(
+    scope="module",
+    params=[(4, "quick"), *(pytest.param((ranks, "all"), marks=pytest.mark.long) for ranks in (2, 3, 4))],
+    ids=str,
+)
 def rows(request, tmp_path_factory):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
     out = tmp_path_factory.mktemp("shares") / "rows.json"
-    found = run_ranks("share_ranks", request.param, out)
-    sizes = 2 if request.param == 4 else 1
-    assert len(found) == sizes * (3 + 1) * 3 * 2, "sizes x batches, one of them with checkpointing, x models x forces"
+    ranks, which = request.param
+    found = rows_of_ranks("share_ranks", ranks, out, which)
+    models = {(4, "quick"): 3 + 1, (4, "all"): 3 + 3}.get(request.param, 3)
+    assert len(found) == models * (3 + 1) * 2, "models in each size of group x batches, one checkpointed too, x forces"
     return found
 
 

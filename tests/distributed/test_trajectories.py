@@ -3,11 +3,8 @@
 import json
 
 import pytest
-from omegaconf import OmegaConf
 
-from experiments.train import stage
-from scaling.config import validated
-from scaling.launch.pool import run_all
+from tests.distributed.runs import staged, trained
 
 STEPS = 12
 COMMON = [
@@ -41,13 +38,11 @@ RUNS = {
 def losses(tiny_data, tmp_path_factory) -> dict[str, list[float]]:
     """Validation losses along the way, the last training loss and the test loss of each of RUNS."""
     root = tmp_path_factory.mktemp("studies")
-    staged = {}
-    for number, (name, overrides) in enumerate(RUNS.items()):
-        where = [f"data.path={tiny_data}", f"study.root={root}", f"study.name=s{number}"]
-        (staged[name],) = stage([validated(OmegaConf.from_dotlist([*COMMON, *where, *overrides]))])
-    ended = [event for event in run_all(list(staged.values()), slots=["", ""], threads=1) if event.run]
-    assert [event.state for event in ended] == ["done"] * len(RUNS), [event.run.status() for event in ended]
-    return {name: _losses(run) for name, run in staged.items()}
+    runs = {
+        name: staged(tiny_data, root, f"study.name=s{number}", *COMMON, *overrides)
+        for number, (name, overrides) in enumerate(RUNS.items())
+    }
+    return {name: _losses(trained(run)) for name, run in runs.items()}
 
 
 def _losses(run) -> list[float]:

@@ -85,7 +85,7 @@ def test_report_writes_figures_fit_and_a_page_that_needs_no_network(study, capsy
         assert outside not in page
 
 
-def test_text_from_the_table_cannot_become_markup(study):
+def test_text_from_the_table_cannot_become_markup(study, unpainted):
     write_study(study, num_widths=1)
     frame = pd.read_parquet(study / "runs.parquet")
     frame.loc[0, ["status", "failure"]] = ["failed", "<script>alert(1)</script>"]
@@ -104,26 +104,26 @@ def test_same_table_gives_the_same_bytes(study):
     assert contents[0] == contents[1]
 
 
-def test_report_of_too_few_runs_says_so_plainly(study):
+def test_report_of_too_few_runs_says_so_plainly(study, unpainted):
     write_study(study, num_widths=1)
     assert main(["report", str(study), "--bootstrap", "100"]) == 0
     assert "No law could be fitted: form chinchilla has 5 parameters" in (study / "report" / "index.html").read_text()
     assert json.loads((study / "report" / "fit.json").read_text())["converged"] is False
 
 
-def test_report_of_a_study_that_has_not_begun_is_written(study):
+def test_report_of_a_study_that_has_not_begun_is_written(study, unpainted):
     write_study(study, num_widths=2, status="waiting")
     assert main(["report", str(study)]) == 0
     assert "not done: status is waiting" in (study / "report" / "index.html").read_text()
 
 
-def test_report_of_another_form_draws_its_axis_alone(study):
+def test_report_of_another_form_draws_its_axis_alone(study, unpainted):
     assert main(["report", str(study), "--form", "power_floor", "--axis", "D", "--bootstrap", "100"]) == 0
     assert (study / "report" / "loss_vs_data.png").exists()
     assert not (study / "report" / "surface.png").exists()
 
 
-def test_report_of_every_form_and_axis_is_written(study, tmp_path):
+def test_report_of_every_form_and_axis_is_written(study, tmp_path, unpainted):
     frame = pd.read_parquet(study / "runs.parquet")
     frame["train_flops"] = 6.0 * frame["num_params"] * frame["train_structures"]
     frame.to_csv(tmp_path / "runs.csv", index=False)
@@ -137,27 +137,31 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spoil", ["text in device_hours", "widths missing", "loss rises with N", "one loss", "no bootstrap"]
+    "spoil",
+    [
+        *["text in device_hours, widths missing", "loss rises with N", "one loss, no bootstrap"],
+        *(pytest.param(s, marks=pytest.mark.long) for s in ("text in device_hours", "widths missing", "no bootstrap")),
+    ],
 )
-def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path):
+def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path, painted_once):
     runs = example_runs()
-    if spoil == "text in device_hours":
+    if "text in device_hours" in spoil:
         runs["device_hours"] = "an hour"
-    if spoil == "widths missing":
+    if "widths missing" in spoil:
         runs.loc[:30, "width"] = np.nan
-    if spoil == "one loss":
+    if "one loss" in spoil:
         runs["test_loss"] = 0.2
     if spoil == "loss rises with N":
         runs["test_loss"] = 0.1 * runs["num_params"] ** 0.2
     runs.to_csv(tmp_path / "runs.csv", index=False)
-    replicates = "0" if spoil == "no bootstrap" else "100"
+    replicates = "0" if "no bootstrap" in spoil else "100"
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert main(["report", str(tmp_path / "runs.csv"), "--bootstrap", replicates]) == 0
     assert (tmp_path / "runs_report" / "index.html").exists()
 
 
-def test_report_is_in_sections_with_every_figure_inside(study):
+def test_report_is_in_sections_with_every_figure_inside(study, unpainted):
     main(["report", str(study), "--bootstrap", "100"])
     report = study / "report"
     page = (report / "index.html").read_text()
@@ -172,7 +176,7 @@ def test_report_is_in_sections_with_every_figure_inside(study):
         assert f"<dt>{convention}</dt>" in page
 
 
-def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_path):
+def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_path, unpainted):
     frame = pd.read_parquet(study / "runs.parquet")
     frame["num_params"] = frame["num_params"].replace(frame["num_params"].max(), 1_730_000_000)
     frame.to_csv(tmp_path / "runs.csv", index=False)
@@ -184,7 +188,7 @@ def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_pa
     assert "1.73e+09" not in page
 
 
-def test_report_shows_no_fit_of_a_few_runs_along_one_axis(study, tmp_path):
+def test_report_shows_no_fit_of_a_few_runs_along_one_axis(study, tmp_path, unpainted):
     frame = pd.read_parquet(study / "runs.parquet")
     sparse = frame[(frame["train_structures"] < 16384) | (frame["width"] <= 16)]
     for runs, shown in ((frame, True), (sparse, False)):
@@ -350,7 +354,7 @@ def architectures(study):
     return study
 
 
-def test_report_of_several_architectures_compares_their_laws_unasked(architectures, capsys):
+def test_report_of_several_architectures_compares_their_laws_unasked(architectures, capsys, unpainted):
     assert main(["report", str(architectures), "--bootstrap", "100"]) == 0
     printed = capsys.readouterr().out
     assert "A law for each model: 2 of 3 could be fitted." in printed
@@ -379,7 +383,7 @@ def test_report_of_several_architectures_compares_their_laws_unasked(architectur
     assert "NOT comparable" not in page
 
 
-def test_losses_that_cannot_be_compared_are_told_on_the_page(architectures):
+def test_losses_that_cannot_be_compared_are_told_on_the_page(architectures, unpainted):
     frame = pd.read_parquet(architectures / "runs.parquet")
     frame.loc[frame["model"] == "egnn", "data_digest"] = "other"
     frame.to_parquet(architectures / "runs.parquet")
@@ -387,7 +391,7 @@ def test_losses_that_cannot_be_compared_are_told_on_the_page(architectures):
     assert "Losses are NOT comparable" in (architectures / "report" / "index.html").read_text()
 
 
-def test_pooled_report_warns_and_leaves_no_figure_of_the_compared_one(architectures, capsys):
+def test_pooled_report_warns_and_leaves_no_figure_of_the_compared_one(architectures, capsys, unpainted):
     assert main(["fit", str(architectures), "--bootstrap", "0", "--by", "none"]) == 0
     assert "One law was fitted across different model families" in capsys.readouterr().out
     assert main(["report", str(architectures), "--bootstrap", "0", "--by", "none"]) == 0

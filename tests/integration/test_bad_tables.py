@@ -30,7 +30,7 @@ def changed(column: str, row: int, value) -> pd.DataFrame:
 
 
 @pytest.fixture(params=COMMANDS)
-def ask(request, tmp_path, capsys):
+def ask(request, tmp_path, capsys, unpainted):
     """Run a command on a table; its exit code and all it says."""
 
     def run(table: pd.DataFrame | str) -> tuple[str, int, str]:

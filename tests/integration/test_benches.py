@@ -20,22 +20,26 @@ BY_FORCES = {
 }
 HEAD = {"machine", "commit", "date", "rows"}
 
+pytestmark = pytest.mark.usefixtures("torchrun_forks")
+
 
 def measured(module: str, folder, *arguments: str) -> list[dict]:
     out = folder / "found.json"
-    done = run_command(f"experiments.bench.{module}", "--quick", "--json", str(out), *arguments, timeout=600)
+    done = run_command(f"experiments.bench.{module}", "--quick", "--json", str(out), *arguments)
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert set(found) == HEAD
     return found["rows"]
 
 
+@pytest.mark.long
 def test_run_of_two_ranks_killed_at_random_ends_with_the_same_bits(tmp_path):
     (row,) = measured("kills", tmp_path)
     assert sum(row["killed"].values()) == row["kills"] == 3
     assert row["went_on"] > 0, "the control: some kill came after a checkpoint"
 
 
+@pytest.mark.long
 def test_throughput_is_measured_beside_a_plain_network_and_the_machines_limit(tmp_path):
     rows = measured("throughput", tmp_path, "--threads", "1")
     steps, overhead = ([row for row in rows if key in row] for key in ("times_plain", "ms_added"))
@@ -112,6 +116,7 @@ def test_efficiency_falls_with_the_time_that_links_take(tmp_path):
     assert real["gemnet_960m", 256] < 0.8 * ideal["gemnet_960m", 256]
 
 
+@pytest.mark.long
 def test_angles_without_triplets_are_measured_beside_triplets(tmp_path):
     rows = measured("triplets", tmp_path)
     assert all(row["triplets"] > 3 * row["edges"] for row in rows)
@@ -151,6 +156,7 @@ def test_refits_end_where_bfgs_ends(tmp_path):
     assert control["worse_by_1e_8"] > 0, "the control: a loose minimiser is seen to be worse"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FITS.exists(), reason="../shared is not on this machine")
 def test_curves_are_scored_beside_what_was_measured(tmp_path):
     rows = measured("curves", tmp_path, str(FITS / "alabdulmohsin_benchmark"))
@@ -164,3 +170,21 @@ def test_absent_data_is_told_with_where_to_get_it(module, tmp_path):
     assert done.returncode == 2
     assert "https://github.com/" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+BENCHES = Path(__file__).parents[2] / "experiments" / "bench"
+#: Benches that have tests of their own above; those of the two published tables need their files.
+MEASURED_ABOVE = {"coverage", "curves", "graph_parallel", "isoflop", "kills", "memory", "next_runs", "refits"}
+MEASURED_ABOVE |= {"throughput", "triplets"}
+COMMANDS = {path.stem for path in BENCHES.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("module", sorted(COMMANDS - MEASURED_ABOVE))
+def test_every_other_bench_measures_something(module, tmp_path):
+    assert measured(module, tmp_path)
+
+
+def test_benches_are_where_they_are_looked_for():
+    assert MEASURED_ABOVE < COMMANDS

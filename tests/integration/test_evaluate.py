@@ -18,15 +18,23 @@ from tests.conftest import run_command
 
 
 @pytest.fixture(scope="module")
-def run(tiny_data, tmp_path_factory):
-    """The directory of a small run that is done."""
-    return trained(tiny_data, tmp_path_factory.mktemp("evaluate"))
+def run(tiny_data, shared, tmp_path_factory):
+    """The directory of a small run that is done: a copy, which tests may change."""
+    made = shared("run", lambda root: trained(tiny_data, root))
+    return copied(made, tmp_path_factory.mktemp("evaluate"))
 
 
 @pytest.fixture(scope="module")
-def direct_run(tiny_data, tmp_path_factory):
+def direct_run(tiny_data, shared, tmp_path_factory):
     """One with forces of their own."""
-    return trained(tiny_data, tmp_path_factory.mktemp("direct"), "model.forces=direct")
+    made = shared("direct_run", lambda root: trained(tiny_data, root, "model.forces=direct"))
+    return copied(made, tmp_path_factory.mktemp("direct"))
+
+
+def copied(root, to):
+    shutil.copytree(root, to, dirs_exist_ok=True)
+    (config,) = (to / "tiny").glob("*/config.yaml")
+    return config.parent
 
 
 def trained(data, root, *overrides):

@@ -1,14 +1,13 @@
 """A run killed at any one of its durable writes and started again ends with the bits of an undisturbed one."""
 
-import multiprocessing
 import os
 
-import pytest
 from omegaconf import OmegaConf
 
 from experiments.train import stage
 from scaling.config import validated
 from scaling.launch.worker import work
+from tests.ranks import forkserver
 
 SETTINGS = [
     *["model.width=4", "train.batch_size=4", "optim.lr=0.02", "study.name=tiny"],
@@ -36,26 +35,19 @@ def work_until_write(run, nth: int) -> None:
     work(run)
 
 
-def compute(context, run, nth: int = 10**9) -> int:
-    process = context.Process(target=work_until_write, args=(run, nth))
+def compute(run, nth: int = 10**9) -> int:
+    process = forkserver().Process(target=work_until_write, args=(run, nth))
     process.start()
     process.join()
     return process.exitcode
 
 
-@pytest.fixture(scope="module")
-def context():
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["scaling.training.loop"])
-    return server
-
-
-def test_run_killed_at_any_write_ends_with_the_same_bits(tiny_data, tmp_path, context):
+def test_run_killed_at_any_write_ends_with_the_same_bits(tiny_data, tmp_path):
     undisturbed = staged(tiny_data, tmp_path / "undisturbed")
-    assert compute(context, undisturbed) == 0
+    assert compute(undisturbed) == 0
     nth = 1
-    while compute(context, run := staged(tiny_data, tmp_path / f"{nth}"), nth) == 137:
-        assert compute(context, run) == 0
+    while compute(run := staged(tiny_data, tmp_path / f"{nth}"), nth) == 137:
+        assert compute(run) == 0
         assert run.result().test_loss == undisturbed.result().test_loss
         assert run.metrics_path.read_text() == undisturbed.metrics_path.read_text()
         nth += 1

@@ -1,6 +1,5 @@
 """The notebooks run from top to bottom as scripts, on a study and without one, and their pictures show something."""
 
-import os
 import re
 import subprocess
 import sys
@@ -16,21 +15,27 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "analysis" / "notebooks").glob("*.py"))
 
 
-@pytest.mark.parametrize("on_a_study", [False, True], ids=["made up", "study"])
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+#: Each notebook once, with a study and without one in turn; the other half is long.
+FAST = [("first_law", True), ("what_to_run_next", False), ("width_against_depth", True)]
+CASES = [
+    pytest.param(
+        notebook,
+        on_a_study,
+        id=f"{notebook.stem}-{'study' if on_a_study else 'made up'}",
+        marks=[] if (notebook.stem, on_a_study) in FAST else [pytest.mark.long],
+    )
+    for notebook in NOTEBOOKS
+    for on_a_study in (False, True)
+]
+
+
+@pytest.mark.parametrize(("notebook", "on_a_study"), CASES)
 def test_notebook_runs_and_draws(notebook, on_a_study, tmp_path):
     if on_a_study:
         (tmp_path / "studies" / "quickstart").mkdir(parents=True)
         runs = example_runs(seed=1)
         runs[runs["depth"] <= 2].to_parquet(tmp_path / "studies" / "quickstart" / "runs.parquet")
-    done = subprocess.run(
-        [sys.executable, str(notebook)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run([sys.executable, str(notebook)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ("Nothing was trained" in done.stdout) != on_a_study
     named = re.findall(r'FIGURES / "(\S+\.png)"', notebook.read_text())

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,8 @@ from experiments.prepare import main
 from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import Emt
+from tests.conftest import run_command
 from tests.reference.processes import living
-
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def command(*overrides):
@@ -25,7 +22,7 @@ def command(*overrides):
 
 
 def run(*overrides, cwd):
-    return subprocess.run(command(*overrides), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    return run_command("experiments.prepare", *overrides, cwd=cwd)
 
 
 def test_prepare_skip_refuse_and_verify(tmp_path, monkeypatch, capsys):
@@ -85,9 +82,9 @@ def test_mistake_is_named_without_a_traceback(overrides, exit_code, message, tmp
 
 
 def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
-    settings = ("source=emt", "source.num_structures=1500", "processes=2", "out=killed")
+    settings = ("source=emt", "source.num_structures=500", "processes=2", "out=killed")
     mark = f"PREPARE_MARK={uuid.uuid4()}"
-    environment = ENVIRONMENT | dict([mark.split("=")])
+    environment = os.environ | dict([mark.split("=")])
     process = subprocess.Popen(command(*settings), cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while len(living(mark)) < 4 and process.poll() is None and time.monotonic() < deadline:
@@ -101,7 +98,7 @@ def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
     assert not living(mark)
     again = run(*settings, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert verify(tmp_path / "killed").num_structures == 1500
+    assert verify(tmp_path / "killed").num_structures == 500
 
 
 OFTEN = """
@@ -114,10 +111,10 @@ sys.exit(main())
 
 
 def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path):
-    settings = ("source=emt", "source.num_structures=1200", "processes=1", "out=killed")
+    settings = ("source=emt", "source.num_structures=500", "processes=1", "out=killed")
     partial, went_on = tmp_path / ".killed.partial", 0
     for turn in range(6):
-        process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path, env=ENVIRONMENT)
+        process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path)
         before = len(list(partial.glob("piece-*")))
         went_on += before > 0
         deadline = time.monotonic() + 60
@@ -129,7 +126,7 @@ def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path)
             break
         assert process.returncode == -signal.SIGKILL
     assert went_on > 1, "the control: it went on from pieces"
-    whole = prepare(Emt(num_structures=1200), tmp_path / "whole", progress=False)
+    whole = prepare(Emt(num_structures=500), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed") == whole.manifest
 
 

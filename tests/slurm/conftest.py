@@ -20,8 +20,8 @@ class Cluster:
     """The running cluster and what tests do to it."""
 
     def __init__(self, state: Path) -> None:
-        self.environment = {**os.environ, "SLURM_CI_DIR": str(state), "SLURM_CONF": str(state / "slurm.conf")}
         os.environ.update(SLURM_CONF=str(state / "slurm.conf"))
+        self.environment = {**os.environ, "SLURM_CI_DIR": str(state)}
         self.state = state
 
     def up(self) -> None:
@@ -71,8 +71,7 @@ def cluster(tmp_path_factory):
     installed = Path("/etc/slurm/slurm.conf")
     if installed.exists() and "ClusterName=ci\n" not in installed.read_text():
         pytest.skip(f"{installed} is of a cluster that is in use")
-    state = Path(os.environ.get("SLURM_CI_DIR", "/tmp/gnn-scaling-slurm"))
-    running = Cluster(state)
+    running = Cluster(Path("/tmp/gnn-scaling-slurm"))
     try:
         running.up()
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:

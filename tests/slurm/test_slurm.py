@@ -50,9 +50,7 @@ def local(data, tmp_path_factory):
     def compute(ranks: int) -> dict[str, float]:
         if ranks not in found:
             root = tmp_path_factory.mktemp("local")
-            done = run_command(
-                "experiments.train", *GRID, f"launcher.ranks={ranks}", *where(data, root, "local"), timeout=600
-            )
+            done = run_command("experiments.train", *GRID, f"launcher.ranks={ranks}", *where(data, root, "local"))
             assert done.returncode == 0, done.stderr
             found[ranks] = losses(root / "local")
         return found[ranks]

@@ -28,7 +28,7 @@ def merge(path):
     return merged
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(
     content=st.dictionaries(_TEXT, _VALUES, max_size=5),
     chunk_bytes=st.integers(1, 40),
@@ -44,7 +44,7 @@ def test_pieces_together_are_the_object_whatever_the_chunks(content, chunk_bytes
         assert list(merge(path)) == list(content)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(content=st.dictionaries(_TEXT, _VALUES, min_size=1, max_size=4), chunk_bytes=st.integers(1, 40), data=st.data())
 def test_no_beginning_of_an_object_passes_for_a_whole(content, chunk_bytes, data, tmp_path_factory):
     whole = json.dumps(content).encode()

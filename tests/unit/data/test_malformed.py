@@ -161,7 +161,7 @@ def damaged(content: bytes, damage: tuple[str, float, bytes]) -> bytes:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damages=st.lists(DAMAGE, min_size=1, max_size=3))
 def test_damaged_file_is_named_or_rejected_and_what_is_kept_is_sound(name, damages, tmp_path_factory):
     folder = tmp_path_factory.mktemp("damaged")

@@ -23,7 +23,7 @@ def brute_force(positions, cell, pbc, cutoff_ang, images=8):
 
 
 @pytest.mark.parametrize("pbc", list(itertools.product([False, True], repeat=3)))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(seed=st.integers(0, 2**32 - 1), num_atoms=st.integers(1, 6), zero_rows=st.booleans())
 def test_matches_brute_force_in_cells_smaller_than_the_cutoff(pbc, seed, num_atoms, zero_rows):
     rng = np.random.default_rng(seed)

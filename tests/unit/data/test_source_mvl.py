@@ -176,9 +176,15 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
         read(path)
 
 
-@pytest.mark.skipif(not MONBTAW.exists(), reason=f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")
-def test_published_records_are_all_fit_to_learn_from():
-    accepted = [validate(entry, Bounds()) for entry in read(MONBTAW)]
+@pytest.fixture(scope="module")
+def published():
+    if not MONBTAW.exists():
+        pytest.skip(f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")
+    return read(MONBTAW)
+
+
+def test_published_records_are_all_fit_to_learn_from(published):
+    accepted = [validate(entry, Bounds()) for entry in published]
     assert len(accepted) == 5658
     assert all(isinstance(entry, Accepted) for entry in accepted)
     assert sum(len(entry.row["numbers"]) for entry in accepted) == 118_912
@@ -189,10 +195,8 @@ def test_published_records_are_all_fit_to_learn_from():
         assert owners.setdefault(entry.group, entry.holdout) == entry.holdout, f"{entry.group} is free and held out"
 
 
-@pytest.mark.skipif(not MONBTAW.exists(), reason=f"needs the published Mo-Nb-Ta-W files at {MONBTAW}")
-def test_published_set_is_read_whole(prepared):
-    entries = read(MONBTAW)
-    shards = prepared(entries)
+def test_published_set_is_read_whole(published, prepared):
+    shards = prepared(published)
     manifest = shards.manifest
     assert (manifest.num_structures, manifest.num_atoms) == (5658, 118_912)
     assert manifest.elements == (41, 42, 73, 74)

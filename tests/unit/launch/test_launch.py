@@ -24,7 +24,8 @@ from scaling.models.egnn import EGNNConfig
 from scaling.runs.claim import Claim, holder
 from scaling.runs.failure import Failure, failure_path
 from scaling.runs.store import RunDir
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT
+from tests.ranks import run_ranks
 
 FOREVER = TrainConfig(budget=BudgetConfig(amount=1_000_000), batch_size=2, checkpoint_every=20)
 
@@ -240,11 +241,11 @@ def test_rank_that_cannot_leave_its_reason_still_says_it_and_fails(tmp_path):
     run = RunDir(tmp_path / "run")
     run.stage(replace(RunConfig(), data=DataConfig(path=str(tmp_path / "nowhere"))))
     failure_path(run, 0).mkdir()
-    ended = run_command("scaling.launch.worker", str(run.path))
-    assert ended.returncode == 1
-    assert "error: " in ended.stderr
-    assert "nowhere" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    log = tmp_path / "log.txt"
+    assert run_ranks("scaling.launch.worker", 1, str(run.path), log=log) == [1]
+    assert "error: " in log.read_text()
+    assert "nowhere" in log.read_text()
+    assert "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def rotation(seed: int) -> np.ndarray:
 models = pytest.mark.parametrize("name", FAMILIES)
 both = pytest.mark.parametrize("forces", ["conservative", "direct"])
 seeds = given(seed=st.integers(0, 10_000))
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=settings().max_examples // 2)
 
 
 @models

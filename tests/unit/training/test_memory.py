@@ -17,6 +17,8 @@ from tests.reference.processes import bench_ranks
 
 SIZES = {"num_elements": 5, "cutoff_ang": 5.0, "mean_degree": 30.0, "scale_ev": 1.0}
 
+pytestmark = pytest.mark.usefixtures("torchrun_forks")
+
 
 def counted_peak(config: ModelConfig, checkpointing: int, structures: int, mean_degree: float):
     graphs, labels_N3 = random_graphs(structures, mean_degree=mean_degree)
