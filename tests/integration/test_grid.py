@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import ROOT, run_command
+from tests.conftest import ROOT, run_command, run_process
 
 TINY = ["model.width=4", "model.depth=1", "train.budget.amount=20", "train.validate_every=10", "train.batch_size=4"]
 OPTUNA = [
@@ -68,7 +68,7 @@ def where(tiny_data, root) -> list[str]:
 def test_runs_ignore_the_world_that_the_shell_names(tiny_data, tmp_path, monkeypatch):
     for name, value in ANOTHER_WORLD.items():
         monkeypatch.setenv(name, value)
-    done = run_command("experiments.train", *TINY, *where(tiny_data, tmp_path), timeout=100)
+    done = run_process("experiments.train", *TINY, *where(tiny_data, tmp_path), timeout=100)
     assert done.returncode == 0, done.stderr
     (result,) = tmp_path.glob("grid/*/result.json")
     assert json.loads(result.read_text())["world_size"] == 1
