@@ -12,7 +12,7 @@ from experiments.status import wait
 from scaling.config import RunConfig
 from scaling.launch.environment import options_of_submission
 from scaling.launch.pool import run_all, slots
-from scaling.launch.submit import job_name, refuse, submit
+from scaling.launch.submission import job_name, refuse, submit
 from scaling.runs.store import RunDir
 
 

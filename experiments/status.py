@@ -19,8 +19,7 @@ from tqdm import tqdm
 from experiments.command import command
 from scaling.errors import RunError
 from scaling.launch import slurm
-from scaling.launch.job import ERROR
-from scaling.launch.submit import JOBS, job_name, live
+from scaling.launch.submission import JOBS, job_name, live
 from scaling.runs.failure import log_tail
 from scaling.runs.files import read_json
 from scaling.runs.store import STATES, RunDir, Status, run_dirs
@@ -81,7 +80,7 @@ def _last_words(study_dir: Path) -> dict[str, str]:
         runs = read_json(told, lambda it: list(it["runs"]), remedy="remove its folder")
         logs = sorted(told.parent.glob("*.txt"), key=lambda path: path.stat().st_mtime)
         lines = [line for line in log_tail(logs[-1]).splitlines() if line.strip()] if logs else []
-        errors = [line for line in lines if line.startswith(ERROR)]
+        errors = [line for line in lines if line.startswith(slurm.ERROR)]
         where = f"; see {logs[-1]}" if logs else f"; see {told.parent}"
         words = (
             f"its last job, {logs[-1].stem}, said: {(errors or lines)[-1].strip()}" if lines else "its job said nothing"

@@ -32,7 +32,7 @@ from torch import Tensor
 from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, ZeroConfig
 from scaling.launch.pool import ALLOCATOR
-from scaling.launch.worker import end_at_once
+from scaling.launch.processes import end_at_once
 from scaling.models import Graphs, build
 from scaling.models.config import FAMILIES, family
 from scaling.models.counting import parameters_of, training_flops

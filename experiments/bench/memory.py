@@ -24,7 +24,7 @@ import torch._dynamo  # before zero.Init, whose patches it cannot stand
 from experiments.bench.table import options, publish
 from scaling.config import ZeroConfig
 from scaling.launch.pool import ALLOCATOR
-from scaling.launch.worker import end_at_once
+from scaling.launch.processes import end_at_once
 from scaling.models import build
 from scaling.models.counting import parameters_of, with_width
 from scaling.models.egnn import EGNNConfig

@@ -19,7 +19,7 @@ import pandas as pd
 
 from experiments.bench.table import options, publish
 from scaling.launch import slurm
-from scaling.launch.submit import job_name
+from scaling.launch.submission import job_name
 from scaling.runs.store import run_dirs
 
 POLL_S = 10.0

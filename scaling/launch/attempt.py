@@ -20,7 +20,7 @@ from scaling.config import LauncherConfig
 from scaling.errors import Interrupted, ScalingError
 from scaling.launch import slurm
 from scaling.launch.environment import leave_world, without_world
-from scaling.launch.worker import die_with_parent, let_children_die_with_me, work
+from scaling.launch.processes import die_with_parent, let_children_die_with_me
 from scaling.runs import stopping
 from scaling.runs.claim import TOKEN_VARIABLE, Claim
 from scaling.runs.failure import KILLED, Failure, first_failure, log_tail
@@ -147,6 +147,8 @@ def _compute(run: RunDir) -> Failure | None:
     launcher = run.config().launcher
     if launcher.ranks > 1:
         return _compute_by_torchrun(run, launcher)
+    from scaling.launch.worker import work  # itself a command: `python -m` warns of one that its package has imported
+
     work(run)
     return None
 

@@ -35,8 +35,6 @@ LAST_S = 20.0
 LAST_WAIT_S = 60
 #: A job on which so many runs in a row fail before they have made a step leaves the others to other nodes.
 MAX_FAILED_AT_START = 3
-#: How the line of a log begins that says why a job ended.
-ERROR = "error: "
 
 
 def main() -> int:
@@ -129,8 +127,8 @@ def stage_data(config: RunConfig) -> None:
     on_nodes = slurm.on_each_node(config.launcher.nodes, site.python or shlex.quote(sys.executable), command)
     ended = subprocess.run(on_nodes, check=False, capture_output=True, text=True)
     if ended.returncode:
-        said = [line for line in ended.stderr.splitlines() if line.startswith(ERROR)]
-        why = "; ".join(sorted({line.removeprefix(ERROR) for line in said})) or " ".join(ended.stderr.split())
+        said = [line for line in ended.stderr.splitlines() if line.startswith(slurm.ERROR)]
+        why = "; ".join(sorted({line.removeprefix(slurm.ERROR) for line in said})) or " ".join(ended.stderr.split())
         raise RunError(f"launcher.slurm.stage_to={site.stage_to}: the data could not be copied: {why}")
     os.environ[DATA_VARIABLE] = here
 
@@ -165,4 +163,4 @@ if __name__ == "__main__":
             sys.exit()
         sys.exit(main())
     except ScalingError as error:
-        sys.exit(f"{ERROR}{error}")
+        sys.exit(f"{slurm.ERROR}{error}")

@@ -20,6 +20,8 @@ ANSWER_S = 60.0
 #: What SLURM's commands say while the controller cannot be reached.
 AWAY = re.compile(r"Unable to contact|[Cc]onnection (refused|reset|timed out)|timed out|try again|not respond|DBD conn")
 NODE_NUMBER = "$SLURM_NODEID"
+#: How the line of a log begins that says why a job ended.
+ERROR = "error: "
 #: Of a batch script's options, those that no cluster refuses.
 OF_NO_CONCERN = ("--job-name", "--ntasks-per-node", "--signal", "--output", "--open-mode", "--requeue")
 #: A cause of a failure for each of SLURM's end states that are none of the run's own.

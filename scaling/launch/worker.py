@@ -4,7 +4,6 @@ python -m scaling.launch.worker RUN_DIR                                    (one 
 torchrun --nproc-per-node 2 -m scaling.launch.worker RUN_DIR               (more)
 """
 
-import ctypes
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from scaling.errors import Interrupted, RunError, ScalingError
 from scaling.launch.environment import leave_world
+from scaling.launch.processes import die_with_parent, end_at_once, let_children_die_with_me
 from scaling.runs import stopping
 from scaling.runs.claim import TOKEN_VARIABLE, Claim, holder
 from scaling.runs.failure import Failure, leave
@@ -25,8 +25,6 @@ from scaling.runs.store import RunDir
 DATA_VARIABLE = "GNN_SCALING_DATA"
 
 POLL_S = 2.0
-
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def work(run: RunDir) -> None:
@@ -46,25 +44,6 @@ def work(run: RunDir) -> None:
     world = World.join(config.parallel.graph, gpus_per_rank=gpus_per_rank)
     train(config, run, world)
     world.leave()
-
-
-def die_with_parent(sign: signal.Signals) -> None:
-    """Ask the kernel (Linux) to end this process when its parent dies, however it dies."""
-    pr_set_pdeathsig = 1
-    if _libc is not None:
-        _libc.prctl(pr_set_pdeathsig, sign)
-
-
-def let_children_die_with_me() -> None:
-    """Loader processes, which are forked, shall not outlive a rank that is killed."""
-    os.register_at_fork(after_in_child=lambda: die_with_parent(signal.SIGKILL))
-
-
-def end_at_once(code: int = 0) -> None:
-    """End a rank that has done its work without the interpreter's farewell: communication threads may abort in it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _end_with_others(run: RunDir, is_failing: threading.Event) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from scaling.config import ZeroConfig
 from scaling.data.neighbors import neighbor_list
-from scaling.launch.worker import end_at_once
+from scaling.launch.processes import end_at_once
 from scaling.models import Graphs, Potential, build
 from scaling.models.config import family
 from scaling.optim.config import AdamWConfig

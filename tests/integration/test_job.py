@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 
 
 class Job:
-    """A folder as `scaling.launch.submit` writes it, and a process that works on it."""
+    """A folder as `scaling.launch.submission` writes it, and a process that works on it."""
 
     def __init__(self, tmp_path: Path, runs: list[RunDir], stop_s: int = 60) -> None:
         self.here, self.folder = tmp_path, runs[0].path.parent / "slurm" / "one"

@@ -14,7 +14,7 @@ from scaling.config import LauncherConfig, RunConfig, SlurmConfig
 from scaling.errors import ConfigError, RunError
 from scaling.launch import slurm
 from scaling.launch.job import copy
-from scaling.launch.submit import batch_script, job_name, refuse, submit
+from scaling.launch.submission import batch_script, job_name, refuse, submit
 from scaling.planning import planned_device
 from scaling.runs.store import RunDir
 
