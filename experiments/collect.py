@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.command import command
 from scaling.errors import ConfigError
-from scaling.runs.store import STATES, collect
+from scaling.runs import STATES, collect
 
 
 def write_table(table: pd.DataFrame, directory: Path) -> None:

@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 
 from experiments.command import command
-from scaling.data.shards import ShardSet
-from scaling.data.split import choose
+from scaling.data import ShardSet, choose
 from scaling.errors import ConfigError
-from scaling.runs.files import write_json
-from scaling.training.constants import require_own_data
-from scaling.use.calculator import TrainedPotential
-from scaling.use.evaluation import FMAX, MAX_STEPS, atoms_of, is2rs, require_same_labels, s2ef
-from scaling.use.oracle import oracle_of
+from scaling.runs import write_json
+from scaling.training import require_own_data
+from scaling.use import FMAX, MAX_STEPS, TrainedPotential, atoms_of, is2rs, oracle_of, require_same_labels, s2ef
 
 RESULT = "evaluation.json"
 #: Structures on which an oracle is compared with the stored labels.

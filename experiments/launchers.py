@@ -10,10 +10,8 @@ from tqdm import tqdm
 
 from experiments.status import wait
 from scaling.config import RunConfig
-from scaling.launch.environment import options_of_submission
-from scaling.launch.pool import run_all, slots
-from scaling.launch.submission import job_name, refuse, submit
-from scaling.runs.store import RunDir
+from scaling.launch import job_name, options_of_submission, refuse, run_all, slots, submit
+from scaling.runs import RunDir
 
 
 def execute(runs: Sequence[RunDir], config: RunConfig) -> int:

@@ -29,7 +29,7 @@ from scaling.planning import (
     planned_device,
     with_ranks,
 )
-from scaling.runs.files import write_json
+from scaling.runs import write_json
 
 HEAD = (
     *("model", "forces", "width", "depth", "fraction", "parameters", "FLOPs/structure", "steps", "FLOPs"),

@@ -18,12 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data.manifest import Manifest
-from scaling.data.preparation.consistency import warning
-from scaling.data.preparation.leaks import SplitConfig
-from scaling.data.preparation.pipeline import prepare, verify
-from scaling.data.preparation.validation import Bounds
-from scaling.data.shards import ShardSet
+from scaling.data import Manifest, ShardSet
+from scaling.data.preparation import Bounds, SplitConfig, prepare, verify, warning
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
 

@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from scaling.config import BY_NAME, RunConfig, writable
-from scaling.models.config import FAMILIES
+from scaling.models import FAMILIES
 
 
 def register() -> None:

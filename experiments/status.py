@@ -18,11 +18,8 @@ from tqdm import tqdm
 
 from experiments.command import command
 from scaling.errors import RunError
-from scaling.launch import slurm
-from scaling.launch.submission import JOBS, job_name, live
-from scaling.runs.failure import log_tail
-from scaling.runs.files import read_json
-from scaling.runs.store import STATES, RunDir, Status, run_dirs
+from scaling.launch import JOBS, job_name, live, slurm
+from scaling.runs import STATES, RunDir, Status, log_tail, read_json, run_dirs
 
 WATCH_S = 10.0
 NEVER_SUBMITTED = "give the command of the study again"

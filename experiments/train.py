@@ -14,14 +14,10 @@ from experiments.command import command
 from experiments.grid import Grid, Outcome, over_grid
 from experiments.launchers import LAUNCHERS
 from scaling.config import RunConfig
-from scaling.data.shards import ShardSet
-from scaling.data.split import choose
+from scaling.data import ShardSet, choose
 from scaling.errors import ConfigError, RunError
-from scaling.launch.pool import slots
-from scaling.runs.claim import alone
-from scaling.runs.identity import Known, run_id
-from scaling.runs.store import RunDir
-from scaling.runs.study import Recipe, admitted, hold_together
+from scaling.launch import slots
+from scaling.runs import Known, Recipe, RunDir, admitted, alone, hold_together, run_id
 
 
 def stage(configs: Sequence[RunConfig], *, swept: Collection[str] = ()) -> list[RunDir]:
@@ -83,7 +79,7 @@ def _with_data(configs: Sequence[RunConfig]) -> tuple[list[RunConfig], str]:
         choose(data, shards[data.path])
     configs = [replace(config, data=replace(config.data, digest=digest)) for config in configs]
     if any(config.model.num_params for config in configs):
-        from scaling.models.counting import with_width  # brings torch, which takes seconds
+        from scaling.models import with_width
 
         num_elements = len(next(iter(shards.values())).manifest.elements)
         configs = [replace(config, model=with_width(config.model, num_elements)) for config in configs]
@@ -97,7 +93,7 @@ def _by_cost(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> list[RunDi
         def cost(config: RunConfig) -> tuple[float, float]:
             return config.model.width * config.model.depth, config.data.fraction
     else:
-        from scaling.models.counting import training_flops  # brings torch, which takes seconds
+        from scaling.models import training_flops
 
         def cost(config: RunConfig) -> tuple[float, float]:
             return training_flops(config.model, num_atoms=1, num_edges=10), config.data.fraction

@@ -31,17 +31,13 @@ from torch import Tensor
 
 from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, ZeroConfig
-from scaling.launch.pool import ALLOCATOR
-from scaling.launch.processes import end_at_once
-from scaling.models import Graphs, build
-from scaling.models.config import FAMILIES, family
-from scaling.models.counting import parameters_of, training_flops
-from scaling.optim.config import AdamWConfig
+from scaling.launch import ALLOCATOR, end_at_once
+from scaling.models import FAMILIES, Graphs, build, family, parameters_of, training_flops
+from scaling.optim import AdamWConfig
 from scaling.parallel import Group, divide
 from scaling.planning import random_graphs
 from scaling.planning.batches import CUTOFF_ANG
-from scaling.training.engine import Engine
-from scaling.training.world import World
+from scaling.training import Engine, World
 from tests.reference.counters import PeakTensors
 from tests.reference.presets import preset
 

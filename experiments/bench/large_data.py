@@ -22,13 +22,11 @@ import numpy as np
 from tqdm import tqdm
 
 from experiments.bench.table import options, publish
+from scaling.data import ShardSet
 from scaling.data.index import INDEX, write_rows
-from scaling.data.loading.loader import GraphDataset, Loader
-from scaling.data.loading.sampler import TrainSampler
+from scaling.data.loading import GraphDataset, Loader, TrainSampler
 from scaling.data.manifest import Rejected, write_manifest
-from scaling.data.preparation.pipeline import prepare, verify
-from scaling.data.preparation.validation import Bounds
-from scaling.data.shards import ShardSet
+from scaling.data.preparation import Bounds, prepare, verify
 from scaling.data.source import PlainSource, slices
 from scaling.structure import Structure
 

@@ -26,11 +26,9 @@ from ase.optimize import LBFGS
 from torch_geometric.data import Data
 
 from experiments.bench.table import options, publish
-from scaling.data.formats.json_stream import pieces
-from scaling.data.formats.lmdb_file import LmdbFile
-from scaling.data.formats.restricted_pickle import loads
+from scaling.data.formats import LmdbFile, loads, pieces
 from scaling.data.sources.emt import FastNeighborsEMT
-from scaling.use.relaxation import by_calculator, relax
+from scaling.use import by_calculator, relax
 
 #: What a process that reads a hostile file may take.
 MEMORY_BYTES = 4 * 2**30

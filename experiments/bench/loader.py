@@ -26,19 +26,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from experiments.bench.table import options, publish
 from scaling.config import ZeroConfig
-from scaling.data.loading.loader import GraphDataset, Loader
-from scaling.data.loading.sampler import MicroBatch, TrainSampler
+from scaling.data import ShardSet, StoredStructure
+from scaling.data.loading import GraphDataset, Loader, MicroBatch, TrainSampler
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.pipeline import prepare
-from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data.preparation import prepare
 from scaling.data.source import PlainSource, slices
 from scaling.models import build
 from scaling.models.egnn import EGNNConfig
-from scaling.optim.config import AdamWConfig
+from scaling.optim import AdamWConfig
 from scaling.structure import Structure
-from scaling.training.batch import to_graphs
-from scaling.training.engine import Engine
-from scaling.training.world import World
+from scaling.training import Engine, World, to_graphs
 
 STRUCTURES, QUICK_STRUCTURES = 9000, 300
 ATOMS = 29

@@ -23,17 +23,13 @@ import torch._dynamo  # before zero.Init, whose patches it cannot stand
 
 from experiments.bench.table import options, publish
 from scaling.config import ZeroConfig
-from scaling.launch.pool import ALLOCATOR
-from scaling.launch.processes import end_at_once
-from scaling.models import build
-from scaling.models.counting import parameters_of, with_width
+from scaling.launch import ALLOCATOR, end_at_once
+from scaling.models import build, parameters_of, with_width
 from scaling.models.egnn import EGNNConfig
-from scaling.optim.config import AdamWConfig
+from scaling.optim import AdamWConfig
 from scaling.planning import random_graphs
 from scaling.planning.batches import CUTOFF_ANG
-from scaling.training.engine import Engine, construction
-from scaling.training.memory import peak_bytes
-from scaling.training.world import World
+from scaling.training import Engine, World, construction, peak_bytes
 from tests.reference.counters import PeakTensors
 from tests.reference.double_backward import left_to_autograd
 

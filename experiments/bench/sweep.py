@@ -18,9 +18,8 @@ from typing import Any
 import pandas as pd
 
 from experiments.bench.table import options, publish
-from scaling.launch import slurm
-from scaling.launch.submission import job_name
-from scaling.runs.store import run_dirs
+from scaling.launch import job_name, slurm
+from scaling.runs import run_dirs
 
 POLL_S = 10.0
 

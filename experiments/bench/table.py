@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from scaling.runs.files import write_json
+from scaling.runs import write_json
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

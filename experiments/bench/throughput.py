@@ -23,14 +23,13 @@ from torch.nn.utils import clip_grad_norm_
 
 from experiments.bench.table import options, publish
 from scaling.config import ModelConfig, ZeroConfig
-from scaling.launch.pool import ALLOCATOR
+from scaling.launch import ALLOCATOR
 from scaling.models import Graphs, Potential, build
 from scaling.models.egnn import EGNNConfig
-from scaling.optim.config import AdamWConfig
+from scaling.optim import AdamWConfig
 from scaling.planning import backward, random_graphs
 from scaling.planning.batches import CUTOFF_ANG
-from scaling.training.engine import Engine
-from scaling.training.world import World
+from scaling.training import Engine, World
 from tests.reference.counters import matrix_flops
 from tests.reference.plain_egnn import plain_egnn
 

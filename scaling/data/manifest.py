@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.errors import DataError
-from scaling.runs.files import write_json
+from scaling.runs import write_json
 
 MANIFEST = "manifest.json"
 GROUPS = "groups.jsonl"

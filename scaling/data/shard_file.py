@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scaling.data.manifest import Part, ShardFile
 from scaling.data.open_file import Layout
 from scaling.errors import DataError
-from scaling.runs.files import write_atomic
+from scaling.runs import write_atomic
 from scaling.structure import FIELDS
 
 SCHEMA = "gnn-scaling structures 2"

@@ -21,10 +21,7 @@ from scaling.errors import Interrupted, ScalingError
 from scaling.launch import slurm
 from scaling.launch.environment import leave_world, without_world
 from scaling.launch.processes import die_with_parent, let_children_die_with_me
-from scaling.runs import stopping
-from scaling.runs.claim import TOKEN_VARIABLE, Claim
-from scaling.runs.failure import KILLED, Failure, first_failure, log_tail
-from scaling.runs.store import RunDir
+from scaling.runs import KILLED, TOKEN_VARIABLE, Claim, Failure, RunDir, first_failure, log_tail, stopping
 
 PREEMPTED, NODE_FAILURE = slurm.ENDS["PREEMPTED"], slurm.ENDS["NODE_FAIL"]
 DONE, FAILED, STOPPED, HELD = "done", "failed", "stopped", "held"

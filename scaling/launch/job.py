@@ -19,14 +19,12 @@ from contextlib import closing
 from pathlib import Path
 
 from scaling.config import RunConfig
-from scaling.data.manifest import read_manifest
+from scaling.data import read_manifest
 from scaling.errors import RunError, ScalingError
 from scaling.launch import slurm
 from scaling.launch.pool import Event, run_all, slots
 from scaling.launch.worker import DATA_VARIABLE
-from scaling.runs.failure import OUT_OF_MEMORY
-from scaling.runs.files import read_json
-from scaling.runs.store import RunDir
+from scaling.runs import OUT_OF_MEMORY, RunDir, read_json
 
 REQUEUE, STOP = signal.SIGUSR1, signal.SIGTERM
 #: So long before its end a job goes back into the queue, whether all runs have stopped or not.

@@ -17,9 +17,7 @@ from multiprocessing.process import BaseProcess
 from scaling.config import RunConfig
 from scaling.errors import ConfigError, RunError, ScalingError
 from scaling.launch.attempt import DONE, FAILED, HELD, STOPPED, Outcome, attempt, settled
-from scaling.runs.claim import Claim, holder, last_beat
-from scaling.runs.failure import Failure
-from scaling.runs.store import RunDir
+from scaling.runs import Claim, Failure, RunDir, holder, last_beat
 
 POLL_S = 0.5
 

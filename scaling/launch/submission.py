@@ -16,9 +16,7 @@ from tempfile import TemporaryDirectory
 from scaling.config import LauncherConfig, RunConfig
 from scaling.errors import ConfigError
 from scaling.launch import slurm
-from scaling.runs.claim import alone, holder
-from scaling.runs.files import read_json, write_atomic, write_json
-from scaling.runs.store import RunDir
+from scaling.runs import RunDir, alone, holder, read_json, write_atomic, write_json
 
 #: Below a study's directory: a folder for each array, with its list of runs, its batch script and its logs.
 JOBS = "slurm"

@@ -16,10 +16,7 @@ from pathlib import Path
 from scaling.errors import Interrupted, RunError, ScalingError
 from scaling.launch.environment import leave_world
 from scaling.launch.processes import die_with_parent, end_at_once, let_children_die_with_me
-from scaling.runs import stopping
-from scaling.runs.claim import TOKEN_VARIABLE, Claim, holder
-from scaling.runs.failure import Failure, leave
-from scaling.runs.store import RunDir
+from scaling.runs import TOKEN_VARIABLE, Claim, Failure, RunDir, holder, leave, stopping
 
 #: A copy of the data on this node, read in place of data.path.
 DATA_VARIABLE = "GNN_SCALING_DATA"
@@ -34,8 +31,7 @@ def work(run: RunDir) -> None:
         ScalingError: for what a user can mend.
         Interrupted: if it was asked to stop.
     """
-    from scaling.training.loop import train
-    from scaling.training.world import World
+    from scaling.training import World, train
 
     config = run.config()
     if DATA_VARIABLE in os.environ:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scaling.models.ops.edges import Edges
+from scaling.models.ops import Edges
 from scaling.parallel import Group, Share, divide, total
 
 

@@ -6,10 +6,7 @@ Shape suffixes: K 1 (values) or 2 (values and their tangents), N atoms, G graphs
 import torch
 from torch import Tensor, nn
 
-from scaling.models.ops.activation import silu
-from scaling.models.ops.geometry import EdgeGeometry
-from scaling.models.ops.linear import Linear
-from scaling.models.ops.messages import MessageNet
+from scaling.models.ops import EdgeGeometry, Linear, MessageNet, silu
 
 #: Predictions begin below the size of the labels, so that the first steps need not unlearn them.
 OUTPUT = 0.3

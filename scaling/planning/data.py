@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from scaling.config import DataConfig, PlanConfig, RunConfig
-from scaling.data.shards import ShardSet
-from scaling.data.split import choose
-from scaling.training.task import count_edges
+from scaling.data import ShardSet, choose
+from scaling.training import count_edges
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 
 from scaling.config import ModelConfig, RunConfig
-from scaling.models.counting import training_flops
-from scaling.models.forces import Graphs
-from scaling.models.network import build
+from scaling.models import Graphs, build, training_flops
 from scaling.planning.batches import CUTOFF_ANG, backward, random_graphs
 from scaling.planning.device import device_here
 

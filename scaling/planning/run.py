@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from scaling.config import ModelConfig, RunConfig, ZeroConfig
-from scaling.models.counting import ParameterCount, parameters_of, training_flops, with_width
-from scaling.optim.schedule import num_steps
+from scaling.models import ParameterCount, parameters_of, training_flops, with_width
+from scaling.optim import num_steps
 from scaling.planning.data import Data
 from scaling.planning.disk import disk_of
 from scaling.planning.rate import Rate

@@ -7,10 +7,10 @@ from typing import Any
 
 from scaling.config import ModelConfig, ZeroConfig
 from scaling.errors import ConfigError
-from scaling.models.counting import ParameterCount
+from scaling.models import ParameterCount
 from scaling.planning.data import Data
 from scaling.planning.device import GIB
-from scaling.training.memory import most_edges, peak_bytes
+from scaling.training import most_edges, peak_bytes
 
 #: Of a device's memory, what tensors may take: the rest is the runtime, libraries and the allocator's fragments.
 USABLE = 0.9

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scaling.training.batch import to_graphs
 from scaling.training.constants import Constants, require_own_data
 from scaling.training.losses import Errors, Loss
+from scaling.training.memory import most_edges, peak_bytes
 from scaling.training.metrics import METRICS, Means, Sums
 from scaling.training.task import Task, count_edges
 from scaling.training.world import World
@@ -29,6 +30,8 @@ __all__ = [
     "World",
     "construction",
     "count_edges",
+    "most_edges",
+    "peak_bytes",
     "require_own_data",
     "to_graphs",
     "train",

@@ -16,9 +16,7 @@ from safetensors.torch import save_file
 
 from scaling.config import RunConfig
 from scaling.errors import RunError
-from scaling.runs.files import sync_directory, sync_file, write_json
-from scaling.runs.identity import computation, unchanged
-from scaling.runs.store import BEST_WEIGHTS
+from scaling.runs import BEST_WEIGHTS, computation, sync_directory, sync_file, unchanged, write_json
 from scaling.training.engine import Engine
 from scaling.training.guard import LossHistory
 

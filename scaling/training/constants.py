@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from scaling.config import RunConfig
 from scaling.errors import RunError
 from scaling.models import Potential, build
-from scaling.runs.files import read_json, write_json
-from scaling.runs.store import RunDir
+from scaling.runs import RunDir, read_json, write_json
 from scaling.training.task import Task
 
 

@@ -20,7 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 from scaling.config import OptimConfig, ZeroConfig
 from scaling.errors import RunError
 from scaling.models import Graphs, Potential
-from scaling.optim.build import build_optimizer
+from scaling.optim import build_optimizer
 from scaling.training.memory import bucket_numbers
 from scaling.training.world import ASKED_ACCELERATOR, World, accelerator
 

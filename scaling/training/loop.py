@@ -10,14 +10,11 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from scaling.config import RunConfig
-from scaling.data.loading.loader import GraphDataset, Loader
-from scaling.data.loading.sampler import EvaluationSampler, TrainSampler, stream
+from scaling.data.loading import EvaluationSampler, GraphDataset, Loader, TrainSampler, stream
 from scaling.errors import ConfigError, Interrupted, RunError
-from scaling.models.counting import count_parameters, training_flops
-from scaling.optim.schedule import build_schedule, num_steps
-from scaling.runs import stopping
-from scaling.runs.claim import still_mine
-from scaling.runs.store import RunDir
+from scaling.models import count_parameters, training_flops
+from scaling.optim import build_schedule, num_steps
+from scaling.runs import RunDir, still_mine, stopping
 from scaling.structure import IntArray
 from scaling.training.batch import to_graphs
 from scaling.training.checkpoint import Checkpoints

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scaling.config import TrainConfig
-from scaling.data.baseline import Baseline
+from scaling.data import Baseline
 
 #: A structure is "within thresholds" (EFwT) if its total energy and all its force components are nearer than these.
 EFWT_ENERGY_EV = 0.02

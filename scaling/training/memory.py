@@ -7,10 +7,9 @@ partitions.
 import math
 
 from scaling.config import ZeroConfig
+from scaling.models import ModelConfig, ParameterCount
 from scaling.models.activations import FLOAT
-from scaling.models.config import ModelConfig
-from scaling.models.counting import ParameterCount
-from scaling.models.ops.edges import block_numbers
+from scaling.models.ops import block_numbers
 
 #: Gradients are reduced over the ranks in buckets, and ZeRO-3 holds whole at a time, this part of the parameters: more
 #: would save nothing of small networks, and large ones need no more than the second and third number.

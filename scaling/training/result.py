@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from scaling.config import RunConfig
-from scaling.models.counting import ParameterCount
-from scaling.runs.identity import settings
-from scaling.runs.record import RunResult
+from scaling.models import ParameterCount
+from scaling.runs import RunResult, settings
 from scaling.training.checkpoint import Progress
 from scaling.training.metrics import Means
 from scaling.training.task import Task

@@ -6,10 +6,8 @@ import numpy as np
 from tqdm import tqdm
 
 from scaling.config import RunConfig
-from scaling.data.baseline import Baseline
+from scaling.data import Baseline, ShardSet, Split, choose
 from scaling.data.neighbors import neighbor_list
-from scaling.data.shards import ShardSet
-from scaling.data.split import Split, choose
 from scaling.structure import FloatArray, IntArray
 from scaling.training.losses import Loss
 

@@ -13,13 +13,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from safetensors import SafetensorError, safe_open
 
-from scaling.data.loading.graph import Graph, join
+from scaling.data.loading import Graph, join
 from scaling.errors import ConfigError, DataError, RunError
 from scaling.models import Graphs, Potential
-from scaling.runs.store import BEST_WEIGHTS, RunDir
+from scaling.runs import BEST_WEIGHTS, RunDir
 from scaling.structure import FloatArray
-from scaling.training.batch import to_graphs
-from scaling.training.constants import Constants
+from scaling.training import Constants, to_graphs
 
 #: Edges that go through the network at once; a structure is never cut.
 MAX_EDGES = 40_000

@@ -18,11 +18,10 @@ from ase import Atoms
 from ase.geometry import find_mic
 from tqdm import tqdm
 
-from scaling.data.shards import ShardSet, StoredStructure
+from scaling.data import ShardSet, StoredStructure
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
-from scaling.training.losses import Errors
-from scaling.training.metrics import METRICS
+from scaling.training import METRICS, Errors
 from scaling.use.calculator import TrainedPotential
 from scaling.use.relaxation import CONVERGED, FAILED, SHOWN_AFTER_S, UNCONVERGED, ForceField, Relaxation, relax
 

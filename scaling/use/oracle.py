@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from scaling.data.manifest import Manifest
+from scaling.data import Manifest
 from scaling.data.sources import xtb
 from scaling.data.sources.emt import FastNeighborsEMT
 from scaling.structure import FloatArray

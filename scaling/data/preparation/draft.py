@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scaling.data.preparation.block import Block
 from scaling.errors import DataError
-from scaling.runs.files import write_atomic
+from scaling.runs import write_atomic
 
 PIECE_ATOMS = 2_000_000
 PIECE_S = 20.0

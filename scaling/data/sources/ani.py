@@ -22,7 +22,7 @@ import numpy as np
 from ase.units import Hartree
 
 from scaling.data.elements import numbers_of_symbols
-from scaling.data.formats.hdf5 import ConformerSource, Hdf5File, num_conformers, read_conformers
+from scaling.data.formats import ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.manifest import Rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure

@@ -18,7 +18,7 @@ import numpy as np
 from ase.units import Hartree
 
 from scaling.data.elements import whole_numbers
-from scaling.data.formats.hdf5 import ConformerSource, Hdf5File, num_conformers, read_conformers
+from scaling.data.formats import ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.manifest import Rejected
 from scaling.errors import ConfigError
 from scaling.structure import Structure

@@ -24,7 +24,7 @@ from ase.calculators.calculator import all_properties
 from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
-from scaling.data.formats.lmdb_file import LmdbFile
+from scaling.data.formats import LmdbFile
 from scaling.data.sources.ase_db import MALFORMED, AseDb
 from scaling.errors import DataError
 

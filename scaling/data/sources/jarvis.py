@@ -26,7 +26,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from scaling.data.elements import formula
-from scaling.data.formats.json_lists import JsonListSource
+from scaling.data.formats import JsonListSource
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.errors import ConfigError

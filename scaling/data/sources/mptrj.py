@@ -26,8 +26,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scaling.data.formats.json_stream import pieces
-from scaling.data.formats.pymatgen_dict import parse_structure
+from scaling.data.formats import parse_structure, pieces
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError

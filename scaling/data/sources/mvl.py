@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from scaling.data.elements import formula
-from scaling.data.formats.json_lists import JsonListSource
-from scaling.data.formats.pymatgen_dict import parse_structure
+from scaling.data.formats import JsonListSource, parse_structure
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.structure import Structure

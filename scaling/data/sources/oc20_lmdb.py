@@ -26,9 +26,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scaling.data.elements import reduced_formula, whole_numbers
-from scaling.data.formats import restricted_pickle
-from scaling.data.formats.lmdb_file import LmdbFile
-from scaling.data.formats.restricted_pickle import MALFORMED, Inert, to_array
+from scaling.data.formats import Inert, LmdbFile, restricted_pickle, to_array
+from scaling.data.formats.restricted_pickle import MALFORMED
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError

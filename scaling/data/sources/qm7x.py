@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.data.elements import whole_numbers
-from scaling.data.formats.hdf5 import MALFORMED, ConformerSource, Hdf5File
+from scaling.data.formats import ConformerSource, Hdf5File
+from scaling.data.formats.hdf5 import MALFORMED
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.structure import Structure

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from scaling.models.config import Parts
-from scaling.models.triplets.config import TIMES, Activations, TripletConfig
+from scaling.models.triplets import TripletConfig
+from scaling.models.triplets.config import TIMES, Activations
 
 #: Size of the bottleneck through which functions of lengths and angles pass.
 BASIS_WIDTH = 8

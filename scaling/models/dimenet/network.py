@@ -20,12 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from scaling.models.dimenet.config import AFTER_SKIP, BASIS_WIDTH, BEFORE_SKIP, OUTPUT_LAYERS, DimeNetPlusPlusConfig
-from scaling.models.ops.activation import silu
-from scaling.models.ops.bases import BesselBasis, SphericalBesselBasis
-from scaling.models.ops.edges import Edges
-from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.ops.recompute import recomputed
-from scaling.models.ops.tangents import constant, exact, product
+from scaling.models.ops import (
+    AFTER_SILU,
+    BesselBasis,
+    Edges,
+    Embedding,
+    Linear,
+    SphericalBesselBasis,
+    constant,
+    exact,
+    normal,
+    product,
+    recomputed,
+    silu,
+)
 from scaling.models.triplets.layers import (
     Dense,
     EnergyOutput,

@@ -20,13 +20,18 @@ from torch import Tensor, nn
 
 from scaling.models.egnn.config import EGNNConfig
 from scaling.models.heads import DirectForceHead, EnergyHead
-from scaling.models.ops.activation import silu
-from scaling.models.ops.edges import Edges
-from scaling.models.ops.geometry import EdgeGeometry, RadialBasis
-from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear
-from scaling.models.ops.messages import MessageNet
-from scaling.models.ops.recompute import recomputed
-from scaling.models.ops.tangents import constant
+from scaling.models.ops import (
+    AFTER_SILU,
+    EdgeGeometry,
+    Edges,
+    Embedding,
+    Linear,
+    MessageNet,
+    RadialBasis,
+    constant,
+    recomputed,
+    silu,
+)
 
 
 class EGNNLayer(nn.Module):

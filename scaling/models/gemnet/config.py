@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from scaling.models.config import Parts
-from scaling.models.triplets.config import TIMES, Activations, TripletConfig
+from scaling.models.triplets import TripletConfig
+from scaling.models.triplets.config import TIMES, Activations
 
 #: Sizes of the projected radial basis and of the basis of lengths and angles.
 RADIAL_WIDTH, CIRCULAR_WIDTH = 16, 16

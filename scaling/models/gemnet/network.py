@@ -30,12 +30,19 @@ from scaling.models.gemnet.config import (
     RADIAL_WIDTH,
     GemNetTConfig,
 )
-from scaling.models.ops.activation import silu
-from scaling.models.ops.bases import GaussianBasis
-from scaling.models.ops.edges import Edges
-from scaling.models.ops.linear import AFTER_SILU, Embedding, Linear, normal
-from scaling.models.ops.recompute import recomputed
-from scaling.models.ops.tangents import constant, exact, product
+from scaling.models.ops import (
+    AFTER_SILU,
+    Edges,
+    Embedding,
+    GaussianBasis,
+    Linear,
+    constant,
+    exact,
+    normal,
+    product,
+    recomputed,
+    silu,
+)
 from scaling.models.triplets.layers import (
     Dense,
     EnergyOutput,

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scaling.models.ops.activation import silu
-from scaling.models.ops.angles import Angles
-from scaling.models.ops.bases import spherical_harmonics
-from scaling.models.ops.edges import Edges
-from scaling.models.ops.linear import AFTER_SILU, Linear
-from scaling.models.ops.recompute import recomputed
-from scaling.models.ops.tangents import along, product
+from scaling.models.ops import AFTER_SILU, Angles, Edges, Linear, along, product, recomputed, silu, spherical_harmonics
 from scaling.models.triplets.config import TripletConfig
 
 
