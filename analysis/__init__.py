@@ -7,10 +7,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.compute.optimal import frontier
-from analysis.fitting.law import fit
-from analysis.selection.comparison import compare
-from analysis.selection.held_out import backtest
+from analysis.compute import frontier
+from analysis.fitting import fit
+from analysis.selection import backtest, compare
 from analysis.tables import load_runs
 
 if TYPE_CHECKING:

@@ -7,11 +7,9 @@ from typing import Any
 
 from analysis.commands.compare import add_reach, score_document
 from analysis.commands.options import add_fit, add_table, fit_choice, read_table
-from analysis.fitting.cautions import find_cautions
-from analysis.forms.registry import find_form
-from analysis.selection.held_out import REPLICATES, Backtest, backtest
-from analysis.selection.origins import require_few_runs
-from analysis.study.document import strict
+from analysis.forms import find_form
+from analysis.selection import REPLICATES, Backtest, backtest, require_few_runs
+from analysis.study import strict
 
 HELP = "fit one form to the smaller runs and predict the larger ones, from several origins"
 
@@ -49,7 +47,7 @@ def backtest_document(found: Backtest) -> dict[str, Any]:
             {"name": one.name, "origins": [score_document(score) for score in one.scores]} for one in found.plain
         ],
         "no_power_law_because": list(found.against),
-        "cautions": list(find_cautions(table)),
+        "cautions": list(found.law.cautions),
         "n": len(table),
         "excluded": [{"run": row.run, "reason": row.reason} for row in table.excluded],
     }
@@ -70,6 +68,6 @@ def _summary(found: Backtest) -> str:
         )
     lines += [f"  {one.name}: {one.rmse:.4f}" for one in found.plain if one.scores]
     lines += [f"  {reason}" for reason in found.against]
-    lines += [f"  {caution}" for caution in find_cautions(table)]
+    lines += [f"  {caution}" for caution in found.law.cautions]
     lines += [f"  excluded {row.run}: {row.reason}" for row in table.excluded]
     return "\n".join(lines)

@@ -5,15 +5,10 @@ import json
 from typing import Any
 
 from analysis.commands.options import add_objective, add_table, read_table
-from analysis.fitting.cautions import find_cautions
-from analysis.forms.registry import FORMS, find_form
-from analysis.selection.choice import Contender
-from analysis.selection.comparison import Comparison, compare
-from analysis.selection.held_out import REPLICATES
-from analysis.selection.origins import REACH
-from analysis.selection.plain import Plain
-from analysis.selection.scores import Score
-from analysis.study.document import strict
+from analysis.fitting import find_cautions
+from analysis.forms import FORMS, find_form
+from analysis.selection import REACH, REPLICATES, Comparison, Contender, Plain, Score, compare
+from analysis.study import strict
 from analysis.tables import AXES, RunTable, distinct_sizes
 from scaling.errors import ConfigError
 

@@ -6,15 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from analysis.commands.options import add_by, add_fit, add_table, check_folder, read_groups, read_results
-from analysis.report.findings import law_section, limits_section
-from analysis.report.parameters import estimates_section
-from analysis.report.sections import Section, Sentence, cautions_of
-from analysis.report.text import to_text
-from analysis.report.trust import backtest_section
-from analysis.study.contrast import verdicts
-from analysis.study.document import law_document, strict, write_document
-from analysis.study.groups import Groups
-from analysis.study.results import Results
+from analysis.report import (
+    Section,
+    Sentence,
+    backtest_section,
+    cautions_of,
+    estimates_section,
+    law_section,
+    limits_section,
+    to_text,
+)
+from analysis.study import Groups, Results, law_document, strict, verdicts, write_document
 from analysis.tables import Excluded
 from scaling.errors import DataError
 

@@ -4,11 +4,9 @@ import argparse
 import json
 
 from analysis.commands.options import add_fit, add_table, read_law
-from analysis.compute.decisions import decide
-from analysis.compute.returns import DEFAULT_SHARE
-from analysis.report.decisions import decisions_text
-from analysis.report.decisions_json import decisions_document
-from analysis.study.document import conventions, strict
+from analysis.compute import DEFAULT_SHARE, decide
+from analysis.report import decisions_document, decisions_text
+from analysis.study import conventions, strict
 
 HELP = "say what compute is best spent on: sizes for each budget, their limits, what more still buys"
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from analysis.commands.options import add_fit, add_table, check_folder, read_law
-from analysis.design.advice import NextRuns, next_runs
-from analysis.design.plans import Plan
-from analysis.study.document import strict
+from analysis.design import NextRuns, Plan, next_runs
+from analysis.study import strict
 from analysis.tables import AXES, read_frame
 
 HELP = "which further runs narrow a prediction's interval most for their cost"

@@ -4,12 +4,9 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from analysis.fitting.choice import FitChoice
-from analysis.fitting.law import Law
-from analysis.fitting.resampling import DEFAULT_REPLICATES
-from analysis.forms.registry import FORMS, find_form
-from analysis.study.groups import Groups, group_runs
-from analysis.study.results import Results
+from analysis.fitting import DEFAULT_REPLICATES, FitChoice, Law
+from analysis.forms import FORMS, find_form
+from analysis.study import Groups, Results, group_runs
 from analysis.tables import AXES, LOSS_COLUMN, MODEL, RunTable, load_runs, read_frame, rows_with
 from scaling.errors import ConfigError
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from analysis.commands.options import add_beside, add_by, add_fit, add_table, check_folder, read_groups, read_results
-from analysis.report.text import to_text
+from analysis.report import to_text
 
 HELP = "write a study's report: index.html, figures, fit.json"
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the report, print what it says, and say where it is."""
-    from analysis.report.pages import write_comparison, write_report
+    from analysis.report import write_comparison, write_report
 
     source = Path(options.table)
     beside = source / "report" if source.is_dir() else source.with_name(f"{source.stem}_report")

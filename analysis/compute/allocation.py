@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.law import Law
-from analysis.fitting.resampling import interval
-from analysis.forms.power_terms import Power
-from analysis.forms.registry import Form
-from analysis.forms.sums import SumOfTerms
-from analysis.forms.terms import FloatArray, IntArray
+from analysis.arrays import FloatArray, IntArray
+from analysis.fitting import Law, interval
+from analysis.forms import Form, Power, SumOfTerms
 from scaling.errors import ConfigError
 
 REACH = 1e9

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.compute.size_cost import Axes, SizeCost, fit_cost
-from analysis.forms.terms import FloatArray
 from analysis.tables import FLOPS_PER_PARAMETER_AND_SAMPLE, RunTable, numbers
 from analysis.texts import size_text
 from scaling.errors import ConfigError

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 from analysis.compute.optimal import Frontier, frontier
 from analysis.compute.parabolas import IsoFlop, isoflop
 from analysis.compute.returns import DEFAULT_SHARE, Marginal, Saturation, marginal_values, saturation
-from analysis.compute.shape import SHAPE_WEIGHTS, BestShape, best_shape, shape_budgets, untold_shape
-from analysis.fitting.law import Law
+from analysis.compute.shape import SHAPE_WEIGHTS, BestShape, best_shape, open_question, shape_budgets
+from analysis.fitting import Law
 from scaling.errors import ConfigError
 
 NOTABLE_DRIFT = 0.03
@@ -54,5 +54,5 @@ def decide(
         shapes,
         tuple(saturation(law, axis, share=share) for axis in law.form.axes if axis in ("N", "D")),
         marginal_values(law),
-        untold_shape(law),
+        open_question(law),
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.compute.allocation import Derived, allocate, predict_each
 from analysis.compute.cost import Cost, FlopsRule, measure_cost
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray, IntArray
+from analysis.fitting import Law
 from scaling.errors import ConfigError
 
 DECADES = (-2, -1, 0, 1, 2)

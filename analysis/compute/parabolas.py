@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.compute.allocation import Derived, allocate, predict_each
 from analysis.compute.cost import Cost, measure_cost
 from analysis.compute.optimal import WEIGHTS, repetitions
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.fitting import Law
 from analysis.tables import RunTable, distinct_sizes
 from analysis.texts import size_text
 

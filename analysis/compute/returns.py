@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.compute.allocation import REACH, TINY, Derived, falling_root, predict_each, slopes_along
 from analysis.compute.cost import measure_cost
 from analysis.compute.optimal import beyond_range, unusable
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray, IntArray
+from analysis.fitting import Law
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.compute.allocation import Derived, allocate, predict_each
 from analysis.compute.cost import Cost, measure_cost
 from analysis.compute.optimal import beyond_range, default_budgets, unusable
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray, IntArray
+from analysis.fitting import Law
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 
@@ -176,7 +176,7 @@ def require_shape(law: Law) -> None:
         )
 
 
-def untold_shape(law: Law) -> str | None:
+def open_question(law: Law) -> str | None:
     """What a law of N alone leaves open about width and depth, with the trace of it in the residuals.
 
     None unless the runs differ in both.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
 from analysis.tables import RunTable
 
 OVERHEAD_SHARES = np.concatenate([[0.0], 1 - np.geomspace(1.0, 0.02, 25)[1:]])

@@ -18,15 +18,14 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from analysis.compute.cost import measure_cost
-from analysis.compute.size_cost import SizeCost
+from analysis.arrays import FloatArray
+from analysis.compute import SizeCost, measure_cost
 from analysis.design.candidates import Candidates, given_candidates, largest_data, next_larger, own_grid
 from analysis.design.exchange import after, choose, in_order
 from analysis.design.information import State, log_width
 from analysis.design.plans import Now, Plan, Question, lay_out, write_plan
 from analysis.design.targets import FAR, Target, find_target
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.fitting import Law
 from scaling.errors import ConfigError, DataError
 
 FRONTIER_SHARES = (0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.75)

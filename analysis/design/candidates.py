@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from analysis.compute.cost import HOURS_COLUMN
-from analysis.compute.size_cost import SizeCost
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
+from analysis.compute import HOURS_COLUMN, SizeCost
 from analysis.tables import RunTable, distinct_sizes, numbers, same_size
 from scaling.errors import ConfigError, DataError
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.design.information import State, log_width
-from analysis.forms.terms import FloatArray
 
 COST_WEIGHT = 0.01
 """Log width that the whole budget is worth: of two plans that narrow alike the cheaper is chosen."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
+from analysis.arrays import FloatArray
 from analysis.design.targets import Target
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.fitting import Law
 
 MAX_DRAWS = 60
 PRIOR_SD = {"floor": 0.5, "coefficient": 3.0, "exponent": 1.0, "shape": 5.0}

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.compute.size_cost import SizeCost
+from analysis.arrays import FloatArray
+from analysis.compute import SizeCost
 from analysis.design.candidates import Candidates, in_words, largest_data, next_larger
 from analysis.design.information import SAME_LOG_SIZE, State, log_width, state_of
 from analysis.design.targets import Target
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.fitting import Law
 
 Sizes = Mapping[str, float]
 ROUNDING = 1e-9  # of the budget

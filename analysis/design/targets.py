@@ -9,10 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.compute.cost import Cost, measure_cost
-from analysis.compute.optimal import optimal_log_n, repetitions
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
+from analysis.compute import Cost, measure_cost, optimal_log_n, repetitions
+from analysis.fitting import Law
 from scaling.errors import ConfigError
 
 FAR = 10.0

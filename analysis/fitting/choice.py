@@ -1,12 +1,11 @@
-"""A choice of what to fit, made once and applied to one table or to several."""
+"""A choice of what to fit, made once and applied to any table."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from analysis.fitting.law import Law, fit
 from analysis.fitting.objective import Objective
 from analysis.fitting.resampling import DEFAULT_REPLICATES
-from analysis.forms.registry import Form
+from analysis.forms import Form
 from analysis.tables import RunTable
 from scaling.errors import DataError
 
@@ -46,15 +45,12 @@ class FitChoice:
             seed=self.seed,
         )
 
-    def apply_each(self, tables: Mapping[str, RunTable], *, replicates: int | None = None) -> dict[str, Law | str]:
-        """The chosen fit of each table by name; a sentence in place of a law that cannot be fitted."""
-        found: dict[str, Law | str] = {}
-        for name, table in tables.items():
-            try:
-                found[name] = self.apply(table, replicates=replicates)
-            except DataError as error:
-                found[name] = str(error)
-        return found
+    def try_to_apply(self, table: RunTable, *, replicates: int | None = None) -> Law | str:
+        """The same; a sentence in place of a law that the runs cannot determine."""
+        try:
+            return self.apply(table, replicates=replicates)
+        except DataError as error:
+            return str(error)
 
 
 def refit(law: Law, table: RunTable, *, replicates: int | None = None) -> Law:

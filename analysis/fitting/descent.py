@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from analysis.arrays import BoolArray, FloatArray, IntArray
 from analysis.fitting.objective import Objective, Problem
-from analysis.forms.terms import BoolArray, FloatArray, IntArray
 
 Pull = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray]]
 """Further residuals (R, K) and their derivatives (R, K, P) for theta (R, P) of the replicates of these numbers (R,)."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.fitting.optimum import Optimum
 from analysis.fitting.profile import Interval
 from analysis.fitting.resampling import Bootstrap
-from analysis.forms.terms import FloatArray, Parameter
+from analysis.forms import Parameter
 from analysis.tables import RunTable, distinct_sizes
 
 MIN_SIZES = 4

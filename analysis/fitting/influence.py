@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.fitting.descent import minimize
 from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable
 
 MOST_RUNS = 1000

@@ -15,12 +15,12 @@ from functools import cached_property
 import numpy as np
 from scipy.special import stdtrit
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.fitting.noise import Noise, noise_of
 from analysis.fitting.optimum import Optimum
-from analysis.fitting.profile import BLOCK, Interval, Profile
-from analysis.fitting.quantities import numerical, numerical_each, predictions
+from analysis.fitting.profile import BLOCK, Interval, Profile, numerical, numerical_each, predictions
 from analysis.fitting.resampling import Bootstrap, interval, resampling_unit
-from analysis.forms.terms import FloatArray, IntArray, Parameter
+from analysis.forms import Parameter
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from analysis.arrays import FloatArray
 from analysis.fitting.identify import Verdict, judge_exponents, judge_loss
 from analysis.fitting.intervals import Uncertainty, uncertainty_of
 from analysis.fitting.misfit import LackOfFit, lack_of_fit
 from analysis.fitting.optimum import Optimum, find_optimum
 from analysis.fitting.profile import Interval
 from analysis.fitting.resampling import DEFAULT_REPLICATES, Bootstrap, bootstrap
-from analysis.forms.registry import Form, find_form
-from analysis.forms.terms import FloatArray
+from analysis.forms import Form, find_form
 from analysis.tables import RunTable, load_runs
 from scaling.errors import ConfigError
 

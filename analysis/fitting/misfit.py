@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 from scipy.special import fdtrc
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.fitting.optimum import Optimum
-from analysis.forms.terms import FloatArray, IntArray
 
 SIGNIFICANT = 0.05
 """Share of true forms that are suspected; the simulated studies of docs/benchmarks.md give that of false ones."""

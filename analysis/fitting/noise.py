@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import fdtri
 
+from analysis.arrays import FloatArray, IntArray
 from analysis.fitting.optimum import Optimum
-from analysis.forms.terms import FloatArray, IntArray
 
 TINY = 1e-300
 

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.forms.registry import Form
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
+from analysis.forms import Form
 from analysis.tables import RunTable
 from scaling.errors import ConfigError
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.arrays import FloatArray
 from analysis.fitting.descent import minimize
 from analysis.fitting.objective import (
     LITERATURE_DELTA,
@@ -15,8 +16,7 @@ from analysis.fitting.objective import (
     delta_for_residuals,
     make_problem,
 )
-from analysis.forms.registry import Form
-from analysis.forms.terms import FloatArray
+from analysis.forms import Form
 from analysis.tables import RunTable, distinct_sizes
 from scaling.errors import DataError
 

@@ -1,18 +1,19 @@
 """Profile likelihood: how far a quantity can be moved, all parameters refitted, before the runs object.
 
-Legend of shapes: R rows of a batch, K quantities, P parameters.
+Legend of shapes: R rows of a batch, K quantities, Q queried sizes, P parameters, A axes.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from analysis.arrays import BoolArray, FloatArray, IntArray
 from analysis.fitting.descent import minimize
 from analysis.fitting.noise import Noise
 from analysis.fitting.optimum import Optimum
-from analysis.fitting.quantities import Quantities
-from analysis.forms.terms import BoolArray, FloatArray, IntArray
 
 ROUNDS = 12
 CLOSE = 0.01  # relative error of the rise's square root at which an end of an interval is found
@@ -26,6 +27,11 @@ BLOCK = 32  # predictions profiled at once
 NOISELESS = 1e-20  # a rise below this for each run is rounding: the runs lie on the law
 UNSEEN = 1e16  # variance for unit noise, from which rounding alone moves a quantity by its per cents: nothing sees it
 TINY = 1e-300
+STEP = 1e-5  # of the numerical derivatives
+
+Quantities = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray]]
+"""Of each row the quantity of that number (R,): its value (R,) and derivatives (R, P) at theta (R, P), which are in
+centred, scaled units. An interval is found fastest for quantities that are nearly linear in theta."""
 
 
 @dataclass(frozen=True)
@@ -236,3 +242,34 @@ class _Search:
         rise = np.where(bracketed, self.root_outside - self.root_inside, 1.0)
         at = self.inside + gap * np.clip((1 - self.root_inside) / np.maximum(rise, 1e-9), 0.0, 1.0)
         return at, ~bracketed & (1 - self.root_inside >= CLOSE)
+
+
+def predictions(optimum: Optimum, logs: FloatArray) -> Quantities:
+    """log of the predicted loss at each of the sizes `logs` (A, Q)."""
+    form, log_scale = optimum.problem.form, math.log(optimum.scale)
+
+    def quantities(theta: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray]:
+        loss, slope = form.evaluate(theta, logs)
+        rows = np.arange(len(theta))
+        chosen = np.maximum(loss[rows, which], TINY)
+        return np.log(chosen) + log_scale, slope[rows, :, which] / chosen[:, None]
+
+    return quantities
+
+
+def numerical(function: Callable[[FloatArray], FloatArray]) -> Quantities:
+    """Quantities (R, K) given as a function of theta (R, P), with derivatives by central differences."""
+    return numerical_each(lambda theta, which: function(theta)[np.arange(len(theta)), which])
+
+
+def numerical_each(function: Callable[[FloatArray, IntArray], FloatArray]) -> Quantities:
+    """The same for a function that computes of each row the quantity of that number alone: (R,) of (R, P) and (R,)."""
+
+    def quantities(theta: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray]:
+        shifts = STEP * np.concatenate([np.zeros((1, theta.shape[1])), np.eye(theta.shape[1]), -np.eye(theta.shape[1])])
+        shifted = (theta[None] + shifts[:, None]).reshape(-1, theta.shape[1])
+        values = function(shifted, np.tile(which, len(shifts))).reshape(len(shifts), len(theta))
+        up, down = np.split(values[1:], 2)
+        return values[0], np.asarray((up - down).T / (2 * STEP))
+
+    return quantities

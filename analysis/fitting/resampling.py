@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from analysis.arrays import FloatArray
 from analysis.fitting.descent import Minimum, minimize
 from analysis.fitting.optimum import Optimum, bound_mask
-from analysis.forms.terms import FloatArray
 from analysis.tables import RunTable, distinct_sizes
 
 DEFAULT_REPLICATES = 1000

@@ -3,6 +3,13 @@
 from analysis.forms.power_terms import Power
 from analysis.forms.registry import FORMS, Form, find_form
 from analysis.forms.sums import SumOfTerms
-from analysis.forms.terms import BoolArray, FloatArray, IntArray, Parameter
+from analysis.forms.terms import Parameter
 
-__all__ = ["FORMS", "BoolArray", "FloatArray", "Form", "IntArray", "Parameter", "Power", "SumOfTerms", "find_form"]
+__all__ = [
+    "FORMS",
+    "Form",
+    "Parameter",
+    "Power",
+    "SumOfTerms",
+    "find_form",
+]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, log_expit
 
-from analysis.forms.terms import EXPONENT_BOUNDS, FloatArray, Logs, Parameter, Term
+from analysis.arrays import FloatArray
+from analysis.forms.terms import EXPONENT_BOUNDS, Logs, Parameter, Term
 
 BALANCE_BOUNDS = (-15.0, 15.0)
 LOG_REPEATS_BOUNDS = (-3.0, 8.0)

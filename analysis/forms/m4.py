@@ -9,14 +9,8 @@ from functools import cached_property
 import numpy as np
 from scipy.special import expit, log_expit
 
-from analysis.forms.terms import (
-    CUSTOMARY,
-    EXPONENT_BOUNDS,
-    LOG_COEFFICIENT_BOUNDS,
-    SMALLEST_START,
-    FloatArray,
-    Parameter,
-)
+from analysis.arrays import FloatArray
+from analysis.forms.terms import CUSTOMARY, EXPONENT_BOUNDS, LOG_COEFFICIENT_BOUNDS, SMALLEST_START, Parameter
 
 NEWTON_STEPS = 60
 SMALLEST_STEP = 1e-7  # Newton's error after a step is of the order of the step's square

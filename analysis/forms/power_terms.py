@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from analysis.forms.terms import EXPONENT_BOUNDS, FloatArray, Logs, Parameter, Term
+from analysis.arrays import FloatArray
+from analysis.forms.terms import EXPONENT_BOUNDS, Logs, Parameter, Term
 
 LOG_SHARPNESS_BOUNDS = (-3.0, 2.0)
 

@@ -5,11 +5,12 @@ A further form is one entry of `FORMS`: a `SumOfTerms`, or any class with the at
 
 from typing import Protocol
 
+from analysis.arrays import FloatArray
 from analysis.forms.joint_terms import EffectiveData, PowerOfSum
 from analysis.forms.m4 import M4
 from analysis.forms.power_terms import BrokenPower, Power, SaturatingPower
 from analysis.forms.sums import SumOfTerms
-from analysis.forms.terms import FloatArray, Parameter
+from analysis.forms.terms import Parameter
 from scaling.errors import ConfigError
 
 

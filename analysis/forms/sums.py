@@ -9,15 +9,8 @@ from itertools import combinations
 
 import numpy as np
 
-from analysis.forms.terms import (
-    CUSTOMARY,
-    LOG_COEFFICIENT_BOUNDS,
-    SMALLEST_START,
-    FloatArray,
-    Logs,
-    Parameter,
-    Term,
-)
+from analysis.arrays import FloatArray
+from analysis.forms.terms import CUSTOMARY, LOG_COEFFICIENT_BOUNDS, SMALLEST_START, Logs, Parameter, Term
 from scaling.errors import ConfigError
 
 GRID_SPAN = (0.03, 4.0)

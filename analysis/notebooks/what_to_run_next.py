@@ -30,10 +30,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import fit, load_runs, plot
-from analysis.design.advice import next_runs
+from analysis.design import next_runs
 from analysis.example import SCATTER, SIZES_LAW, example_runs
-from analysis.plots import save
-from analysis.plots.style import FAMILIES, INK, MARKERS, house_style
+from analysis.plots import FAMILIES, INK, MARKERS, house_style, save
 
 TABLE = "studies/quickstart"
 FIGURES = Path("figures")

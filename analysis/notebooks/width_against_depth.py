@@ -28,8 +28,7 @@ from matplotlib.figure import Figure
 
 from analysis import fit, load_runs, plot
 from analysis.example import SCATTER, SHAPE_LAW, example_runs
-from analysis.plots import save
-from analysis.plots.style import MUTED, house_style, log_axis, shades, widened
+from analysis.plots import MUTED, house_style, log_axis, save, shades, widened
 from analysis.texts import size_text
 
 TABLE = "studies/quickstart"

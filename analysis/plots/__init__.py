@@ -26,7 +26,7 @@ from analysis.plots.style import (
     widened,
 )
 from analysis.plots.trust import plot_backtest, plot_comparison
-from analysis.study.findings import Reference
+from analysis.study import Reference
 
 __all__ = [
     "BLUE",

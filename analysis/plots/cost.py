@@ -7,9 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.arrays import FloatArray
 from analysis.plots.sizes import DOT, axis_name, depth_markers, loss_name, size_axis, size_groups, size_legend
 from analysis.plots.style import INK, WIDTH_IN, house_style, log_axis, shades, widened
-from analysis.tables import FloatArray, RunTable, distinct_sizes
+from analysis.tables import RunTable, distinct_sizes
 from scaling.errors import ConfigError
 
 CROWD = 30  # runs on the envelope from which rings hide it

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from analysis.plots.sizes import DOT, axis_name, loss_name
 from analysis.plots.style import INK, WIDTH_IN, house_style, log_axis, shades, widened
-from analysis.study.learning_rate import LearningRates
+from analysis.study import LearningRates
 from analysis.tables import RunTable
 from analysis.texts import count_text, size_text
 from scaling.errors import ConfigError

@@ -4,16 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from analysis.compute.optimal import Frontier
-from analysis.compute.parabolas import IsoFlop
-from analysis.compute.returns import saturation
-from analysis.compute.shape import best_shape
-from analysis.design.advice import NextRuns
-from analysis.fitting.law import Law
+from analysis.compute import Frontier, IsoFlop, best_shape, saturation
+from analysis.design import NextRuns
+from analysis.fitting import Law
 from analysis.plots.cost import costs_of
 from analysis.plots.laws.overlay import MOST_FAMILIES
-from analysis.selection.comparison import Comparison
-from analysis.study.results import Results, laws_of, problems_of
+from analysis.selection import Comparison
+from analysis.study import Results, laws_of, problems_of
 from scaling.errors import ConfigError
 
 Need = Callable[[Results], str | None]

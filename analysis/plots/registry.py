@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.plots.cost import plot_cost
 from analysis.plots.decisions import (
     plot_compute,
@@ -52,8 +52,7 @@ from analysis.plots.trust import (
     plot_profile,
     plot_residuals,
 )
-from analysis.study.findings import COST, DECISIONS, LAW, NEXT, TRUST, TUNING, Reference
-from analysis.study.results import Results, laws_of
+from analysis.study import COST, DECISIONS, LAW, NEXT, TRUST, TUNING, Reference, Results, laws_of
 from scaling.errors import ConfigError
 
 

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.arrays import FloatArray
 from analysis.plots.style import MARKERS, MUTED, log_axis, shades
-from analysis.tables import FloatArray, RunTable, distinct_sizes, same_size
+from analysis.tables import RunTable, distinct_sizes, same_size
 from analysis.texts import count_text, power_text, size_text
 
 MOST_LINES = 8  # sizes that get a line of their own; more are shown by a few representative lines

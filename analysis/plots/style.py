@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from analysis.tables import FloatArray
+from analysis.arrays import FloatArray
 from analysis.texts import number_text
 
 WIDTH_IN = 6.2

@@ -2,15 +2,21 @@
 
 import re
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.report.listings import excluded_section
 from analysis.report.parameters import verdicts_of
 from analysis.report.sections import Cell, Section, Sentence, Table, cautions_of, number_cell, plain
-from analysis.study.contrast import LOSS, Contrast, verdicts
-from analysis.study.document import interval_sentence
-from analysis.study.findings import best_run_sentence, headline
-from analysis.study.groups import ASSUMPTIONS, Groups
-from analysis.study.results import Results
+from analysis.study import (
+    ASSUMPTIONS,
+    LOSS,
+    Contrast,
+    Groups,
+    Results,
+    best_run_sentence,
+    headline,
+    interval_sentence,
+    verdicts,
+)
 from analysis.tables import distinct_sizes
 from analysis.texts import interval_text, power_text, size_text
 

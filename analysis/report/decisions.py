@@ -4,12 +4,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.compute.allocation import Derived
-from analysis.compute.decisions import NOTABLE_DRIFT, Decisions
-from analysis.compute.optimal import Frontier, unusable
-from analysis.compute.parabolas import IsoFlop
-from analysis.compute.returns import Marginal, Saturation
-from analysis.compute.shape import BestShape
+from analysis.compute import (
+    NOTABLE_DRIFT,
+    BestShape,
+    Decisions,
+    Derived,
+    Frontier,
+    IsoFlop,
+    Marginal,
+    Saturation,
+    unusable,
+)
 from analysis.report.sections import Section, Sentence, Table, cautions_of, plain
 from analysis.report.text import to_text
 from analysis.texts import size_text
@@ -161,7 +166,7 @@ def _marginal_text(found: Marginal) -> str:
     )
     if found.hours_exponent is None:
         return text
-    cost = f"device-hours go as {found.axis}^{found.hours_exponent:.2f} over the runs"
+    cost = f"device-hours go as {found.axis}^{found.hours_exponent:.2f} there"
     if found.per_hours is None:
         return f"{text}; {cost}, so more of it costs next to no time"
     return f"{text}; {cost}, so 1 % more hours spent on it buy {_text(found.per_hours, '.2g')} %"

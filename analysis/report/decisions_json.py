@@ -2,13 +2,7 @@
 
 from typing import Any
 
-from analysis.compute.allocation import Derived
-from analysis.compute.cost import FlopsRule
-from analysis.compute.decisions import Decisions
-from analysis.compute.optimal import Frontier, unusable
-from analysis.compute.parabolas import IsoFlop
-from analysis.compute.returns import Marginal, Saturation
-from analysis.compute.shape import BestShape
+from analysis.compute import BestShape, Decisions, Derived, FlopsRule, Frontier, IsoFlop, Marginal, Saturation, unusable
 
 
 def decisions_document(decisions: Decisions) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from analysis.report.decisions import decision_sections
 from analysis.report.parameters import parameters_section, verdicts_of
 from analysis.report.sections import Cell, Section, Sentence, Table, cautions_of, number_cell, plain
 from analysis.report.trust import trust_section
-from analysis.study.findings import DECISIONS, NEXT, best_run_sentence, headline
-from analysis.study.results import Results
+from analysis.study import DECISIONS, NEXT, Results, best_run_sentence, headline
 from analysis.texts import count_text, size_text
 
 

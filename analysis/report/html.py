@@ -38,7 +38,7 @@ def write_picture(
     figure: "Figure", folder: Path, name: str, caption: str, group: str
 ) -> tuple[tuple[Path, Path], PageFigure]:
     """Write a figure as PNG and SVG; the files, and what the page needs of it."""
-    from analysis.plots.style import save_bytes
+    from analysis.plots import save_bytes
 
     png, svg = (save_bytes(figure, ending, name) for ending in ("png", "svg"))
     files = folder / f"{name}.png", folder / f"{name}.svg"

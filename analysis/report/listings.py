@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.report.sections import Cell, Section, Table, number_cell, plain
-from analysis.study.document import conventions
-from analysis.study.results import Results
+from analysis.study import Results, conventions
 from analysis.tables import Excluded
 from analysis.texts import count_text
 

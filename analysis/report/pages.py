@@ -11,10 +11,7 @@ from analysis.report.html import PageFigure, write_page, write_picture
 from analysis.report.listings import conventions_section, excluded_section, runs_section
 from analysis.report.parameters import other_conventions_section
 from analysis.report.sections import Section
-from analysis.study.document import document_without_law, law_document, write_document
-from analysis.study.findings import COST, LAW, TUNING
-from analysis.study.groups import Groups
-from analysis.study.results import Results
+from analysis.study import COST, LAW, TUNING, Groups, Results, document_without_law, law_document, write_document
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The parameters of a law with their intervals, by one convention and by others."""
 
-from analysis.fitting.law import Estimate, Law
+from analysis.fitting import Estimate, Law
 from analysis.report.sections import Cell, Section, Sentence, Table, number_cell, plain
-from analysis.study.findings import verdict_sentences
-from analysis.study.results import Results, SingleAxisFit
+from analysis.study import Results, SingleAxisFit, verdict_sentences
 from analysis.texts import interval_text, size_text
 
 OTHER_CONVENTIONS = "The exponents under other conventions"

@@ -1,9 +1,8 @@
 """How far to trust a law: runs held out, other forms, in sections."""
 
 from analysis.report.sections import Cell, Section, Table, number_cell, plain
-from analysis.selection.held_out import HeldOut
-from analysis.study.findings import TRUST
-from analysis.study.results import Results
+from analysis.selection import HeldOut
+from analysis.study import TRUST, Results
 from analysis.texts import size_text
 
 HELD_OUT = [

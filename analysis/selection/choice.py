@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from analysis.fitting.optimum import EXACT_FIT, SMALL_GRADIENT
-from analysis.forms.registry import Form
+from analysis.fitting import EXACT_FIT, SMALL_GRADIENT
+from analysis.forms import Form
 from analysis.selection.scores import Score, difference, mean_coverage, mean_rmse
 from analysis.selection.trials import Trial
 from analysis.texts import size_text

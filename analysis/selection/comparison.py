@@ -5,13 +5,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.fitting.choice import FitChoice
-from analysis.fitting.law import Law
-from analysis.fitting.objective import Objective, make_problem
-from analysis.fitting.optimum import names_at_bound, settle_objective
-from analysis.fitting.resampling import DEFAULT_REPLICATES, resampling_unit
-from analysis.forms.registry import FORMS, Form, find_form
-from analysis.forms.terms import BoolArray
+from analysis.arrays import BoolArray
+from analysis.fitting import (
+    DEFAULT_REPLICATES,
+    FitChoice,
+    Law,
+    Objective,
+    make_problem,
+    names_at_bound,
+    resampling_unit,
+    settle_objective,
+)
+from analysis.forms import FORMS, Form, find_form
 from analysis.selection.choice import Contender, choose
 from analysis.selection.held_out import REPLICATES, needed_replicates, predict_held_out
 from analysis.selection.origins import REACH, Origin, require_few_runs, rolling_origins

@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitting.choice import refit
-from analysis.fitting.intervals import PROFILE_BELOW
-from analysis.fitting.law import Law
-from analysis.fitting.resampling import resampling_unit
+from analysis.fitting import PROFILE_BELOW, Law, refit, resampling_unit
 from analysis.selection.origins import REACH, Origin, cut_sizes, largest_origin, rolling_origins
 from analysis.selection.plain import Plain, plain_scores, reasons_against
 from analysis.selection.scores import Score, mean_coverage, mean_rmse

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.forms.terms import BoolArray, FloatArray
+from analysis.arrays import BoolArray, FloatArray
 from analysis.tables import RunTable, distinct_sizes, same_size
 from scaling.errors import ConfigError, DataError
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.misfit import chance_of_constant
-from analysis.fitting.objective import Problem
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
+from analysis.fitting import Problem, chance_of_constant
 from analysis.selection.origins import Origin
 from analysis.selection.scores import Score, difference, mean_rmse
 from analysis.tables import RunTable

@@ -9,12 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from analysis.fitting.descent import Minimum, minimize
-from analysis.fitting.misfit import neighbour_correlation
-from analysis.fitting.objective import Objective, Problem
-from analysis.fitting.optimum import spread
-from analysis.forms.registry import Form
-from analysis.forms.terms import BoolArray, FloatArray, IntArray
+from analysis.arrays import BoolArray, FloatArray, IntArray
+from analysis.fitting import Minimum, Objective, Problem, minimize, neighbour_correlation, spread
+from analysis.forms import Form
 from analysis.selection.origins import Origin
 from analysis.selection.scores import Score
 from analysis.tables import RunTable, distinct_sizes

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitting.intervals import LEVELS
-from analysis.fitting.law import Law
+from analysis.fitting import LEVELS, Law
 from analysis.texts import size_text
 
 TOGETHER = 0.95

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.fitting.cautions import find_cautions
-from analysis.fitting.law import Law
-from analysis.fitting.objective import LITERATURE_DELTA, SMALL_TABLE
-from analysis.selection.held_out import HeldOut
+from analysis.fitting import LITERATURE_DELTA, SMALL_TABLE, Law, find_cautions
+from analysis.selection import HeldOut
 from analysis.tables import RunTable
 from scaling.runs.files import write_atomic
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.tables import RunTable
 from analysis.texts import as_sentence, interval_text, size_text
 

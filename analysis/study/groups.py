@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.compute.cost import measure_cost
-from analysis.compute.optimal import Frontier, frontier, unusable
-from analysis.fitting.cautions import flaws_of_fit
-from analysis.fitting.choice import FitChoice
-from analysis.fitting.law import Law
-from analysis.forms.registry import find_form
+from analysis.compute import Frontier, frontier, measure_cost, unusable
+from analysis.fitting import FitChoice, Law, flaws_of_fit
+from analysis.forms import find_form
 from analysis.study.comparability import unlike_losses, unlike_runs
 from analysis.study.contrast import Contrast, contrasts
 from analysis.study.document import document_without_law, law_document

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from analysis.forms.terms import FloatArray
+from analysis.arrays import FloatArray
 from analysis.tables import RunTable, numbers, searched_sizes
 
 FEWEST = 3  # minima that determine how the best rate goes with N

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.compute.decisions import Decisions, decide
-from analysis.design.advice import NextRuns, next_runs
-from analysis.fitting.cautions import find_cautions
-from analysis.fitting.choice import FitChoice
-from analysis.fitting.influence import dfbetas, leave_one_out, too_many_runs
-from analysis.fitting.law import Law
-from analysis.forms.terms import FloatArray
-from analysis.selection.comparison import Comparison, compare
-from analysis.selection.held_out import Backtest, backtest
+from analysis.arrays import FloatArray
+from analysis.compute import Decisions, decide
+from analysis.design import NextRuns, next_runs
+from analysis.fitting import FitChoice, Law, dfbetas, find_cautions, leave_one_out, too_many_runs
+from analysis.selection import Backtest, Comparison, backtest, compare
 from analysis.study.findings import Reference, find_baseline
 from analysis.study.learning_rate import LearningRates, find_learning_rates
 from analysis.study.variants import Variant, fit_variants
@@ -156,8 +152,7 @@ class Results:
             [np.isfinite(sizes := self.table.axis(a)) & (sizes > 0) for a in ("width", "depth", "D")], axis=0
         )
         choice = replace(self.choice, form=SHAPE_FORM, axis=None)
-        part = {SHAPE_FORM: self.table.keep(known)}
-        return choice.apply_each(part, replicates=FAMILY_REPLICATES)[SHAPE_FORM]
+        return choice.try_to_apply(self.table.keep(known), replicates=FAMILY_REPLICATES)
 
     @cached_property
     def families(self) -> dict[str, "Results"]:
@@ -182,7 +177,7 @@ class Results:
             if len(largest) < FEWEST_IN_LINE:
                 continue
             choice = replace(self.choice, form="power_floor", axis=axis)
-            law = choice.apply_each({axis: largest}, replicates=SINGLE_AXIS_REPLICATES)[axis]
+            law = choice.try_to_apply(largest, replicates=SINGLE_AXIS_REPLICATES)
             result = (None, law) if isinstance(law, str) else (law, None)
             found.append(SingleAxisFit(axis, other, float(sizes[-1]), len(largest), *result))
         return tuple(found)

@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.choice import refit
-from analysis.fitting.law import Estimate, Law
-from analysis.fitting.resampling import DEFAULT_REPLICATES
+from analysis.fitting import DEFAULT_REPLICATES, Estimate, Law, refit
 from analysis.tables import RunTable, distinct_sizes
 from scaling.errors import DataError
 

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from analysis.tables.table import FloatArray, RunTable, distinct_sizes, numbers, same_size
+from analysis.arrays import FloatArray
+from analysis.tables.table import RunTable, distinct_sizes, numbers, same_size
 from scaling.errors import ConfigError
 
 MODEL = "model"

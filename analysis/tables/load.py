@@ -9,17 +9,10 @@ from typing import NoReturn
 import numpy as np
 import pandas as pd
 
+from analysis.arrays import FloatArray
 from analysis.tables.files import read_frame
 from analysis.tables.kinds import rows_with
-from analysis.tables.table import (
-    AXES,
-    FLOPS_PER_PARAMETER_AND_SAMPLE,
-    LOSS_COLUMN,
-    Excluded,
-    FloatArray,
-    RunTable,
-    derived_data,
-)
+from analysis.tables.table import AXES, FLOPS_PER_PARAMETER_AND_SAMPLE, LOSS_COLUMN, Excluded, RunTable, derived_data
 from scaling.errors import ConfigError, DataError
 
 MOST_HINTS = 3

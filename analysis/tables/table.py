@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from analysis.arrays import FloatArray
 from scaling.errors import ConfigError
-
-FloatArray = NDArray[np.float64]
 
 SAME_SIZE = 1e-6
 """Relative difference below which two sizes are one size (a size that went through text is rounded)."""

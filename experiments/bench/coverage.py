@@ -17,11 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from analysis.arrays import FloatArray
 from analysis.fitting.law import Law, fit
 from analysis.fitting.resampling import interval
 from experiments.bench.table import options, publish
 
-FloatArray = NDArray[np.float64]
 LEVEL = 0.9
 REPLICATES = 400
 DECADES = 2.5

@@ -1,6 +1,7 @@
 """The limits of the house: files, functions and folders that one can still overlook, and names that hide no module."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def names_of(source: str, package: str) -> set[str]:
             if any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets):
                 found |= set(ast.literal_eval(node.value))
     return found
+
+
+def imports_past_a_face(source: str, room: str) -> set[str]:
+    """Modules of other rooms of analysis from which the source imports names, or which it imports by themselves."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {node.module} | {name for name in named if (ROOT / f"{name.replace('.', '/')}.py").exists()}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    parts = {name: name.split(".") for name in found}
+    return {name for name, (top, *way) in parts.items() if top == "analysis" and len(way) > 1 and way[0] != room}
 
 
 def modules_of(folder: Path) -> set[str]:
@@ -95,3 +109,32 @@ def test_no_name_of_a_package_hides_one_of_its_modules(face):
 )
 def test_name_that_hides_a_module_is_seen(source, hidden):
     assert names_of(source, "analysis") & modules_of(ROOT / "analysis") == hidden
+
+
+@pytest.mark.parametrize("face", sorted((ROOT / "analysis").glob("*/__init__.py")), ids=name_of)
+def test_what_a_room_of_analysis_exports_is_there(face):
+    room = importlib.import_module(f"analysis.{face.parent.name}")
+    assert room.__all__
+    assert all(hasattr(room, name) for name in room.__all__)
+
+
+@pytest.mark.parametrize("file", [file for file in files() if name_of(file).startswith("analysis/")], ids=name_of)
+def test_room_of_analysis_uses_what_others_export(file):
+    room = file.relative_to(ROOT / "analysis").parts[0]
+    assert not imports_past_a_face(file.read_text(), room)
+
+
+@pytest.mark.parametrize(
+    ("source", "past"),
+    [
+        ("from analysis.fitting import Law", set()),
+        ("from analysis.forms.terms import Parameter", set()),
+        ("from analysis.texts import size_text", set()),
+        ("from analysis.fitting.law import Law", {"analysis.fitting.law"}),
+        ("def one():\n    from analysis.plots.laws.curves import plot_curves", {"analysis.plots.laws.curves"}),
+        ("from analysis.fitting import law", {"analysis.fitting.law"}),
+        ("import analysis.tables.load", {"analysis.tables.load"}),
+    ],
+)
+def test_import_past_the_face_of_a_room_is_seen(source, past):
+    assert imports_past_a_face(source, "forms") == past

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.compute.allocation import Derived
+from analysis.arrays import FloatArray
+from analysis.compute import Derived
 from analysis.plots.style import BLUE
-from analysis.tables import FloatArray
 
 POINTS = 20  # each has an interval of its own
 RUN: Any = {"ls": "", "marker": "o", "ms": 5, "mec": "white", "mew": 0.7}

@@ -5,11 +5,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, NullLocator
 
-from analysis.compute.optimal import Frontier, frontier
+from analysis.arrays import FloatArray
+from analysis.compute import Frontier, frontier
 from analysis.plots.decisions.bands import POINTS, RUN, UNSEEN, draw_ends, finite_ends, flops_text
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, loss_levels, widened
-from analysis.tables import FloatArray
 from analysis.texts import number_text, size_text
 from scaling.errors import ConfigError
 

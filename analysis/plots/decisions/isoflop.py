@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.compute.parabolas import IsoFlop
+from analysis.compute import IsoFlop
 from analysis.plots.decisions.bands import RUN, flops_text
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import MUTED, ORANGE, WIDTH_IN, house_style, log_axis, shades, widened

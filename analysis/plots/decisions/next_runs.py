@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.design.advice import NextRuns
-from analysis.design.plans import Plan
+from analysis.arrays import FloatArray
+from analysis.design import NextRuns, Plan
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import (
     BLUE,
@@ -21,7 +21,6 @@ from analysis.plots.style import (
     log_axis,
     widened,
 )
-from analysis.tables import FloatArray
 from analysis.texts import number_text, size_text
 from scaling.errors import ConfigError
 

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.compute.returns import DEFAULT_SHARE, saturation
-from analysis.fitting.law import Law
+from analysis.compute import DEFAULT_SHARE, saturation
+from analysis.fitting import Law
 from analysis.plots.decisions.bands import POINTS, RUN, draw_ends, finite_ends
 from analysis.plots.sizes import axis_name
 from analysis.plots.style import BLUE, MUTED, WIDTH_IN, house_style, log_axis, widened

@@ -5,12 +5,11 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from analysis.compute.cost import measure_cost
-from analysis.compute.shape import best_shape, measure_shape, require_shape
-from analysis.fitting.law import Law
+from analysis.arrays import FloatArray
+from analysis.compute import best_shape, measure_cost, measure_shape, require_shape
+from analysis.fitting import Law
 from analysis.plots.decisions.bands import POINTS, RUN, UNSEEN, flops_text
 from analysis.plots.style import INK, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, loss_levels, widened
-from analysis.tables import FloatArray
 from analysis.texts import number_text, size_text
 from scaling.errors import ConfigError
 

@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fitting.law import Law
+from analysis.arrays import FloatArray
+from analysis.fitting import Law
 from analysis.plots.sizes import (
     DOT,
     axis_name,
@@ -19,8 +20,8 @@ from analysis.plots.sizes import (
     size_legend,
 )
 from analysis.plots.style import INK, MUTED, WIDTH_IN, house_style, log_axis, shades, widened
-from analysis.study.findings import Reference
-from analysis.tables import FloatArray, RunTable, distinct_sizes
+from analysis.study import Reference
+from analysis.tables import RunTable, distinct_sizes
 from analysis.texts import size_text
 from scaling.errors import ConfigError
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.plots.laws.curves import POINTS, draw_band
 from analysis.plots.sizes import DOT, axis_name, loss_name, size_axis
 from analysis.plots.style import FAMILIES, MARKERS, WIDTH_IN, house_style, log_axis, widened

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.plots.laws.curves import BAND_POINTS
 from analysis.plots.sizes import axis_name, depth_legend, depth_markers
 from analysis.plots.style import INK, ORANGE, WIDTH_IN, house_style, log_axis, loss_levels, widened

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.plots.style import FAMILIES, MARKERS, MUTED, WIDTH_IN, house_style, log_axis, widened
-from analysis.selection.held_out import HeldOut
+from analysis.selection import HeldOut
 from analysis.texts import size_text
 from scaling.errors import ConfigError
 

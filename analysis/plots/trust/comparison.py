@@ -17,9 +17,7 @@ from analysis.plots.style import (
     shades,
     widened,
 )
-from analysis.selection.choice import Contender
-from analysis.selection.comparison import Comparison
-from analysis.selection.plain import Plain
+from analysis.selection import Comparison, Contender, Plain
 from analysis.texts import size_text
 
 MOST_ROWS = 10

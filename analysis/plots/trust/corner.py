@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
-from analysis.fitting.law import Law
+from analysis.arrays import FloatArray
+from analysis.fitting import Law
 from analysis.plots.style import BLUE, INK, ORANGE, WIDTH_IN, house_style, round_numbers, widened
-from analysis.tables import FloatArray
 from analysis.texts import size_text
 from scaling.errors import ConfigError
 

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.fitting.influence import noteworthy
-from analysis.fitting.law import Law
+from analysis.arrays import FloatArray
+from analysis.fitting import Law, noteworthy
 from analysis.plots.sizes import axis_name, greek, loss_name, size_axis
 from analysis.plots.style import BLUE, MUTED, ORANGE, WIDTH_IN, house_style, log_axis, widened
-from analysis.tables import FloatArray
 from analysis.texts import size_text
 from scaling.errors import ConfigError
 

@@ -7,8 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.special import fdtri
 
-from analysis.fitting.law import Law
-from analysis.fitting.quantities import numerical
+from analysis.fitting import Law, numerical
 from analysis.plots.style import BLUE, INK, MUTED, ORANGE, WIDTH_IN, house_style
 from analysis.plots.trust.corner import SHOWN_SAMPLES, symbol
 from scaling.errors import ConfigError

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.fitting.law import Law
+from analysis.fitting import Law
 from analysis.plots.sizes import axis_name, size_axis, size_groups
 from analysis.plots.style import INK, MUTED, WIDTH_IN, house_style, shades, widened
 

@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from analysis.fitting.influence import influences, lever
 from analysis.fitting.law import fit
-from analysis.fitting.quantities import numerical
+from analysis.fitting.profile import numerical
 from analysis.plots import plot
 from analysis.tables import load_runs
 from scaling.errors import ConfigError

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from analysis.compute.decisions import decide
-from analysis.compute.shape import best_shape, measure_shape, untold_shape
+from analysis.compute.shape import best_shape, measure_shape, open_question
 from analysis.fitting.law import fit
 from analysis.plots import plot_shape
 from analysis.report.decisions import decisions_text
@@ -93,11 +93,11 @@ def test_parameters_that_do_not_go_as_width_squared_are_told():
 
 def test_a_law_of_n_alone_says_that_it_cannot_tell_the_shape(law):
     chinchilla = fit(load_runs(shape_frame(scatter=0.01)), replicates=0)
-    assert "cannot say which is better" in untold_shape(chinchilla)
-    assert untold_shape(fit(load_runs(shape_frame(scatter=0.01, depths=(2,))), replicates=0)) is None
+    assert "cannot say which is better" in open_question(chinchilla)
+    assert open_question(fit(load_runs(shape_frame(scatter=0.01, depths=(2,))), replicates=0)) is None
     with pytest.raises(ConfigError, match="does not know width and depth apart"):
         best_shape(chinchilla)
-    assert untold_shape(law) is None
+    assert open_question(law) is None
 
 
 def test_heat_maps_show_every_shape_and_the_best_one(law):
