@@ -25,8 +25,9 @@ from tests.ranks import forkserver, run_ranks
 #: What a shell inside a job, or under mpirun, torchrun or make, exports: it is not the business of a test.
 OF_A_CLUSTER = re.compile(
     r"(SLURM|SLURMD|SBATCH|SALLOC|SRUN|SQUEUE|SINFO|SCONTROL|SACCT|SCANCEL|OMPI|PMI|PMIX|PALS|MPI|MV2|PBS|TORCHELASTIC"
-    r"|TORCHINDUCTOR|NCCL|GLOO|HYDRA|GNN_SCALING)_.*"
-    r"|(LOCAL_|GROUP_|ROLE_)?(WORLD_SIZE|RANK)|MASTER_(ADDR|PORT)|MAKE(FLAGS|LEVEL|OVERRIDES)|MFLAGS|COLUMNS|MPLBACKEND|PYTHONWARNINGS"
+    r"|NCCL|GLOO|HYDRA|GNN_SCALING)_.*"
+    r"|(LOCAL_|GROUP_|ROLE_)?(WORLD_SIZE|RANK)|MASTER_(ADDR|PORT)|MAKE(FLAGS|LEVEL|OVERRIDES)|MFLAGS"
+    r"|COLUMNS|MPLBACKEND|PYTHONWARNINGS"
 )
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,8 @@ def shared(tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
         with (folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not mark.exists():
-                made.mkdir()  # fails where an attempt before has failed, with its own error
+                assert not made.exists(), f"{made} is left of an attempt that failed; see its test"
+                made.mkdir()
                 make(made)
                 mark.touch()
         return made
