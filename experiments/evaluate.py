@@ -26,7 +26,7 @@ NUM_COMPARED = 8
 
 @dataclass(frozen=True)
 class Starts:
-    """What is relaxed: so many structures of the test set, each atom displaced by a normal of this width."""
+    """What is relaxed: the number of structures of the test set; the width of the normal that displaces each atom."""
 
     relax: int
     rattle: float

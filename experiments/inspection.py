@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.plots.style import BLUE, ORANGE, house_style, save_bytes
-from scaling.data import ShardSet
+from scaling.data import ShardSet, read_columns
 from scaling.data.preparation import TOLERANCE_ANG, SplitConfig, leaks_of_splits
-from scaling.data.shard_file import read_columns
 from scaling.errors import DataError
 from scaling.runs import write_atomic
 

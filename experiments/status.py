@@ -73,12 +73,12 @@ def standings(runs: Sequence[RunDir]) -> dict[str, Standing]:
 def _last_words(study_dir: Path) -> dict[str, str]:
     """What the last job that was to compute a run has left in its log, by run."""
     found = {}
-    for told in sorted((study_dir / JOBS).glob("*/job.json")):
-        runs = read_json(told, lambda it: list(it["runs"]), remedy="remove its folder")
-        logs = sorted(told.parent.glob("*.txt"), key=lambda path: path.stat().st_mtime)
+    for listed in sorted((study_dir / JOBS).glob("*/job.json")):
+        runs = read_json(listed, lambda it: list(it["runs"]), remedy="remove its folder")
+        logs = sorted(listed.parent.glob("*.txt"), key=lambda path: path.stat().st_mtime)
         lines = [line for line in log_tail(logs[-1]).splitlines() if line.strip()] if logs else []
         errors = [line for line in lines if line.startswith(slurm.ERROR)]
-        where = f"; see {logs[-1]}" if logs else f"; see {told.parent}"
+        where = f"; see {logs[-1]}" if logs else f"; see {listed.parent}"
         words = (
             f"its last job, {logs[-1].stem}, said: {(errors or lines)[-1].strip()}" if lines else "its job said nothing"
         )
@@ -110,8 +110,8 @@ def show(found: dict[str, Standing]) -> str:
         job = f"{f'{standing.job} {standing.job_state}':24}  " if has_jobs else ""
         why = s.failure.strip().splitlines()[-1] if s.failure else ""
         lines.append(f"{run_id:{width}}  {s.state:8} {where:>13}  {job}{why}".rstrip())
-    told = Counter(standing.status.traceback for standing in found.values() if standing.status.traceback)
-    for traceback, count in told.items():
+    tracebacks = Counter(standing.status.traceback for standing in found.values() if standing.status.traceback)
+    for traceback, count in tracebacks.items():
         first = next(run_id for run_id, standing in found.items() if standing.status.traceback == traceback)
         lines += ["", f"{first}{f' and {count - 1} more' if count > 1 else ''}:", traceback.rstrip()]
     return "\n".join([*lines, ", ".join(f"{count} {state}" for state, count in counts(found).items())])

@@ -147,7 +147,7 @@ def run_process(module: str, *arguments: str, cwd: Path = ROOT, timeout: float =
 
 
 def rows_of_ranks(script: str, ranks: int, out: Path, *arguments: str) -> list[dict]:
-    """What a script of tests/distributed, run by so many ranks, has left in `out`."""
+    """What a script of tests/distributed, run by a number of ranks, has left in `out`."""
     log = out.with_suffix(".log")
     codes = run_ranks(f"tests.distributed.{script}", ranks, str(out), *arguments, log=log)
     assert codes == [0] * ranks, log.read_text()

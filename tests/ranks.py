@@ -24,7 +24,7 @@ def forkserver() -> ForkServerContext:
 
 
 def run_ranks(module: str, ranks: int, *arguments: str, log: Path) -> list[int]:
-    """Exit codes of so many ranks of `module.main`; pytest's time limit holds. Arguments: as of `started_ranks`."""
+    """Exit codes of a number of ranks of `module.main`; pytest's time limit holds. Arguments: as of `started_ranks`."""
     with started_ranks(module, ranks, *arguments, log=log) as processes:
         for process in processes:
             process.join()
@@ -33,7 +33,7 @@ def run_ranks(module: str, ranks: int, *arguments: str, log: Path) -> list[int]:
 
 @contextmanager
 def started_ranks(module: str, ranks: int, *arguments: str, log: Path) -> Iterator[list[BaseProcess]]:
-    """So many ranks of `module.main`, each in the world that torchrun would give it; what is left of them is killed.
+    """A number of ranks of `module.main`, each in the world that torchrun would give it; those left are killed.
 
     They are forked from this process's server, so that none has to import torch.
     """

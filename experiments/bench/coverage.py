@@ -179,10 +179,10 @@ def rows_of(cell: Cell, outcomes: list[Outcome]) -> list[dict[str, Any]]:
     found = []
     for name, columns in (("exponents", [0, 1]), ("loss x10", [2])):
         truth = np.array([outcome.truth[columns] for outcome in outcomes])
-        told = ~np.array([outcome.flagged[columns] for outcome in outcomes])
+        unflagged = ~np.array([outcome.flagged[columns] for outcome in outcomes])
         reported = np.array([outcome.reported[:, columns] for outcome in outcomes])
         percentile = np.array([outcome.percentile[:, columns] for outcome in outcomes])
-        missed = told & ~_inside(truth, reported)
+        missed = unflagged & ~_inside(truth, reported)
         found.append(
             {
                 "truth": cell.truth.__name__,
@@ -191,14 +191,14 @@ def rows_of(cell: Cell, outcomes: list[Outcome]) -> list[dict[str, Any]]:
                 "runs": cell.runs * cell.seeds,
                 "quantity": name,
                 "studies": len(outcomes),
-                "flagged_percent": 100 * float(1 - told.mean()),
-                "covered_percent": _share(_inside(truth, reported)[told]),
+                "flagged_percent": 100 * float(1 - unflagged.mean()),
+                "covered_percent": _share(_inside(truth, reported)[unflagged]),
                 "missed_percent_of_all": 100 * float(missed.mean()),
                 "covered_percent_with_flagged": _share(_inside(truth, reported)),
-                "median_width": _median_width(reported, told),
-                "percentile_covered_percent": _share(_inside(truth, percentile)[told]),
+                "median_width": _median_width(reported, unflagged),
+                "percentile_covered_percent": _share(_inside(truth, percentile)[unflagged]),
                 "percentile_covered_percent_with_flagged": _share(_inside(truth, percentile)),
-                "percentile_median_width": _median_width(percentile, told),
+                "percentile_median_width": _median_width(percentile, unflagged),
             }
         )
     return found
@@ -208,8 +208,8 @@ def _share(inside: NDArray[np.bool_]) -> float | None:
     return 100 * float(inside.mean()) if inside.size else None
 
 
-def _median_width(ends: FloatArray, told: NDArray[np.bool_]) -> float | None:
-    return float(np.median((ends[:, 1] - ends[:, 0])[told])) if told.any() else None
+def _median_width(ends: FloatArray, unflagged: NDArray[np.bool_]) -> float | None:
+    return float(np.median((ends[:, 1] - ends[:, 0])[unflagged])) if unflagged.any() else None
 
 
 def _inside(truth: FloatArray, ends: FloatArray) -> NDArray[np.bool_]:
@@ -221,7 +221,7 @@ def over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for name in dict.fromkeys(row["quantity"] for row in rows):
         own = [row for row in rows if row["quantity"] == name]
-        told = np.array([100 - row["flagged_percent"] for row in own])
+        unflagged = np.array([100 - row["flagged_percent"] for row in own])
         together: dict[str, Any] = {"quantity": f"{name}, all", "studies": sum(row["studies"] for row in own)}
         for key in (
             "flagged_percent",
@@ -231,7 +231,7 @@ def over_all(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             together[key] = float(np.mean([row[key] for row in own]))
         for key in ("covered_percent", "percentile_covered_percent"):
             shares = np.array([row[key] or 0.0 for row in own])
-            together[key] = float(shares @ told / max(told.sum(), 1e-9))
+            together[key] = float(shares @ unflagged / max(unflagged.sum(), 1e-9))
         found.append({column: together[column] for column in own[0] if column in together})
     return found
 

@@ -98,7 +98,7 @@ def exchanged_bytes(config: ModelConfig, graphs: Graphs, group: Group, checkpoin
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured: structures of so many atoms as one batch."""
+    """What is measured: structures of a number of atoms as one batch."""
 
     name: str
     forces: str
@@ -237,11 +237,11 @@ class Machine:
     latency_s: float
 
     def exchanging(self, devices: int) -> float:
-        """Bytes per second that each of so many devices sends the others."""
+        """Bytes per second that each of a number of devices sends the others."""
         return self.near_bytes_per_s if devices <= self.near_devices else self.far_bytes_per_s
 
     def summing(self, devices: int) -> float:
-        """Of a sum over so many devices, in which each node's link is crossed once for all of its devices."""
+        """Of a sum over a number of devices, in which each node's link is crossed once for all of its devices."""
         if devices <= self.near_devices:
             return self.near_bytes_per_s
         return min(self.near_bytes_per_s, self.near_devices * self.far_bytes_per_s)
@@ -265,7 +265,7 @@ def step_seconds(config: ModelConfig, graphs: Graphs, graph: int, devices: int, 
 
 
 def predicted(machine: Machine, structures: int) -> list[dict[str, Any]]:
-    """Weak scaling, with so many structures in each batch."""
+    """Weak scaling, with a number of structures in each batch."""
     graphs, _ = random_graphs(structures, mean_degree=MEAN_DEGREE)
     rows, first = [], 0.0
     for name, graph in TABLE_4.items():

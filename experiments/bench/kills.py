@@ -37,7 +37,7 @@ SETTINGS = [
 #: What differs between equal runs.
 OF_THE_MACHINE = ("wall_s", "device_hours", "peak_memory_bytes")
 #: What is left of a command must have ended by then, or have gone on to the end of the run (where the killed process
-#: was not needed for that): this, and so many times what an undisturbed run takes.
+#: was not needed for that): this, and a multiple of what an undisturbed run takes.
 PATIENCE_S, PATIENCE = 60.0, 5.0
 
 

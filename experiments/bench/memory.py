@@ -156,7 +156,7 @@ def in_processes(size: Size, forces: str, technique: Technique, ranks: int) -> d
 
 
 def measure_size(num_params: float, ranks: int) -> dict[str, Any]:
-    """Steps of a network of three layers and so many parameters, beside what the plan says of them."""
+    """Steps of a network of three layers and a number of parameters, beside what the plan says of them."""
     config = with_width(EGNNConfig(depth=3, forces="direct", num_params=num_params), 5)
     zero = ZeroConfig(stage=3, checkpointing=1)
     found = in_processes(Size("", config.width, config.depth, 1), config.forces, Technique("", 3, 1), ranks)
@@ -183,7 +183,9 @@ def main() -> None:
         rank_main(json.loads(sys.argv[-2]), Path(sys.argv[-1]))
         return
     parser = options(__doc__)
-    parser.add_argument("--num-params", type=float, metavar="N", help="measure only a network of so many parameters")
+    parser.add_argument(
+        "--num-params", type=float, metavar="N", help="measure only a network of a number of parameters"
+    )
     parser.add_argument("--ranks", type=int, default=RANKS, help="processes that share the work")
     given = parser.parse_args()
     if given.num_params:

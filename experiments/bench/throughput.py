@@ -179,7 +179,7 @@ def measure(threads: int, *, quick: bool) -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     """One process for each number of threads."""
     parser = options(__doc__)
-    parser.add_argument("--threads", type=int, help=f"only with so many (default: {THREADS} in turn)")
+    parser.add_argument("--threads", type=int, help=f"only with this number (default: {THREADS} in turn)")
     given = parser.parse_args()
     if given.threads is not None and "THROUGHPUT_WORKER" in os.environ:
         print(json.dumps(measure(given.threads, quick=given.quick)))

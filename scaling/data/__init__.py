@@ -6,6 +6,7 @@ Rooms of its own: `sources` (where structures come from) on `formats`, `preparat
 
 from scaling.data.baseline import Baseline
 from scaling.data.manifest import Manifest, read_manifest
+from scaling.data.shard_file import read_columns
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.data.split import Split, choose, nested_fraction
 
@@ -17,5 +18,6 @@ __all__ = [
     "StoredStructure",
     "choose",
     "nested_fraction",
+    "read_columns",
     "read_manifest",
 ]

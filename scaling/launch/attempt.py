@@ -1,4 +1,4 @@
-"""One attempt at a run, in a process of its own: claimed, computed by its ranks, its end written down and told."""
+"""One attempt at a run, in a process of its own: claimed, computed by its ranks, and its outcome recorded."""
 
 import multiprocessing
 import os
@@ -88,7 +88,7 @@ def _claimed(run: RunDir) -> Outcome:
         if not claim.is_mine():
             return Outcome(HELD)
         failure = failure or Failure(f"ended without a result; see {run.path / 'log.txt'}")
-        with suppress(OSError):  # a full disk: the parent is told all the same
+        with suppress(OSError):  # a full disk: the parent learns of it all the same
             print(failure.message, file=sys.stderr, flush=True)
             return settled(run, failure)
         return Outcome(FAILED, failure)

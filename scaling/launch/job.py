@@ -31,7 +31,7 @@ REQUEUE, STOP = signal.SIGUSR1, signal.SIGTERM
 LAST_S = 20.0
 #: SLURM ends a job that it has put back into the queue.
 LAST_WAIT_S = 60
-#: A job on which so many runs in a row fail before they have made a step leaves the others to other nodes.
+#: A job on which this many runs in a row fail before they have made a step leaves the others to other nodes.
 MAX_FAILED_AT_START = 3
 
 
@@ -45,9 +45,9 @@ def main() -> int:
     for sign in (REQUEUE, STOP):
         signal.signal(sign, lambda signum, _frame: asked.append(signum))
     folder = Path(sys.argv[1])
-    told = read_json(folder / "job.json", lambda found: dict(found), remedy="submit again")
-    shape = told["nodes"], told["ranks"]
-    left = [RunDir(folder.parent.parent / name) for name in told["runs"]]
+    listed = read_json(folder / "job.json", lambda found: dict(found), remedy="submit again")
+    shape = listed["nodes"], listed["ranks"]
+    left = [RunDir(folder.parent.parent / name) for name in listed["runs"]]
     configs = {run: run.config() for run in left if run.status().state not in ("done", "failed")}
     # A later submission may have given a run another shape, and jobs of its own.
     runs = [run for run, config in configs.items() if (config.launcher.nodes, config.launcher.ranks) == shape]

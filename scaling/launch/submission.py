@@ -50,9 +50,9 @@ def live(study_dir: Path) -> dict[str, list[Coming]]:
             by_folder[job.comment].append(job)
     for name, jobs in by_folder.items():
         with suppress(FileNotFoundError):  # somebody has removed the folder
-            told = read_json(study_dir / JOBS / name / "job.json", lambda it: dict(it), remedy="remove its folder")
-            for run in told["runs"]:
-                found[run] += [Coming(job, told["nodes"], told["ranks"]) for job in jobs]
+            listed = read_json(study_dir / JOBS / name / "job.json", lambda it: dict(it), remedy="remove its folder")
+            for run in listed["runs"]:
+                found[run] += [Coming(job, listed["nodes"], listed["ranks"]) for job in jobs]
     return dict(found)
 
 

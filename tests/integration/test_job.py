@@ -47,7 +47,7 @@ class Job:
 
 @pytest.fixture
 def runs(tiny_data, tmp_path):
-    """Stages runs of so many steps."""
+    """Stages runs of a number of steps."""
 
     def make(steps: int, *widths: int, **launcher) -> list[RunDir]:
         base = RunConfig(

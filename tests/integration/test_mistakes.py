@@ -1,4 +1,4 @@
-"""What people mistype, and what they are told."""
+"""What people mistype, and what the commands answer."""
 
 import pytest
 

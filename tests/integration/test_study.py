@@ -98,7 +98,7 @@ def start(arguments) -> subprocess.Popen:
 
 
 def kill_after_some_steps(process: subprocess.Popen, study_dir, steps: int, delay_s: float) -> None:
-    """kill -9 some time after the runs have written so many further checkpoints."""
+    """kill -9 some time after the runs have written a number of further checkpoints."""
     seen: set[str] = set()
     deadline = time.monotonic() + 60
     first = {str(path) for path in study_dir.glob("*/checkpoints/step-*")}

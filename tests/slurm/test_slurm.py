@@ -44,7 +44,7 @@ def statuses(study_dir: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def local(data, tmp_path_factory):
-    """Test losses of the grid, computed on this machine by so many ranks."""
+    """Test losses of the grid, computed on this machine by a number of ranks."""
     found: dict[int, dict[str, float]] = {}
 
     def compute(ranks: int) -> dict[str, float]:
@@ -113,6 +113,33 @@ def rank_processes(rank: int) -> list[int]:
         if b"scaling.launch.worker" in command and f"RANK={rank}".encode() in words and b"-u" in command:
             found.append(int(proc.name))
     return found
+
+
+INSIDE_AN_ALLOCATION = {
+    "SLURM_MEM_PER_CPU": "2048",
+    "SLURM_CPU_BIND": "cores",
+    "SLURM_TRES_PER_TASK": "cpu:1",
+    "SLURM_CPUS_PER_TASK": "7",
+    "SBATCH_PARTITION": "nowhere",
+    "SBATCH_EXPORT": "NONE",
+    "WORLD_SIZE": "3",
+    "RANK": "1",
+    "OMPI_COMM_WORLD_SIZE": "3",
+    "PMI_RANK": "1",
+}
+
+
+@pytest.mark.parametrize("options", [[], ['launcher.slurm.options=["--export=NONE"]']])
+def test_study_submitted_from_inside_a_job_runs_as_from_outside(study, options, monkeypatch):
+    two_nodes = ["launcher.ranks=2", "launcher.slurm.ranks_per_node=1", "launcher.slurm.mem_gb_per_rank=0.5"]
+    one = study("model.width=4", "data.fraction=0.5", "train.budget.amount=10", *two_nodes, *options)
+    for name, value in INSIDE_AN_ALLOCATION.items():
+        monkeypatch.setenv(name, value)
+    said = one.submit().stdout
+    assert "not handed on to the jobs: SBATCH_EXPORT=NONE, SBATCH_PARTITION=nowhere" in said
+    for name in INSIDE_AN_ALLOCATION:
+        monkeypatch.delenv(name)
+    assert len(one.finish()) == 1
 
 
 @pytest.mark.long

@@ -59,6 +59,34 @@ def imports_past_a_face(source: str, room: str) -> set[str]:
     return {name for name, (top, *way) in parts.items() if top == "analysis" and len(way) > 1 and way[0] != room}
 
 
+#: Modules of scaling that are used past their room's face, and why.
+PAST_THE_FACE = {
+    "scaling.data.neighbors": "its library brings torch, of which the face is free",
+    "scaling.models.triplets.config": "free of torch, as the families' own",
+    "scaling.models.triplets.layers": "brings torch",
+    "scaling.models.config": "of scaling.config alone, which composes schemas without torch",
+    "scaling.optim.config": "of scaling.config alone, which composes schemas without torch",
+}
+
+
+def rooms_of_scaling() -> set[str]:
+    faces = [face for face in (ROOT / "scaling").rglob("__init__.py") if "__all__" in face.read_text()]
+    return {".".join(face.parent.relative_to(ROOT).parts) for face in faces} - {"scaling"}
+
+
+def imports_past_a_face_of_scaling(source: str, own: str) -> set[str]:
+    """What the source, of package `own`, imports from inside other rooms of scaling although they export it."""
+    rooms, found = rooms_of_scaling(), set()
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.ImportFrom) and node.module):
+            continue
+        room = node.module.rpartition(".")[0]
+        is_inside = own == room or own.startswith(f"{room}.")
+        if room in rooms and node.module not in rooms and not is_inside:
+            found.add(node.module)
+    return found - PAST_THE_FACE.keys()
+
+
 def modules_of(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
 
@@ -138,3 +166,25 @@ def test_room_of_analysis_uses_what_others_export(file):
 )
 def test_import_past_the_face_of_a_room_is_seen(source, past):
     assert imports_past_a_face(source, "forms") == past
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in files() if not name_of(file).startswith(("analysis/", "experiments/bench/"))], ids=name_of
+)
+def test_room_of_scaling_is_entered_by_its_face(file):
+    own = ".".join(file.parent.relative_to(ROOT).parts)
+    assert not imports_past_a_face_of_scaling(file.read_text(), own)
+
+
+@pytest.mark.parametrize(
+    ("source", "past"),
+    [
+        ("from scaling.runs import RunDir", set()),
+        ("from scaling.data.neighbors import neighbor_list", set()),
+        ("from scaling.training.loop import train", set()),
+        ("from scaling.runs.store import RunDir", {"scaling.runs.store"}),
+        ("def one():\n    from scaling.launch.pool import slots", {"scaling.launch.pool"}),
+    ],
+)
+def test_import_past_the_face_of_a_room_of_scaling_is_seen(source, past):
+    assert imports_past_a_face_of_scaling(source, "scaling.training") == past

@@ -1,15 +1,17 @@
 """Files as others write them, read without trust: a file can be refused, never run."""
 
 from scaling.data.formats.archive import ARCHIVES, documents, read_json
-from scaling.data.formats.hdf5 import ConformerSource, Hdf5File, num_conformers, read_conformers
+from scaling.data.formats.hdf5 import MALFORMED_HDF5, ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.formats.json_stream import pieces
 from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.pymatgen_dict import parse_structure
-from scaling.data.formats.restricted_pickle import Inert, loads, to_array
+from scaling.data.formats.restricted_pickle import MALFORMED_PICKLE, Inert, loads, to_array
 
 __all__ = [
     "ARCHIVES",
+    "MALFORMED_HDF5",
+    "MALFORMED_PICKLE",
     "ConformerSource",
     "Hdf5File",
     "Inert",

@@ -22,7 +22,7 @@ from scaling.data.source import FileSource, as_rejected
 from scaling.errors import DataError
 from scaling.structure import Structure
 
-MALFORMED = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, OSError, RuntimeError)
+MALFORMED_HDF5 = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, OSError, RuntimeError)
 """What reading a group raises if its content is not what it should be."""
 MAX_ATOMS = 10_000
 MAX_CHUNK_BYTES = 64 * 2**20
@@ -214,7 +214,7 @@ def num_conformers(file: Hdf5File, group: h5py.Group | str) -> int:
     """Rows of a group's coordinates; 0 if they are malformed, which reading them will say."""
     try:
         return len(file.dataset(file.group(group) if isinstance(group, str) else group, "coordinates", "f"))
-    except MALFORMED:
+    except MALFORMED_HDF5:
         return 0
 
 
@@ -240,7 +240,7 @@ class ConformerSource(FileSource):
                 label = f"{name}#{where}"
                 try:
                     entries = self._read_range(file, label, where, start, stop)
-                except MALFORMED as error:
+                except MALFORMED_HDF5 as error:
                     entries = [as_rejected(f"{label}/{start}", error)]
                 yield from entries or [Rejected(label, "no conformers")]
 
@@ -253,5 +253,5 @@ class ConformerSource(FileSource):
         """Read conformers start .. stop of a group.
 
         Raises:
-            MALFORMED: if the group as a whole is broken.
+            MALFORMED_HDF5: if the group as a whole is broken.
         """

@@ -25,7 +25,7 @@ from scaling.errors import DataError
 
 MAX_STEPS = 100_000
 """Instructions a record may take, those of the tensors within it included; published ones take about a thousand."""
-MALFORMED = (
+MALFORMED_PICKLE = (
     ValueError,
     TypeError,
     LookupError,
@@ -84,7 +84,7 @@ def loads(data: bytes, where: str) -> Any:
 
     Raises:
         DataError: if it names anything beyond the table: a hostile or a foreign file.
-        ValueError or another of MALFORMED: if it is not a whole pickle, or larger or stranger than records are.
+        ValueError or another of MALFORMED_PICKLE: if it is not a whole pickle, or larger or stranger than records are.
     """
     return _Interpreter(where, len(data)).run(io.BytesIO(data))
 
@@ -93,7 +93,7 @@ def to_array(value: Any) -> NDArray[Any]:
     """A number, flat list of numbers, tensor or array as an array of bool, integers or floats.
 
     Raises:
-        ValueError or another of MALFORMED: if it is none of these.
+        ValueError or another of MALFORMED_PICKLE: if it is none of these.
     """
     if isinstance(value, Inert):
         value = _numpy_array(value)

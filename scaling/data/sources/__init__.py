@@ -16,6 +16,8 @@ from scaling.data.sources.oc20_lmdb import Oc20Lmdb
 from scaling.data.sources.qm7x import Qm7x
 from scaling.data.sources.xtb import Xtb
 
+__all__ = ["SOURCES"]
+
 SOURCES: dict[str, type[StructureSource]] = {
     source.name: source
     for source in (

@@ -32,7 +32,7 @@ from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError
 from scaling.structure import Structure
 
-MALFORMED = (
+MALFORMED_HDF5 = (
     LookupError,
     TypeError,
     ValueError,
@@ -88,7 +88,7 @@ class AseDb(FileSource):
             for row_id in ids:
                 try:
                     rows.append(database.get(row_id))
-                except MALFORMED as error:
+                except MALFORMED_HDF5 as error:
                     rows.append(error)
         return rows
 
@@ -111,7 +111,7 @@ def _opened(path: Path) -> Iterator[Any]:
             with database.managed_connection():  # reads the version
                 pass
             yield database
-    except (sqlite3.Error, OSError, *MALFORMED) as error:
+    except (sqlite3.Error, OSError, *MALFORMED_HDF5) as error:
         raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error
 
 
@@ -146,5 +146,5 @@ def _parse_row(row: Any, label: str, group_key: str) -> Structure | Rejected:
             group=group,
             record=label,
         )
-    except MALFORMED as error:
+    except MALFORMED_HDF5 as error:
         return as_rejected(label, error)

@@ -25,7 +25,7 @@ from ase.db.row import AtomsRow
 from ase.io.jsonio import decode
 
 from scaling.data.formats import LmdbFile
-from scaling.data.sources.ase_db import MALFORMED, AseDb
+from scaling.data.sources.ase_db import MALFORMED_HDF5, AseDb
 from scaling.errors import DataError
 
 #: A row is held in memory whole; a larger one is a bomb (a million atoms take about this much JSON).
@@ -51,7 +51,7 @@ class AseLmdb(AseDb):
                 next_id, stored = (_unpack(file.get(key, MAX_ROW_BYTES)) for key in _RESERVED[:2])
                 last = int(1 if next_id is None else next_id) - 1
                 deleted = set(np.asarray([] if stored is None else stored).tolist())
-            except MALFORMED as error:
+            except MALFORMED_HDF5 as error:
                 raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error
             num_rows = file.num_entries - sum(file.get(key, MAX_ROW_BYTES) is not None for key in _RESERVED)
         if num_rows != last - len(deleted):
@@ -76,7 +76,7 @@ def _load_row(file: LmdbFile, row_id: int) -> AtomsRow | Exception:
             if isinstance(fields[key], list):
                 fields[key] = np.array(fields[key])
         return AtomsRow(fields)  # type: ignore[no-untyped-call]
-    except MALFORMED as error:
+    except MALFORMED_HDF5 as error:
         return error
 
 

@@ -26,8 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scaling.data.elements import reduced_formula, whole_numbers
-from scaling.data.formats import Inert, LmdbFile, restricted_pickle, to_array
-from scaling.data.formats.restricted_pickle import MALFORMED
+from scaling.data.formats import MALFORMED_PICKLE, Inert, LmdbFile, restricted_pickle, to_array
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected, slices
 from scaling.errors import DataError
@@ -66,7 +65,7 @@ def _read_record(file: LmdbFile, index: int, record: str) -> Structure | Rejecte
         if data is None:
             return Rejected(record, "no such record", f"no key {index}")
         return _parse_record(record, _fields(restricted_pickle.loads(data, record)))
-    except MALFORMED as error:
+    except MALFORMED_PICKLE as error:
         return as_rejected(record, error)
 
 
@@ -77,7 +76,7 @@ def _num_records(file: LmdbFile, path: Path) -> int:
     try:
         stated = file.get(b"length", 1024)
         total = file.num_entries if stated is None else restricted_pickle.loads(stated, f"{path}#length")
-    except MALFORMED as error:
+    except MALFORMED_PICKLE as error:
         raise DataError(f"{path}: its key 'length' cannot be read: {error}") from error
     if type(total) is not int or not 0 < total <= file.num_entries:
         raise DataError(f"{path}: its key 'length' is not a count within the {file.num_entries} keys it holds")

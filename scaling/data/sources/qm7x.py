@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scaling.data.elements import whole_numbers
-from scaling.data.formats import ConformerSource, Hdf5File
-from scaling.data.formats.hdf5 import MALFORMED
+from scaling.data.formats import MALFORMED_HDF5, ConformerSource, Hdf5File
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.structure import Structure
@@ -46,7 +45,7 @@ def _read_one(file: Hdf5File, record: str, molecule: str, conformer: str) -> Str
         )
         if energy.size != 1:
             return Rejected(record, "malformed record", f"{energy.size} energies")
-    except MALFORMED as error:
+    except MALFORMED_HDF5 as error:
         return as_rejected(record, error)
     return Structure(
         numbers=numbers,

@@ -73,7 +73,7 @@ def test_published_huber_optimum_is_found(chinchilla_csv):
         assert law[name].value == pytest.approx(value, rel=1e-3)
     assert law.optimum.value == pytest.approx(0.001018274, rel=1e-6)
     assert law.optimum.converged
-    assert law["B"].value != pytest.approx(LAD["B"], rel=1e-3), "the two objectives must be told apart"
+    assert law["B"].value != pytest.approx(LAD["B"], rel=1e-3), "the two objectives must differ"
 
 
 def test_published_point_is_the_least_absolute_deviation(chinchilla_csv):

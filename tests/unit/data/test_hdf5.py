@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from scaling.data.formats.hdf5 import CONFORMERS_PER_TASK, MALFORMED, Hdf5File, portions, read_conformers
+from scaling.data.formats.hdf5 import CONFORMERS_PER_TASK, MALFORMED_HDF5, Hdf5File, portions, read_conformers
 from scaling.errors import DataError
 
 
@@ -97,7 +97,7 @@ def written(values, **options):
 def test_data_of_wrong_type_or_absurd_size_are_malformed(write, reason, tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         write(file)
-    with Hdf5File(tmp_path / "a.h5") as file, pytest.raises(MALFORMED, match=reason):
+    with Hdf5File(tmp_path / "a.h5") as file, pytest.raises(MALFORMED_HDF5, match=reason):
         file.dataset(file.group(), "data", "f")
 
 

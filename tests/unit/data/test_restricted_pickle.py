@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from scaling.data.formats.restricted_pickle import MALFORMED, MAX_STEPS, Inert, loads, to_array
+from scaling.data.formats.restricted_pickle import MALFORMED_PICKLE, MAX_STEPS, Inert, loads, to_array
 from scaling.errors import DataError
 
 
@@ -201,14 +201,14 @@ def _text(text):
     ],
 )
 def test_broken_pickle_is_malformed(content):
-    with pytest.raises(MALFORMED):
+    with pytest.raises(MALFORMED_PICKLE):
         loads(content, "here")
 
 
 def test_every_cut_of_a_pickle_is_malformed():
     content = pickle.dumps(Data(pos=torch.ones(2, 3), y=1.0))
     for length in range(len(content)):
-        with pytest.raises(MALFORMED):
+        with pytest.raises(MALFORMED_PICKLE):
             loads(content[:length], "here")
 
 
@@ -237,7 +237,7 @@ def test_costly_pickle_ends_soon(content, reason):
     if reason is None:
         loads(content, "here")
     else:
-        with pytest.raises(MALFORMED, match=reason):
+        with pytest.raises(MALFORMED_PICKLE, match=reason):
             loads(content, "here")
 
 
@@ -254,7 +254,7 @@ def test_lists_that_share_lists_are_not_numbers():
     "value", ["text", None, {"a": 1}, [[1.0]], [None], ["1"], Inert("numpy.dtype"), 10**30, b"12345678"]
 )
 def test_other_things_are_not_numbers(value):
-    with pytest.raises(MALFORMED):
+    with pytest.raises(MALFORMED_PICKLE):
         to_array(value)
 
 
@@ -269,7 +269,7 @@ def test_other_things_are_not_numbers(value):
     ],
 )
 def test_arrays_of_other_things_are_not_numbers(array):
-    with pytest.raises(MALFORMED):
+    with pytest.raises(MALFORMED_PICKLE):
         to_array(loads(pickle.dumps(array), "here"))
 
 
@@ -354,7 +354,7 @@ def test_storage_is_read_wherever_it_lived():
     ],
 )
 def test_other_storages_are_malformed(changes):
-    with pytest.raises(MALFORMED):
+    with pytest.raises(MALFORMED_PICKLE):
         loads(legacy_storage(**changes), "here")
 
 
@@ -386,7 +386,7 @@ def test_random_damage_never_does_more_than_raise(monkeypatch):
             outcomes["read"] += 1
         except DataError:
             outcomes["refused"] += 1
-        except MALFORMED:
+        except MALFORMED_PICKLE:
             outcomes["malformed"] += 1
     assert min(outcomes.values()) > 0
     assert len(outcomes) == 3

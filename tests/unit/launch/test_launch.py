@@ -63,9 +63,9 @@ class Study:
         found = []
         for proc in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                told = (proc / "cmdline").read_bytes() + b"\0" + (proc / "environ").read_bytes()
+                described = (proc / "cmdline").read_bytes() + b"\0" + (proc / "environ").read_bytes()
                 is_zombie = (proc / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-                if not is_zombie and {self.mark, *words} <= set(told.decode(errors="replace").split("\0")):
+                if not is_zombie and {self.mark, *words} <= set(described.decode(errors="replace").split("\0")):
                     found.append(int(proc.name))
         return found
 

@@ -55,8 +55,8 @@ def test_traceback_is_kept_of_what_nobody_foresaw_alone(tmp_path):
 
 def test_of_ranks_that_failed_the_first_with_a_reason_of_its_own_is_told(tmp_path):
     run = RunDir(tmp_path)
-    told = [Failure("lost the others", KILLED), Failure("the reason", EXCEPTION), Failure("later", EXCEPTION)]
-    for rank, each in enumerate(told):
+    failures = [Failure("lost the others", KILLED), Failure("the reason", EXCEPTION), Failure("later", EXCEPTION)]
+    for rank, each in enumerate(failures):
         failure_path(run, rank).write_text(json.dumps(asdict(each)))
         os.utime(failure_path(run, rank), (rank, rank))
     assert first_failure(run).message == "the reason"

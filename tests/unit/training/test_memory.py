@@ -46,7 +46,7 @@ def test_memory_of_one_rank_is_predicted_within_15_percent(
     assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
     other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
     if depth > 2:
-        assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing can be told from none"
+        assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing differs from none"
 
 
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
@@ -62,7 +62,7 @@ def test_memory_of_triplet_models_is_predicted_within_15_percent(
     batch = {"parameters": parameters_of(config, 5), "num_ranks": 1, "num_atoms": num_atoms, "num_edges": num_edges}
     assert peak_bytes(config, ZeroConfig(0, checkpointing), **batch) == pytest.approx(counted, rel=0.15)
     other = peak_bytes(config, ZeroConfig(0, 0 if checkpointing else 1), **batch)
-    assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing can be told from none"
+    assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing differs from none"
 
 
 @pytest.mark.parametrize(
