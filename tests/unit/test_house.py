@@ -62,6 +62,8 @@ def imports_past_a_face(source: str, room: str) -> set[str]:
 #: Modules of scaling that are used past their room's face, and why.
 PAST_THE_FACE = {
     "scaling.data.neighbors": "its library brings torch, of which the face is free",
+    "scaling.data.sources.emt": "its labels judge relaxations",
+    "scaling.models.activations": "one number of bytes",
     "scaling.models.triplets.config": "free of torch, as the families' own",
     "scaling.models.triplets.layers": "brings torch",
     "scaling.models.config": "of scaling.config alone, which composes schemas without torch",
