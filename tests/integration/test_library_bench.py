@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.conftest import run_command
 
 
+@pytest.mark.long
 def test_readers_of_our_own_raise_where_libraries_die_or_say_nothing(tmp_path):
     out = tmp_path / "found.json"
     done = run_command("experiments.bench.libraries", "--quick", "--json", str(out))
