@@ -1,6 +1,7 @@
 """Run records -> one table: python -m experiments.collect studies/NAME [studies/OTHER ... --out DIR]"""
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -8,15 +9,26 @@ import pandas as pd
 
 from experiments.command import command
 from scaling.errors import ConfigError
-from scaling.runs import STATES, collect
+from scaling.runs import STATES, collect, digest_of, write_atomic
 
 
 def write_table(table: pd.DataFrame, directory: Path) -> None:
     """Write runs.parquet and runs.csv, each whole or not at all."""
-    for name, write in (("runs.parquet", table.to_parquet), ("runs.csv", table.to_csv)):
-        temporary = directory / f".{name}"
-        write(temporary, index=False)
-        temporary.replace(directory / name)
+    parquet = io.BytesIO()
+    table.to_parquet(parquet, index=False)
+    write_atomic(directory / "runs.parquet", parquet.getvalue())
+    write_atomic(directory / "runs.csv", table.to_csv(index=False))
+
+
+def _collected(study_dir: Path) -> pd.DataFrame:
+    """The table of a study, with what each run computes: the same in two studies, whatever its name there."""
+    table = collect(study_dir)
+    has_config = [(study_dir / name / "config.yaml").exists() for name in table["run_id"]]
+    computed = [
+        (digest_of(study_dir / name) if known else None) or str(study_dir / name)
+        for name, known in zip(table["run_id"], has_config, strict=True)
+    ]
+    return table.assign(computed=computed)
 
 
 @command
@@ -30,11 +42,14 @@ def main() -> int:
     if arguments.out is None and len(study_dirs) > 1:
         raise ConfigError("--out must name a directory for the table of several studies, e.g. --out studies/all")
     out = arguments.out or study_dirs[0]
-    table = pd.concat([collect(study_dir) for study_dir in study_dirs], ignore_index=True)
-    again = table["run_id"].duplicated()
-    if again.any():
-        print(f"in more than one study, taken once: {', '.join(table.loc[again, 'run_id'])}")
-        table = table[~again]
+    if len(study_dirs) == 1:
+        table = collect(study_dirs[0])
+    else:
+        table = pd.concat([_collected(study_dir) for study_dir in study_dirs], ignore_index=True)
+        again = table.pop("computed").duplicated()
+        if again.any():
+            print(f"in more than one study, taken once: {', '.join(table.loc[again, 'run_id'])}")
+            table = table[~again]
     out.mkdir(parents=True, exist_ok=True)
     write_table(table, out)
     found = table["status"].value_counts()

@@ -22,6 +22,8 @@ from scaling.errors import ConfigError
 
 #: The launcher of hydra_plugins/gnn_scaling.py, as conf/config.yaml chooses it.
 LAUNCHER = "hydra_plugins.gnn_scaling.GridLauncher"
+#: Sweepers that know all cells beforehand: this project's, and Hydra's own.
+LISTING = ("GridSweeper", "BasicSweeper")
 FOREIGN = (
     "{} is not used here, where a grid is computed as a whole: leave it out and say launcher=local "
     "(launcher.workers=N runs side by side), launcher=slurm_cpu or launcher=slurm_gpu"
@@ -32,10 +34,11 @@ register()
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of a sweep, in its order. swept: the keys that it varies."""
+    """The cells of a sweep, in its order. swept: the keys that it varies. is_drawn: by losses of the cells before."""
 
     configs: tuple[RunConfig, ...]
     swept: frozenset[str]
+    is_drawn: bool = False
 
 
 #: What is given a grid, and returns of each cell the validation loss, the error with which it failed, or None.
@@ -70,7 +73,9 @@ def compose_grid(loader: ConfigLoader, master: DictConfig, batch: Sequence[Seque
     Raises:
         ConfigError: naming the first key that is not allowed.
     """
-    return Grid(tuple(validated(config) for config in _cells(loader, master, batch)), _swept(master, batch))
+    configs = tuple(validated(config) for config in _cells(loader, master, batch))
+    is_drawn = not master.hydra.sweeper._target_.endswith(LISTING)
+    return Grid(configs, _swept(master, batch), is_drawn)
 
 
 def refuse_foreign_launcher(master: DictConfig) -> None:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from experiments.status import wait
 from scaling.config import RunConfig
-from scaling.launch import job_name, options_of_submission, refuse, run_all, slots, submit
+from scaling.launch import job_name, options_left_out, run_all, slots, submit, validate_jobs
 from scaling.runs import RunDir
 
 
@@ -59,7 +59,7 @@ def send(runs: Sequence[RunDir], config: RunConfig) -> int:
     if not arrays and done < len(runs):
         said += ": jobs are on the way to the others, with the options that they were submitted with"
     print(f"{study_dir}: {len(runs)} runs, {done} done already; submitted: {said}", flush=True)
-    if ignored := options_of_submission(os.environ):
+    if ignored := options_left_out(os.environ):
         print(f"not handed on to the jobs: {', '.join(ignored)}; say it by launcher.slurm.*", flush=True)
     if done < len(runs):
         print(f"to watch: python -m experiments.status {study_dir} --watch")
@@ -99,16 +99,18 @@ def _require_nothing(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> No
 
 @dataclass(frozen=True)
 class Launcher:
-    """refuse: raises if runs could not be computed so, before they are written down. compute: returns how many are not
-    brought to an end, of runs in the order in which they are to begin."""
+    """validate: raises if runs could not be computed so, before they are written down. compute: takes runs in the order
+    in which they are to begin, and returns how many did not end as they should. waits: whether it then stays until they
+    have ended, so that a sweeper that draws gets their losses."""
 
-    refuse: Callable[[Sequence[RunDir], Sequence[RunConfig]], None]
+    validate: Callable[[Sequence[RunDir], Sequence[RunConfig]], None]
     compute: Callable[[Sequence[RunDir], RunConfig], int]
+    waits: Callable[[RunConfig], bool]
 
 
-#: By `launcher.kind`; the names stand in `scaling.config.LAUNCHERS` too.
+#: By `launcher.kind`; the names stand in `scaling.logistics.LAUNCHERS` too.
 LAUNCHERS = {
-    "local": Launcher(_require_slots, execute),
-    "slurm": Launcher(refuse, send),
-    "torchrun": Launcher(_require_nothing, show_commands),
+    "local": Launcher(_require_slots, execute, lambda config: True),
+    "slurm": Launcher(validate_jobs, send, lambda config: config.launcher.slurm.wait),
+    "torchrun": Launcher(_require_nothing, show_commands, lambda config: False),
 }

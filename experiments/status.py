@@ -96,7 +96,7 @@ def _explained(status: Status, job_state: str) -> Status:
     why = slurm.ENDS.get(job_state, "")
     if not why or status.state == "failed" or status.failure.startswith("stopped"):
         return status
-    return replace(status, cause=why, failure=f"{status.failure or 'broken off'}: {why} (job {status.job})")
+    return replace(status, cause=why, failure=f"{status.failure or 'interrupted'}: {why} (job {status.job})")
 
 
 def show(found: dict[str, Standing]) -> str:

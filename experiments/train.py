@@ -1,7 +1,7 @@
 """Train one run, or a whole study: python -m experiments.train study=quickstart
 
 Hydra composes, and no more: every run of the grid is validated, named and written down before the first one starts.
-Then they are computed: what is done is skipped, what was broken off goes on, what failed is tried again.
+Then they are computed: what is done is skipped, what was interrupted goes on, what failed is tried again.
 """
 
 import sys
@@ -42,7 +42,7 @@ def stage(configs: Sequence[RunConfig], *, swept: Collection[str] = ()) -> list[
     configs = [
         _fitted(config, run) if _is_planned(config) else config for config, run in zip(configs, runs, strict=True)
     ]
-    LAUNCHERS[configs[0].launcher.kind].refuse(runs, configs)
+    LAUNCHERS[configs[0].launcher.kind].validate(runs, configs)
     study_dir.mkdir(parents=True, exist_ok=True)
     with alone(study_dir):  # two people may begin a study at once
         recipe = hold_together(study_dir, configs, data_digest, swept=swept)
@@ -87,16 +87,10 @@ def _with_data(configs: Sequence[RunConfig]) -> tuple[list[RunConfig], str]:
 
 
 def _by_cost(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> list[RunDir]:
-    """The dearest run first, so that cheap ones fill the gaps at the end."""
-    if len({config.model.name for config in configs}) == 1:
+    """The most expensive run first, so that cheap ones fill the gaps at the end."""
 
-        def cost(config: RunConfig) -> tuple[float, float]:
-            return config.model.width * config.model.depth, config.data.fraction
-    else:
-        from scaling.models import training_flops
-
-        def cost(config: RunConfig) -> tuple[float, float]:
-            return training_flops(config.model, num_atoms=1, num_edges=10), config.data.fraction
+    def cost(config: RunConfig) -> tuple[float, float]:
+        return config.model.sized().training_flops(num_atoms=1, num_edges=10), config.data.fraction
 
     order = sorted(range(len(runs)), key=lambda k: cost(configs[k]), reverse=True)
     return [runs[k] for k in order]
@@ -111,7 +105,11 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
 
     begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
     launcher = config.launcher
-    if launcher.kind == "slurm":
+    if launcher.kind == "torchrun":
+        if not config.plan.device_memory_gib:
+            raise ConfigError("plan.device_memory_gib=0 must be what one rank has where you start it, for zero=auto")
+        side_by_side = 1
+    elif launcher.kind == "slurm":
         side_by_side = max(1, launcher.workers) if launcher.slurm.gpus_per_rank else 1  # they share its GPUs
     else:
         side_by_side = max(Counter(slots(config)).values())
@@ -133,8 +131,13 @@ def main() -> int:
 
     def train(grid: Grid) -> list[Outcome]:
         configs = grid.configs
-        runs = stage(configs, swept=grid.swept)
         launcher = LAUNCHERS[configs[0].launcher.kind]
+        if grid.is_drawn and not launcher.waits(configs[0]):
+            raise ConfigError(
+                f"launcher={configs[0].launcher.kind} does not wait for the losses by which a sweeper draws; say "
+                "launcher=local, or with launcher=slurm_cpu or slurm_gpu launcher.slurm.wait=true"
+            )
+        runs = stage(configs, swept=grid.swept)
         failed.append(launcher.compute(_by_cost(runs, configs), configs[0]))
         return [outcome_of(run) for run in runs]
 

@@ -127,8 +127,8 @@ class TrainConfig:
         require(self.energy_weight >= 0, "train.energy_weight", self.energy_weight, ">= 0")
         require(self.force_weight >= 0, "train.force_weight", self.force_weight, ">= 0")
         require(
-            self.energy_weight + self.force_weight > 0,
-            "train.energy_weight + train.force_weight",
+            sum(getattr(self, entry.name) for entry in fields(self) if entry.name.endswith("_weight")) > 0,
+            "the sum of the weights in train",
             0,
             "> 0",
             "nothing would be learned",

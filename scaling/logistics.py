@@ -6,6 +6,7 @@ from pathlib import Path
 from scaling.schema import LOGISTICS, require
 
 LAUNCHERS = ("local", "slurm", "torchrun")
+TRACKERS = ("none", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,9 @@ class TrackingConfig:
     """Where a run reports how it goes, besides its metrics.jsonl: none or tensorboard."""
 
     name: str = field(default="none", metadata=LOGISTICS)
+
+    def __post_init__(self) -> None:
+        require(self.name in TRACKERS, "tracking.name", self.name, f"one of {', '.join(TRACKERS)}")
 
 
 @dataclass(frozen=True)

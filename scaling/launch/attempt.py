@@ -44,8 +44,8 @@ class Outcome:
     failure: Failure | None = None
 
 
-def attempt(run: RunDir, devices: str, teller: Connection) -> None:
-    """The body of a run's process; its outcome is sent to the teller."""
+def attempt(run: RunDir, devices: str, outcome_pipe: Connection) -> None:
+    """The body of a run's process; its outcome is sent through the pipe."""
     stopping.listen()
     if devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
@@ -54,9 +54,9 @@ def attempt(run: RunDir, devices: str, teller: Connection) -> None:
     let_children_die_with_me()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
-        teller.send(_claimed(run))
+        outcome_pipe.send(_claimed(run))
     except Exception as error:
-        teller.send(Outcome(FAILED, Failure.of(error, run)))
+        outcome_pipe.send(Outcome(FAILED, Failure.of(error, run)))
 
 
 def _end_with_parent() -> None:
@@ -123,7 +123,7 @@ def _begin(run: RunDir) -> Failure | None:
         fruitless -= 1  # not the run's own doing
     if fruitless >= MAX_FRUITLESS:
         why = slurm.end_of(before.job) if before.job else ""
-        said = before.failure if before.failure != "broken off" else ""
+        said = before.failure if before.failure != "interrupted" else ""
         tried = f"given up after {fruitless} attempts that did not get past step {newest}"
         last = said or (f"job {before.job}: {why}" if why else "the process or its machine died")
         return Failure(f"{tried}; the last: {last}", why or before.cause or KILLED)
@@ -159,17 +159,17 @@ def _compute_by_torchrun(run: RunDir, launcher: LauncherConfig) -> Failure | Non
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         start_new_session=True,  # Ctrl-C is not for it
     )
-    is_told = False
+    has_terminated = False
     while process.poll() is None:
-        if stopping.is_asked() and not is_told:
+        if stopping.is_asked() and not has_terminated:
             process.terminate()
-            is_told = True
+            has_terminated = True
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.2)
     if process.returncode == 0:
         return None
     said = _first_failure(run, launcher)
-    if run.status().state == "waiting" or (is_told and said is None):
+    if run.status().state == "waiting" or (has_terminated and said is None):
         raise Interrupted(f"{run.path} was asked to stop")
     if said is not None and said.cause != KILLED:
         return said

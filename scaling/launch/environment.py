@@ -22,7 +22,7 @@ def without_world(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not WORLD.fullmatch(name)}
 
 
-def of_submission(environment: Mapping[str, str]) -> dict[str, str]:
+def submission_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment that jobs inherit: neither a world nor options of the allocation in which they are submitted."""
     kept = without_world(environment)
     return {name: value for name, value in kept.items() if CLIENT.fullmatch(name) or not ALLOCATION.fullmatch(name)}
@@ -35,6 +35,6 @@ def leave_world(environment: MutableMapping[str, str] = os.environ) -> None:
     environment.update(ALONE)
 
 
-def options_of_submission(environment: Mapping[str, str]) -> list[str]:
-    """The options of sbatch that `of_submission` leaves out: a job's stand in its script."""
+def options_left_out(environment: Mapping[str, str]) -> list[str]:
+    """The options of sbatch that `submission_environment` leaves out: a job's stand in its script."""
     return sorted(f"{name}={value}" for name, value in environment.items() if name.startswith("SBATCH_"))

@@ -107,9 +107,8 @@ def _why_no_gpu() -> str:
 
 
 def _cores() -> int:
-    if "SLURM_CPUS_ON_NODE" in os.environ:  # not every cluster binds a job to its cores
-        return int(os.environ["SLURM_CPUS_ON_NODE"])
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(here, int(os.environ.get("SLURM_CPUS_ON_NODE", here)))  # not every cluster binds a job to its cores
 
 
 def run_all(
@@ -180,7 +179,10 @@ class _Pool:
         log_bytes = log.stat().st_size if log.exists() else 0
         listener, speaker = self.context.Pipe(duplex=False)
         process = self.context.Process(target=attempt, args=(run, slot, speaker), name=run.run_id)
-        process.start()
+        try:
+            process.start()
+        except (EOFError, ConnectionError) as error:
+            raise RunError("the server from which runs are forked has died; the same command goes on") from error
         speaker.close()
         self.active[process.sentinel] = _Active(run, slot, process, listener, log_bytes)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.errors import ConfigError, RunError
-from scaling.launch.environment import of_submission
+from scaling.launch.environment import submission_environment
 
 #: A controller that is restarted, or busy, is asked again for so long.
 PATIENCE_S = 120.0
@@ -23,7 +23,7 @@ NODE_NUMBER = "$SLURM_NODEID"
 #: How the line of a log begins that says why a job ended.
 ERROR = "error: "
 #: Of a batch script's options, those that no cluster refuses.
-OF_NO_CONCERN = ("--job-name", "--ntasks-per-node", "--signal", "--output", "--open-mode", "--requeue")
+UNREMARKABLE_OPTIONS = ("--job-name", "--ntasks-per-node", "--signal", "--output", "--open-mode", "--requeue")
 #: A cause of a failure for each of SLURM's end states that are none of the run's own.
 ENDS = {
     "OUT_OF_MEMORY": "out of memory",
@@ -116,7 +116,7 @@ def check(script: Path) -> None:
         _sbatch("--test-only", str(script))
     except ConfigError as error:
         lines = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
-        asked = [word for line in lines if not (word := line.removeprefix("#SBATCH ")).startswith(OF_NO_CONCERN)]
+        asked = [word for line in lines if not (word := line.removeprefix("#SBATCH ")).startswith(UNREMARKABLE_OPTIONS)]
         keys = "launcher.slurm, launcher.ranks and launcher.workers"
         raise ConfigError(f"{error}; asked for by {keys}: {' '.join(asked)}") from error
 
@@ -194,9 +194,8 @@ def ask(*command: str) -> str:
     deadline, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:
-            ended = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=ANSWER_S, env=of_submission(os.environ)
-            )
+            seen = submission_environment(os.environ)
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=ANSWER_S, env=seen)
         except FileNotFoundError as error:
             raise RunError(
                 f"there is no {command[0]} on this machine; go to one from which jobs are submitted"

@@ -56,7 +56,7 @@ def live(study_dir: Path) -> dict[str, list[Coming]]:
     return dict(found)
 
 
-def refuse(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> None:
+def validate_jobs(runs: Sequence[RunDir], configs: Sequence[RunConfig]) -> None:
     """Have SLURM look at the jobs of the runs that are not done, before these are written down.
 
     Raises:

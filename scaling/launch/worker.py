@@ -25,7 +25,7 @@ POLL_S = 2.0
 
 
 def work(run: RunDir) -> None:
-    """Compute this rank's part of a run.
+    """Compute this rank's part of a run; nothing if it is done.
 
     Raises:
         ScalingError: for what a user can mend.
@@ -33,6 +33,8 @@ def work(run: RunDir) -> None:
     """
     from scaling.training import World, train
 
+    if run.status().state == "done":
+        return
     config = run.config()
     if DATA_VARIABLE in os.environ:
         config = replace(config, data=replace(config.data, path=os.path.expandvars(os.environ[DATA_VARIABLE])))

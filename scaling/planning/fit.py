@@ -25,7 +25,7 @@ def fitted(config: RunConfig, *, begun_at: int | None, side_by_side: int) -> Run
     Raises:
         ConfigError: if it fits nowhere.
     """
-    if config.launcher.kind == "slurm":
+    if config.launcher.kind != "local":
         device, limit = planned_device(config)
         limit /= side_by_side
     else:

@@ -2,8 +2,8 @@
 
 from scaling.runs.claim import TOKEN_VARIABLE, Claim, alone, holder, last_beat, still_mine
 from scaling.runs.failure import KILLED, OUT_OF_MEMORY, Failure, first_failure, leave, log_tail
-from scaling.runs.files import read_json, sync_directory, sync_file, write_atomic, write_json, write_new
-from scaling.runs.identity import Known, computation, digest, run_id, settings, unchanged
+from scaling.runs.files import read_json, sync_directory, sync_file, write_atomic, write_json
+from scaling.runs.identity import Known, computation, digest, digest_of, run_id, settings, unchanged
 from scaling.runs.record import RunResult
 from scaling.runs.store import BEST_WEIGHTS, COLUMNS, STATES, RunDir, Status, collect, run_dirs
 from scaling.runs.study import Recipe, admitted, hold_together
@@ -27,6 +27,7 @@ __all__ = [
     "collect",
     "computation",
     "digest",
+    "digest_of",
     "first_failure",
     "hold_together",
     "holder",
@@ -43,5 +44,4 @@ __all__ = [
     "unchanged",
     "write_atomic",
     "write_json",
-    "write_new",
 ]

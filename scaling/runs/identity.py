@@ -6,22 +6,28 @@ renames nothing. A default that changes later is entered into `FORMER_DEFAULTS`:
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaling.config import RunConfig, result_fields
+from scaling.config import RunConfig, read_config, result_fields
+from scaling.runs.files import read_json
 from scaling.runs.former import former_digest
 
 #: Raised when the code changes what an unchanged configuration computes, so that old runs are not taken for new ones.
 COMPUTATION_VERSION = 3
-#: Of a key whose default has changed since it was added: the first default, the one that stays out of the digest.
+#: Of a key whose default has changed since it was added: the first default, the one that stays out of the digest. A key
+#: of one architecture alone ends with its name, as in "model.num_radial (gemnet_t)". Where a size follows from the
+#: width in another way than before, COMPUTATION_VERSION is raised.
 FORMER_DEFAULTS: dict[str, Any] = {}
 
 #: What every run's name begins with, and what stands there for each.
 PREFIX = {"model.name": "", "model.width": "w", "model.depth": "d", "data.fraction": "f", "seed": "s"}
 DIGEST_LENGTH = 10
+#: How the name of a run ends that nobody has renamed.
+NAMED = re.compile(rf"-[0-9a-f]{{{DIGEST_LENGTH}}}$")
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -46,7 +52,9 @@ def unchanged(config: RunConfig) -> dict[str, Any]:
     model = type(config.model)
     others = replace(plain, model=model(width=config.model.width), optim=type(config.optim)())
     schema = {"model.name": plain.model.name, "model.width": model().width, "optim.name": plain.optim.name}
-    return {**settings(others), **schema, **FORMER_DEFAULTS}
+    own = f" ({config.model.name})"
+    former = {key.removesuffix(own): value for key, value in FORMER_DEFAULTS.items() if " (" not in key or own in key}
+    return {**settings(others), **schema, **former}
 
 
 def computation(config: RunConfig, data_digest: str) -> dict[str, Any]:
@@ -91,12 +99,24 @@ def _readable(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).replace("/", "_")
 
 
+def digest_of(run_dir: Path) -> str | None:
+    """What the run in a directory computes, whatever the directory is called; None if its data are not known."""
+    config = read_config(run_dir / "config.yaml")
+    result = run_dir / "result.json"
+    data_digest = config.data.digest
+    if not data_digest and result.exists():  # staged before 2026-12
+        data_digest = read_json(result, lambda found: str(found["data_digest"]), remedy="remove it to run again")
+    return digest(config, data_digest) if data_digest else None
+
+
 class Known:
     """The runs that a study's directory holds, found by what they compute."""
 
     def __init__(self, study_dir: Path) -> None:
         names = [path.parent.name for path in study_dir.glob("*/config.yaml")]
-        self._by_digest = {name.rpartition("-")[2]: name for name in names}
+        self._by_digest = {
+            (name[-DIGEST_LENGTH:] if NAMED.search(name) else digest_of(study_dir / name)): name for name in names
+        }
 
     def name_of(self, config: RunConfig, data_digest: str) -> str | None:
         """The directory of the run that computes this, also if an earlier version named it; None if there is none."""

@@ -92,7 +92,7 @@ class RunDir:
         if status.state == "done":
             return Status("waiting", failure="its result.json was removed", attempts=status.attempts)
         if status.state == "running" and holder(self.path) is None:
-            return replace(status, state="waiting", failure="broken off")
+            return replace(status, state="waiting", failure="interrupted")
         return status
 
     def write_status(self, state: str, **changes: Any) -> None:

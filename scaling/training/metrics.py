@@ -28,6 +28,7 @@ METRICS: dict[str, Metric] = {
 
 def _summed() -> dict[str, Metric]:
     """All that is averaged: the metrics, and the norms of which the loss is made."""
+    assert not METRICS.keys() & TERMS.keys(), "a term of the loss has the name of a metric"
     return METRICS | {field: Metric(term.norm) for field, term in TERMS.items()}
 
 

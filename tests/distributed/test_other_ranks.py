@@ -1,4 +1,4 @@
-"""A run that was broken off goes on with another number of ranks, to the same losses."""
+"""A run that was interrupted goes on with another number of ranks, to the same losses."""
 
 import json
 import time

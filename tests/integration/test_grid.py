@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -131,6 +132,9 @@ def test_launcher_of_others_is_refused_in_one_line_that_names_ours(sweeper, tiny
         (["optim.lr=interval(0.1,0.2)"], "hydra/sweeper=optuna"),
         (["zero=3"], "must be the name of a file in conf/zero: auto, stage0"),
         (["launcher=slurm_cpu"], "there is no sbatch on this machine"),
+        (["tracking.name=wandb"], "tracking.name=wandb must be one of none, tensorboard"),
+        (["launcher=torchrun", *OPTUNA], "does not wait for the losses"),
+        (["launcher=torchrun", "zero=auto"], "plan.device_memory_gib=0 must be what one rank has"),
         (["data.digest=abc"], "data.digest=abc must be that of"),
         (["zero=auto", "plan.device_memory_gib=1e-6"], "GiB a device"),
     ],
@@ -177,13 +181,20 @@ def test_ranks_started_by_hand_compute_a_staged_run(tiny_data, tmp_path):
     assert json.loads((run / "result.json").read_text())["world_size"] == 2
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors"}
     assert not (run / "claim.json").exists()
+    before = (run / "result.json").read_text()
+    again = run_process("scaling.launch.worker", str(run))
+    assert again.returncode == 0, again.stderr
+    assert (run / "result.json").read_text() == before, "what is done is not trained again"
 
 
 def test_several_studies_become_one_table(tiny_data, tmp_path):
     for name, width in (("a", 4), ("b", 6)):
         words = [*TINY, *where(tiny_data, tmp_path), f"study.name={name}", f"model.width={width}"]
         assert run_command("experiments.train", *words).returncode == 0
-    studies = [str(tmp_path / name) for name in ("a", "b", "a")]
+    (run,) = (path.parent for path in (tmp_path / "a").glob("*/result.json"))
+    shutil.copytree(tmp_path / "a", tmp_path / "c")
+    (tmp_path / "c" / run.name).rename(tmp_path / "c" / f"egnn-w4-d1-f1-s0-lr0.02-{run.name[-10:]}")
+    studies = [str(tmp_path / name) for name in ("a", "b", "c")]
     refused = run_command("experiments.collect", *studies)
     assert refused.returncode == 2
     assert "--out must name a directory" in refused.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.launch.environment import ALONE, leave_world, of_submission, options_of_submission, without_world
+from scaling.launch.environment import ALONE, leave_world, options_left_out, submission_environment, without_world
 
 WORLD = {
     "RANK": "1",
@@ -51,11 +51,11 @@ def test_process_of_its_own_world_sees_no_other():
 
 
 def test_submission_hands_on_neither_a_world_nor_options_of_the_allocation():
-    assert of_submission({**WORLD, **ALLOCATION, **KEPT, **CLIENT}) == {**KEPT, **CLIENT}
+    assert submission_environment({**WORLD, **ALLOCATION, **KEPT, **CLIENT}) == {**KEPT, **CLIENT}
 
 
 def test_options_that_are_left_out_can_be_named():
-    assert options_of_submission({**ALLOCATION, **KEPT}) == ["SBATCH_EXPORT=NONE", "SBATCH_PARTITION=nowhere"]
+    assert options_left_out({**ALLOCATION, **KEPT}) == ["SBATCH_EXPORT=NONE", "SBATCH_PARTITION=nowhere"]
 
 
 @pytest.mark.parametrize("before", [{}, WORLD])

@@ -214,7 +214,7 @@ def test_killed_study_leaves_no_process_behind(endless, study):
     first.process.kill()
     first.process.wait()
     assert first.ends()
-    assert endless.status().failure == "broken off"
+    assert endless.status().failure == "interrupted"
 
 
 def loaders(study: Study) -> list[int]:

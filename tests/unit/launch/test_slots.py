@@ -1,5 +1,6 @@
 """How many runs fit side by side, and that a job which asked for GPUs never trains on CPUs in silence."""
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -53,3 +54,11 @@ def test_runs_on_cpus_take_the_cores_by_ranks_and_threads(monkeypatch):
     assert slots(run_with(ranks=2)) == [""] * 4
     assert slots(replace(run_with(ranks=2), train=replace(RunConfig().train, num_threads=4))) == [""]
     assert slots(run_with(workers=3)) == [""] * 3
+
+
+def test_cores_of_another_node_do_not_reach_this_one(monkeypatch):
+    here = len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", str(here + 62))
+    assert slots(run_with()) == [""] * here
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
+    assert slots(run_with()) == [""]

@@ -14,7 +14,7 @@ from scaling.config import LauncherConfig, RunConfig, SlurmConfig
 from scaling.errors import ConfigError, RunError
 from scaling.launch import slurm
 from scaling.launch.job import copy
-from scaling.launch.submission import batch_script, job_name, refuse, submit
+from scaling.launch.submission import batch_script, job_name, submit, validate_jobs
 from scaling.planning import planned_device
 from scaling.runs.store import RunDir
 
@@ -131,7 +131,7 @@ def test_refusal_comes_before_anything_is_submitted_with_slurms_words(cluster, t
     site = SlurmConfig(partition="nonesuch", options=["--exclusive"])
     config = replace(RunConfig(), launcher=LauncherConfig(kind="slurm", slurm=site))
     with pytest.raises(ConfigError) as refusal:
-        refuse([RunDir(tmp_path / "study" / "run")], [config])
+        validate_jobs([RunDir(tmp_path / "study" / "run")], [config])
     said = str(refusal.value)
     assert (
         "invalid partition specified: nonesuch; partitions here: ci (4 nodes of 8 cpus, 4000 MB, limit 1:00:00)" in said
@@ -165,7 +165,7 @@ def test_ranks_on_other_nodes_inherit_the_environment_whatever_the_job_was_told_
 def test_without_sbatch_the_way_out_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="launcher=local"):
-        refuse([RunDir(tmp_path / "study" / "run")], [RunConfig()])
+        validate_jobs([RunDir(tmp_path / "study" / "run")], [RunConfig()])
 
 
 def test_controller_that_is_away_is_asked_again(cluster, monkeypatch):

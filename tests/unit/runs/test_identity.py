@@ -1,11 +1,13 @@
 """A run is named by what it computes: new keys rename nothing, and runs of earlier versions are found again."""
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from scaling.config import BudgetConfig, DataConfig, RunConfig, read_config
+from scaling.models import FAMILIES, family
 from scaling.runs import identity
 from scaling.runs.files import read_json
 from scaling.runs.former import former_digest
@@ -19,13 +21,36 @@ FORMER = sorted(Path(__file__).with_name("former").glob("*.yaml"))
 
 
 def test_defaults_stay_out_of_the_digest_and_the_digest_stays_the_same():
-    """The values are those of the first version that left defaults out: a change renames everybody's runs.
-
-    If a default has changed, its former value belongs into FORMER_DEFAULTS.
-    """
+    """The digests are those of the first version that left defaults out: another one renames everybody's runs."""
     assert computation(BASE, "d") == {"version": 3, "data_digest": "d"}
     changed = replace(BASE, seed=2, train=replace(BASE.train, budget=BudgetConfig("epochs", 3)))
     assert (digest(BASE, "d"), digest(changed, "d")) == ("2b492db3f5", "d49f9b0473")
+
+
+def test_what_stays_out_of_the_digest_is_what_it_has_always_been():
+    """A default that has changed makes old runs answer for new ones: its former value belongs into FORMER_DEFAULTS.
+
+    defaults.json gets a line for a new key, and no line of it ever changes.
+    """
+    pinned = json.loads(Path(__file__).with_name("defaults.json").read_text())
+    assert pinned.keys() == FAMILIES.keys()
+    for name, values in pinned.items():
+        assert unchanged(replace(BASE, model=family(name)())) == values
+
+
+def test_changed_default_is_seen(monkeypatch):
+    pinned = json.loads(Path(__file__).with_name("defaults.json").read_text())
+
+    @dataclass(frozen=True)
+    class Later(RunConfig):
+        data: DataConfig = field(default_factory=lambda: DataConfig(cutoff_ang=9.0))
+
+    monkeypatch.setattr(identity, "RunConfig", Later)
+    assert unchanged(BASE) != pinned["egnn"]
+    monkeypatch.setitem(identity.FORMER_DEFAULTS, "data.cutoff_ang", 5.0)
+    monkeypatch.setitem(identity.FORMER_DEFAULTS, "model.num_radial (gemnet_t)", 99)
+    assert unchanged(BASE) == pinned["egnn"]
+    assert unchanged(replace(BASE, model=family("gemnet_t")()))["model.num_radial"] == 99
 
 
 @dataclass(frozen=True)
@@ -87,6 +112,13 @@ def test_run_is_found_whatever_the_readable_part_of_its_name(tmp_path):
     RunDir(tmp_path / name).stage(BASE)
     assert Known(tmp_path).name_of(BASE, "d") == name
     assert Known(tmp_path).name_of(replace(BASE, seed=1), "d") is None
+
+
+def test_renamed_run_is_found_by_its_configuration(tmp_path):
+    config = replace(BASE, data=replace(BASE.data, digest="d"))
+    RunDir(tmp_path / "my-favourite").stage(config)
+    assert Known(tmp_path).name_of(config, "d") == "my-favourite"
+    assert Known(tmp_path).name_of(replace(config, seed=1), "d") is None
 
 
 def test_recipe_of_an_earlier_study_admits_its_runs_again(tmp_path):
