@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.launchers import LAUNCHERS
 from experiments.train import stage
 from scaling.config import BudgetConfig, DataConfig, LauncherConfig, RunConfig, SlurmConfig, StudyConfig, TrainConfig
 from scaling.launch.job import failed_at_start
@@ -46,8 +47,10 @@ class Job:
 
 
 @pytest.fixture
-def runs(tiny_data, tmp_path):
-    """Stages runs of a number of steps."""
+def runs(tiny_data, tmp_path, monkeypatch):
+    """Stages runs of a number of steps, without a cluster that would look at their jobs first."""
+    unseen = replace(LAUNCHERS["slurm"], validate=lambda runs, configs: None)
+    monkeypatch.setitem(LAUNCHERS, "slurm", unseen)
 
     def make(steps: int, *widths: int, **launcher) -> list[RunDir]:
         base = RunConfig(
