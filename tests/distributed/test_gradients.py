@@ -13,10 +13,10 @@ MODELS = ("egnn", "dimenetpp", "gemnet_t")
 #: Ranks, how many share each batch, how thoroughly (see gradient_ranks), and the networks.
 WORLDS = [
     (2, 1, "quick", "egnn"),
-    (2, 2, "quick", "gemnet_t"),
     *(
         pytest.param(world, marks=pytest.mark.long)
         for world in [
+            (2, 2, "quick", "gemnet_t"),
             *[(1, 1, "few", "egnn"), (1, 1, "all", "egnn"), (2, 1, "few", "egnn"), (2, 1, "all", "egnn")],
             *((2, 2, "all", name) for name in MODELS),
             (4, 1, "all", "egnn"),

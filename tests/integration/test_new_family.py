@@ -12,7 +12,7 @@ from scaling.errors import ConfigError
 from scaling.models import build
 from scaling.models.config import FAMILIES, family
 from scaling.models.counting import parameters_of, training_flops, with_width
-from tests.conftest import run_command
+from tests.conftest import run_process
 from tests.unit.models.test_physics import crystal, graphs
 
 
@@ -25,7 +25,7 @@ def toy(monkeypatch):
 
 def known(command: str, *arguments: str):
     """A command in whose processes the family is known."""
-    return run_command("tests.reference.toy_family", command, *arguments)
+    return run_process("tests.reference.toy_family", command, *arguments)
 
 
 def test_family_is_planned_trained_and_collected(tiny_data, tmp_path):

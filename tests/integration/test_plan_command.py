@@ -16,7 +16,7 @@ def test_grid_of_li_is_planned_with_its_eleven_sizes(tmp_path):
     plan = json.loads((tmp_path / "li2025_width_data" / "plan.json").read_text())
     assert len(plan["runs"]) == 77
     assert f"77 runs, {plan['device_hours']:,.4g} device-hours (as given)" in planned.stdout
-    gib = sum(8 * run["num_params"] for run in plan["runs"]) / 2**30
+    gib = sum(4 * run["num_params"] for run in plan["runs"]) / 2**30
     assert f"disk: {gib:,.2f} GiB when all are done; at most " in planned.stdout
     assert plan["disk_bytes_kept"] == gib * 2**30
     assert plan["disk_bytes_of_largest_training"] == max(run["disk_bytes_training"] for run in plan["runs"])
