@@ -1,6 +1,7 @@
 """Groups stay whole, old groups stay put, fractions nest."""
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_split_reads_prepared_shards(make_structure, prepared):
     parts = split(shards, val_share=0.3, test_share=0.3, seed=0)
     assert parts.test.tolist() == list(range(51, 60))
     assert len(parts.train) + len(parts.val) == 51
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fractions_of_many_groups_are_nested(seed):
+    groups = many_groups()
+    picked = [set(nested_fraction(groups, fraction, seed=seed)) for fraction in (0.03, 0.1, 0.3, 0.5, 0.7, 1.0)]
+    assert all(smaller < larger for smaller, larger in pairwise(picked))
 
 
 @given(groups=GROUPS, first=st.floats(0.01, 1), second=st.floats(0.01, 1), seed=SEEDS)
