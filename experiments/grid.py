@@ -52,6 +52,8 @@ def over_grid(compute: Callable[[Grid], Sequence[Outcome]]) -> None:
         ConfigError: naming the first key that is not allowed.
     """
     _refuse_number_as_choice(sys.argv[1:])
+    if {"--cfg", "-c"} & set(sys.argv) and {"-m", "--multirun"} & set(sys.argv):
+        raise ConfigError("--cfg prints one configuration: leave out -m, and give each key one value")
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(grid: Grid | DictConfig) -> Any:

@@ -5,6 +5,7 @@ with the launcher as they are (hydra/sweeper=optuna): it returns the validation 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,8 +62,15 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Returns what the launcher does. The command line goes before `hydra.sweeper.params`."""
+        from scaling.errors import ConfigError
+
         words = [f"{key}={value}" for key, value in (self.params or {}).items()] + arguments
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        given = parser.parse_overrides(arguments)
+        count = Counter(override.get_key_element() for override in given)
+        swept = {override.get_key_element() for override in given if override.is_sweep_override()}
+        if twice := [key for key in swept if count[key] > 1]:
+            raise ConfigError(f"{twice[0]} is given twice; give it once, with all its values: {twice[0]}=A,B")
         choices: dict[str, list[str]] = {}
         for override in parser.parse_overrides(words):
             key = override.get_key_element()
@@ -71,8 +79,6 @@ class GridSweeper(Sweeper):
             elif override.is_discrete_sweep():
                 choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             else:
-                from scaling.errors import ConfigError
-
                 raise ConfigError(
                     f"{override.input_line}: a grid needs values, as in {key}=1,2,4; intervals are for a sweeper that "
                     "draws from them: hydra/sweeper=optuna"

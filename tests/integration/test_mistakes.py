@@ -14,6 +14,8 @@ from tests.conftest import run_command
         (["-m", "model.name=egnn,gemnet_t"], "say model=egnn"),
         (["model.name=gemnet_t"], "error: model.name=gemnet_t would"),
         (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
+        (["-m", "--cfg", "job", "model.width=4,6"], "--cfg prints one configuration"),
+        (["model.width=4", "model.width=4,6"], "model.width is given twice"),
         (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
         (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted\ntimes are in the unit"),
         (["launcher.slurm.options=--exclusive"], """'KEY=["one","two"]'"""),
@@ -22,7 +24,7 @@ from tests.conftest import run_command
     ],
 )
 def test_mistake_is_told_in_few_lines_and_leaves_nothing(arguments, words, tiny_data, tmp_path):
-    flags, overrides = [word for word in arguments if word == "-m"], [word for word in arguments if word != "-m"]
+    flags, overrides = [word for word in arguments if "=" not in word], [word for word in arguments if "=" in word]
     where = [f"data.path={tiny_data}", f"study.root={tmp_path}"]
     done = run_command("experiments.train", *flags, *where, *overrides)
     assert done.returncode in (1, 2)
