@@ -66,11 +66,10 @@ class GridSweeper(Sweeper):
 
         words = [f"{key}={value}" for key, value in (self.params or {}).items()] + arguments
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = parser.parse_overrides(arguments)
-        count = Counter(override.get_key_element() for override in given)
-        swept = {override.get_key_element() for override in given if override.is_sweep_override()}
-        if twice := [key for key in swept if count[key] > 1]:
-            raise ConfigError(f"{twice[0]} is given twice; give it once, with all its values: {twice[0]}=A,B")
+        swept = [override for override in parser.parse_overrides(arguments) if override.is_sweep_override()]
+        count = Counter(override.get_key_element() for override in swept)
+        if twice := [key for key in count if count[key] > 1]:
+            raise ConfigError(f"{twice[0]} is swept twice; give it once, with all its values: {twice[0]}=A,B")
         choices: dict[str, list[str]] = {}
         for override in parser.parse_overrides(words):
             key = override.get_key_element()
