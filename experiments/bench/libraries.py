@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +176,10 @@ def json_by_ijson(path: Path) -> int:
 
 def streams(num_members: int, depth: int) -> list[dict[str, Any]]:
     readers = {"ours, cut and parsed": json_by_ours, "ours, cut": json_by_cutting}
-    try:
+    if find_spec("ijson"):
         import ijson
 
         readers[f"ijson, {ijson.backend}"] = json_by_ijson
-    except ImportError:
-        pass
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         deep, plain = Path(folder) / "deep.json", Path(folder) / "plain.json"

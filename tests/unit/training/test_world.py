@@ -36,13 +36,13 @@ def test_where_nobody_asks_the_cpu_is_taken(visible, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    require_gpu(0)
+    assert World.join(gpus_per_rank=0).device.type == "cpu"
 
 
 def test_cpu_that_was_chosen_is_taken_whatever_the_launcher_gives(monkeypatch):
     monkeypatch.setattr(world, "ASKED_ACCELERATOR", "cpu")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    require_gpu(1)
+    assert World.join(gpus_per_rank=1).device.type == "cpu"
 
 
 def test_children_see_what_the_user_has_chosen_and_not_what_the_engine_set():
@@ -57,7 +57,9 @@ def test_children_see_what_the_user_has_chosen_and_not_what_the_engine_set():
         assert done.stdout.split() == [str(chosen)]
 
 
-def test_gpu_that_is_there_is_no_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def test_gpu_that_is_there_is_no_error_and_one_that_is_not_is(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    require_gpu(1)
+    with pytest.raises(ConfigError):
+        require_gpu(1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert require_gpu(1) is None
