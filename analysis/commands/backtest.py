@@ -10,6 +10,7 @@ from analysis.commands.options import add_fit, add_table, fit_choice, read_table
 from analysis.forms import find_form
 from analysis.selection import REPLICATES, Backtest, backtest, require_few_runs
 from analysis.study import strict
+from scaling.errors import DataError
 
 HELP = "fit one form to the smaller runs and predict the larger ones, from several origins"
 
@@ -24,11 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Test and print."""
+    """Test and print.
+
+    Raises:
+        DataError: if the form could be fitted at no origin: nothing was tested.
+    """
     table = read_table(options, find_form(options.form, options.axis).axes)
     require_few_runs(table)
     law = replace(fit_choice(options), replicates=0).apply(table)
     found = backtest(law, reach=options.reach, replicates=options.bootstrap)
+    if not found.scores:
+        why = "; ".join(dict.fromkeys(test.problem for test in found if test.problem)) or "no size can be held out"
+        raise DataError(f"no larger runs could be predicted: {why}; add runs, or take a form of fewer parameters")
     print(json.dumps(strict(backtest_document(found)), indent=2) if options.json else _summary(found))
 
 

@@ -160,3 +160,13 @@ def test_compare_as_json_names_every_rejection(tmp_path, capsys):
         assert bool(one["rejected_because"]) == (one["name"] != found["best"])
     (large,) = [one for one in found["contenders"] if one["form"] == "bnsl2"]
     assert "too few runs for its 9 parameters" in large["rejected_because"][0]
+
+
+def test_backtest_that_could_test_nothing_is_refused(tmp_path, capsys):
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss\n100,1000,1.0\n200,1000,0.8\n100,2000,0.9\n200,2000,0.7\n")
+    columns = ["--num-params", "N", "--data-size", "D", "--loss", "loss"]
+    assert main(["backtest", str(path), *columns, "--form", "power"]) == 3
+    said = capsys.readouterr()
+    assert "no larger runs could be predicted: form power has 2 parameters and needs at least 3 runs" in said.err
+    assert not said.out
