@@ -1,5 +1,8 @@
 """DeepSpeed beside plain torch and double backward: gradients of every tensor, and the losses of some steps."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import rows_of_ranks
@@ -27,11 +30,15 @@ WORLDS = [
 
 
 @pytest.fixture(scope="module", params=WORLDS, ids=str)
-def rows(request, tmp_path_factory):
+def rows(request, shared):
     """One row a combination; forces alone, in two unequal micro-batches a rank or group of ranks."""
     ranks, graph, which, *names = request.param
-    out = tmp_path_factory.mktemp("gradients") / "rows.json"
-    found = rows_of_ranks("gradient_ranks", ranks, out, str(graph), which, *names)
+
+    def measure(out: Path) -> None:
+        rows_of_ranks("gradient_ranks", ranks, out / "rows.json", str(graph), which, *names)
+
+    made = shared("-".join(map(str, ("gradients", *request.param))), measure)
+    found = json.loads((made / "rows.json").read_text())
     ways = 4 * 4 if which == "all" else 2
     assert len(found) == len(names) * 2 * ways, "networks x forces x stages, checkpointing and offload"
     return found

@@ -1,5 +1,7 @@
 """A batch shared by several ranks has the energies, forces and gradients that one rank finds, to rounding."""
 
+import json
+
 import pytest
 
 from tests.conftest import rows_of_ranks
@@ -14,11 +16,11 @@ VALUES, GRADIENTS = 1e-12, 1e-10  # of fp64
     params=[(4, "quick"), *(pytest.param((ranks, "all"), marks=pytest.mark.long) for ranks in (2, 3, 4))],
     ids=str,
 )
-def rows(request, tmp_path_factory):
+def rows(request, shared):
     """One row a combination, by groups of 2, of 3, of 4, and by two groups of 2."""
-    out = tmp_path_factory.mktemp("shares") / "rows.json"
     ranks, which = request.param
-    found = rows_of_ranks("share_ranks", ranks, out, which)
+    made = shared(f"shares-{ranks}-{which}", lambda out: rows_of_ranks("share_ranks", ranks, out / "rows.json", which))
+    found = json.loads((made / "rows.json").read_text())
     models = {(4, "quick"): 3 + 1, (4, "all"): 3 + 3}.get(request.param, 3)
     assert len(found) == models * (3 + 1) * 2, "models in each size of group x batches, one checkpointed too, x forces"
     return found

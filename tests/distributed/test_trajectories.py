@@ -35,14 +35,18 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def losses(tiny_data, tmp_path_factory) -> dict[str, list[float]]:
+def losses(tiny_data, shared) -> dict[str, list[float]]:
     """Validation losses along the way, the last training loss and the test loss of each of RUNS."""
-    root = tmp_path_factory.mktemp("studies")
-    runs = {
-        name: staged(tiny_data, root, f"study.name=s{number}", *COMMON, *overrides)
-        for number, (name, overrides) in enumerate(RUNS.items())
-    }
-    return {name: _losses(trained(run)) for name, run in runs.items()}
+
+    def train_all(root: Path) -> None:
+        runs = {
+            name: staged(tiny_data, root, f"study.name=s{number}", *COMMON, *overrides)
+            for number, (name, overrides) in enumerate(RUNS.items())
+        }
+        found = {name: _losses(trained(run)) for name, run in runs.items()}
+        (root / "losses.json").write_text(json.dumps(found))
+
+    return json.loads((shared("trajectories", train_all) / "losses.json").read_text())
 
 
 def _losses(run) -> list[float]:
