@@ -1,6 +1,7 @@
 """The numbers do not depend on the machine: ranks, micro-batches, stages and checkpointing leave the losses alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 
