@@ -39,7 +39,10 @@ FIELDS: dict[str, Field] = {
 class Structure:
     """One labelled structure as a source reads it, in eV, angstrom and eV/angstrom, float64.
 
-    numbers (N,), positions (N, 3), forces (N, 3), cell (3, 3) rows, pbc (3,), energy: total.
+    numbers (N,), positions (N, 3), cell (3, 3) rows, pbc (3,).
+    energy: total; forces (N, 3), -dE/dx; stress (3, 3), eV/angstrom^3, positive under tension: each None where the
+        source has no such label.
+    charge: total charge in units of e; spin: multiplicity 2 S + 1; None where the source does not say.
     group: the key of structures that must not be split between train and test (trajectory, composition, series).
     record: where it came from, `file#index`, for error messages.
     holdout: "" for a structure that may be split freely, "test" for the authors' test set,
@@ -51,9 +54,12 @@ class Structure:
     positions: FloatArray
     cell: FloatArray
     pbc: NDArray[np.bool_]
-    energy: float
-    forces: FloatArray
+    energy: float | None
+    forces: FloatArray | None
     group: str
     record: str
     holdout: str = ""
     source: int = 0
+    stress: FloatArray | None = None
+    charge: int | None = None
+    spin: int | None = None
