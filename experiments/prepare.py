@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data import Manifest, ShardSet
-from scaling.data.preparation import Bounds, SplitConfig, prepare, verify, warning
+from scaling.data import COPIES, Manifest, ShardSet
+from scaling.data.preparation import CONFLICT, Bounds, SplitConfig, prepare, verify, warnings
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
 
@@ -81,22 +81,40 @@ def run(config: DictConfig) -> str:
     if settings.out is None:
         raise ConfigError("out is not set; name the directory to prepare: out=DIR")
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
-    if problem := warning(prepared.manifest.consistency):
+    for problem in (*warnings(prepared.manifest), *_conflicts(prepared.manifest)):
         print(f"warning: {problem}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
     return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
 
 
+def _conflicts(manifest: Manifest) -> list[str]:
+    """What to do about structures of one geometry with several labels."""
+    if not (count := manifest.num_rejected.get(CONFLICT)):
+        return []
+    first = next(entry for entry in manifest.rejected if entry.reason == CONFLICT)
+    return [
+        f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all are "
+        "rejected, and listed in manifest.json; if they differ in charge or spin, let the source say so (charge=, "
+        "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed"
+    ]
+
+
 def summarise(manifest: Manifest, title: str, seconds: float) -> str:
     """Put a manifest on one screen."""
-    energy, force = manifest.statistics.energy_ev_per_atom, manifest.statistics.force_norm_ev_per_ang
-    elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in manifest.statistics.elements.items())
+    statistics = manifest.statistics
+    energy, force, pressure = statistics.energy_ev_per_atom, statistics.force_norm_ev_per_ang, statistics.pressure_gpa
+    elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in statistics.elements.items())
     rejected = ", ".join(f"{count} {reason}" for reason, count in manifest.num_rejected.items())
     held_out = ", ".join(repr(name) for name in manifest.holdouts if name)
-    check = manifest.consistency
-    labels = f"energies change by {check.slope:.3f} times what forces say" if check.slope is not None else "unchecked"
-    labels += f" ({check.num_pairs} pairs of neighbouring structures)"
+    of_all = {name: "all" if n == manifest.num_structures else n for name, n in manifest.labels.items() if n}
+    labels = ", ".join(f"{name} of {count}" for name, count in of_all.items())
+    checks = {"forces say": manifest.consistency, "stress says": manifest.stress_consistency}
+    checked = [
+        f"energies change by {check.slope:.3f} times what {words} ({check.num_pairs} pairs of neighbouring structures)"
+        for words, check in checks.items()
+        if check.slope is not None
+    ]
     if len(manifest.parts) > 1:
         labels += ", mixed: " + ", ".join(f"{part.name} x {part.weight:g}" for part in manifest.parts)
     rows = {
@@ -105,16 +123,20 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "edges": f"{manifest.num_edges} within {manifest.cutoff_ang} angstrom, "
         f"{manifest.num_edges / manifest.num_atoms:.1f} an atom",
         "elements": f"{elements} (atoms)",
-        "energy": f"{energy.mean:.3f} +- {energy.std:.3f} eV/atom, {energy.min:.3f} to {energy.max:.3f}",
-        "forces": f"{force.mean:.3f} +- {force.std:.3f} eV/angstrom (norm), at most {force.max:.2f}",
+        "labels": labels,
+        "energy": f"{energy.mean:.3f} +- {energy.std:.3f} eV/atom, {energy.min:.3f} to {energy.max:.3f}"
+        if energy
+        else "",
+        "forces": f"{force.mean:.3f} +- {force.std:.3f} eV/angstrom (norm), at most {force.max:.2f}" if force else "",
+        "pressure": f"{pressure.mean:.3f} +- {pressure.std:.3f} GPa" if pressure else "",
         "held out": held_out or "none",
         "rejected": rejected or "none",
-        "duplicates": f"{manifest.num_duplicates} removed",
-        "labels": labels,
+        "duplicates": f"{manifest.num_duplicates} removed" + (f", see {COPIES}" if manifest.copies else ""),
+        "checked": "; ".join(checked) or "no pairs of neighbouring structures",
         "digest": manifest.digest,
         "time": f"{seconds:.1f} s",
     }
-    return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items())])
+    return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items() if value)])
 
 
 @command

@@ -10,10 +10,14 @@ from typing import Any
 
 from scaling.errors import DataError
 from scaling.runs import write_json
+from scaling.structure import OPTIONAL
 
 MANIFEST = "manifest.json"
 GROUPS = "groups.jsonl"
-FORMAT = 3
+COPIES = "copies.jsonl"
+FORMAT = 4
+#: The format before: every structure has an energy and forces.
+FORMER_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,9 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Consistency:
-    """Over pairs of neighbouring structures: the slope of dE against -dx . (F + F') / 2, and how far signs agree.
+    """Over pairs of neighbouring structures: the slope of dE against what the labels say, and how far signs agree.
+
+    The labels say -dx . (F + F') / 2 where atoms have moved, V (stress + stress') / 2 : strain where the cell has.
 
     agreement: share of pairs of equal sign less that of opposite sign. num_pairs may be 0 (no neighbours in the data);
     slope and agreement are then null.
@@ -88,21 +94,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class ElementStatistics:
-    """Of one element: in how many structures and atoms it occurs, and the size of its forces."""
+    """Of one element: in how many structures and atoms it occurs, and the size of its forces (None: it has none)."""
 
     num_structures: int
     num_atoms: int
-    force_rms_ev_per_ang: float
+    force_rms_ev_per_ang: float | None
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Spread of the labels: total energy per atom, force norms, and forces by chemical symbol."""
+    """Spread of the labels: total energy per atom, force norms, forces by chemical symbol, and pressure, which is minus
+    a third of the stress's trace. None where no structure has the label."""
 
-    energy_ev_per_atom: Spread
-    force_norm_ev_per_ang: Spread
-    force_component_rms_ev_per_ang: float
+    energy_ev_per_atom: Spread | None
+    force_norm_ev_per_ang: Spread | None
+    force_component_rms_ev_per_ang: float | None
     elements: Mapping[str, ElementStatistics]
+    pressure_gpa: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,10 @@ class Manifest:
     parts: what was mixed; one where nothing was.
     elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
     digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
-    num_duplicates: structures dropped because an equal geometry was kept.
+    num_duplicates: structures dropped because a copy of them, of equal geometry and labels, was kept.
+    labels: how many structures have each of `scaling.structure.OPTIONAL`.
+    copies: the file that lists what was dropped, and of what it is a copy; None if nothing was.
+    stress_consistency: of energies and stress, as `consistency` is of energies and forces.
     """
 
     digest: str
@@ -137,6 +148,9 @@ class Manifest:
     consistency: Consistency
     statistics: Statistics
     created_by: str
+    labels: Mapping[str, int]
+    copies: ShardFile | None = None
+    stress_consistency: Consistency = Consistency(0, None, None)
     format: int = FORMAT
 
 
@@ -177,8 +191,11 @@ def read_manifest(directory: Path) -> Manifest:
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON ({error}); prepare the data again") from error
     found = raw.get("format") if isinstance(raw, dict) else None
-    if found != FORMAT:
-        raise DataError(f"{path} has format {found!r}; this version reads format {FORMAT}; prepare the data again")
+    if found not in (FORMAT, FORMER_FORMAT):
+        raise DataError(
+            f"{path} has format {found!r}; this version reads formats {FORMER_FORMAT} and {FORMAT}; "
+            "prepare the data again"
+        )
     try:
         return _from_dict(raw)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -213,6 +230,11 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
         raise ValueError(f"unknown keys {sorted(unknown)}")
     source, statistics = raw["source"], raw["statistics"]
+    if raw["format"] == FORMER_FORMAT:
+        raw = {"labels": dict.fromkeys(OPTIONAL, 0) | dict.fromkeys(("energy", "forces"), raw["num_structures"]), **raw}
+    elements = {symbol: ElementStatistics(**entry) for symbol, entry in statistics["elements"].items()}
+    spreads = {name: entry for name, entry in statistics.items() if name != "elements"}
+    spreads |= {name: Spread(**entry) for name, entry in spreads.items() if isinstance(entry, dict)}
     nested = {
         "elements": tuple(int(z) for z in raw["elements"]),
         "holdouts": tuple(raw["holdouts"]),
@@ -223,11 +245,10 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
         "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
-        "statistics": Statistics(
-            Spread(**statistics["energy_ev_per_atom"]),
-            Spread(**statistics["force_norm_ev_per_ang"]),
-            statistics["force_component_rms_ev_per_ang"],
-            {symbol: ElementStatistics(**entry) for symbol, entry in statistics["elements"].items()},
-        ),
+        "statistics": Statistics(**{**spreads, "elements": elements}),
     }
+    if raw.get("copies") is not None:
+        nested["copies"] = ShardFile(**raw["copies"])
+    if "stress_consistency" in raw:
+        nested["stress_consistency"] = Consistency(**raw["stress_consistency"])
     return Manifest(**{**raw, **nested})

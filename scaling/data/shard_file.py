@@ -2,7 +2,8 @@
 
 It holds, for S structures of A atoms in all, the fields of `scaling.structure.FIELDS` (per atom (A, ...), per structure
 (S, ...)) and `offsets` (S + 1,): atoms of structure s are rows offsets[s]:offsets[s + 1]. All contiguous and
-uncompressed. num_edges is stored, the edges are not: they cost sixty times the atoms.
+uncompressed. num_edges is stored, the edges are not: they cost sixty times the atoms. A field that no structure of the
+shard has (no forces, no stress, ...) is left out; where some have it, the others hold the field's `missing`.
 """
 
 import hashlib
@@ -19,12 +20,14 @@ from scaling.data.manifest import Part, ShardFile
 from scaling.data.open_file import Layout
 from scaling.errors import DataError
 from scaling.runs import write_atomic
-from scaling.structure import FIELDS
+from scaling.structure import FIELDS, OPTIONAL
 
-SCHEMA = "gnn-scaling structures 2"
+SCHEMA = "gnn-scaling structures 3"
+#: The schema before, in which every structure has an energy and forces, and nothing else of OPTIONAL.
+FORMER_SCHEMA = "gnn-scaling structures 2"
 ALIGNMENT_BYTES = 64
-#: Fields that are read of one structure at a time.
-READ = ("numbers", "positions", "forces", "cell", "pbc")
+#: Fields that are read of one structure at a time, where the shard has them.
+READ = ("numbers", "positions", "forces", "cell", "pbc", "stress", "charge", "spin")
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -56,6 +59,8 @@ def _file_image(columns: Columns) -> bytes:
         file.attrs["schema"] = SCHEMA
         for name in (*FIELDS, "offsets"):
             values = np.ascontiguousarray(columns[name], dtype=_stored_dtype(name))
+            if name in OPTIONAL and not FIELDS[name].is_there(values).any():
+                continue
             dataset = file.create_dataset(name, data=values)
             dataset.attrs["unit"] = FIELDS[name].unit if name in FIELDS else ""
         file.flush()
@@ -76,32 +81,41 @@ def layout_of(path: Path, entry: ShardFile) -> Layout:
                 f"{path} holds {found[0]} structures and {found[1]} atoms, but the manifest says "
                 f"{entry.num_structures} and {entry.num_atoms}; prepare the data again"
             )
-        return {name: (file[name].id.get_offset(), file[name].dtype, file[name].shape) for name in READ}
+        return {name: (file[name].id.get_offset(), file[name].dtype, file[name].shape) for name in READ if name in file}
 
 
 def read_columns(path: Path) -> dict[str, NDArray[Any]]:
-    """Read every field and the offsets of a shard into memory.
+    """Read every field and the offsets of a shard into memory; what it lacks is filled with the field's `missing`.
 
     Raises:
         DataError: if the file is missing or not a shard.
     """
     with _open(path) as file:
-        return {name: file[name][...] for name in (*FIELDS, "offsets")}
+        columns = {name: file[name][...] for name in (*FIELDS, "offsets") if name in file}
+    num_rows = {"structure": len(columns["offsets"]) - 1, "atom": len(columns["numbers"])}
+    for name in FIELDS.keys() - columns.keys():
+        field = FIELDS[name]
+        columns[name] = np.full((num_rows[field.per], *field.shape), field.missing, dtype=field.dtype)
+    return columns
 
 
 def content_digest(paths: Iterable[Path], *, cutoff_ang: float, holdouts: Sequence[str], parts: Sequence[Part]) -> str:
     """Name the content of shards: the same for the same structures in the same order, however they are cut.
 
+    A field that no structure has is not part of it, so that sets keep the name they had before there was such a field.
+
     Raises:
         DataError: if a file is missing or not a shard.
     """
     streams = {name: hashlib.sha256() for name in (*FIELDS, "num_atoms")}
+    found = {name: name not in OPTIONAL for name in streams}
     for path in paths:
         columns = read_columns(path)
         columns["num_atoms"] = np.diff(columns.pop("offsets"))
         for name, values in columns.items():
             streams[name].update(np.ascontiguousarray(values).data)
-    content = {name: stream.hexdigest() for name, stream in sorted(streams.items())}
+            found[name] = found[name] or bool(FIELDS[name].is_there(values).any())
+    content = {name: stream.hexdigest() for name, stream in sorted(streams.items()) if found[name]}
     settings = {"cutoff_ang": cutoff_ang, "holdouts": list(holdouts), "weights": [part.weight for part in parts]}
     header = json.dumps({**settings, "content": content}, sort_keys=True)
     return hashlib.sha256(header.encode()).hexdigest()
@@ -137,15 +151,18 @@ def _open(path: Path) -> h5py.File:
 
 def _check_layout(path: Path, file: h5py.File) -> None:
     """Compare a file with FIELDS, by its metadata alone."""
-    if file.attrs.get("schema") != SCHEMA:
+    if (schema := file.attrs.get("schema")) not in (SCHEMA, FORMER_SCHEMA):
         raise DataError(f"{path} is an HDF5 file, but no shard of this format ({SCHEMA!r}); prepare the data again")
+    needed = ("energy", "forces") if schema == FORMER_SCHEMA else ()
     for name in (*FIELDS, "offsets"):
+        if name in OPTIONAL and name not in needed and name not in file:
+            continue
         if not isinstance(file.get(name), h5py.Dataset):
             raise DataError(f"{path} has no field {name!r}; prepare the data again")
         if file[name].dtype != _stored_dtype(name):
             raise DataError(f"{path}: {name} is stored as {file[name].dtype}, not {_stored_dtype(name)}")
     num_rows = {"structure": file["offsets"].size - 1, "atom": file["numbers"].size}
-    for name, field in FIELDS.items():
+    for name, field in ((name, field) for name, field in FIELDS.items() if name in file):
         expected = (num_rows[field.per], *field.shape)
         if file[name].shape != expected:
             raise DataError(

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling.data.index import INDEX_ROW, map_index
+from scaling.data.index import has_label, map_index
 from scaling.data.manifest import read_manifest
 from scaling.data.open_file import Layout, OpenFile
 from scaling.data.shard_file import check_size, layout_of
 from scaling.errors import DataError
-from scaling.structure import FloatArray, IntArray
+from scaling.structure import OPTIONAL, FloatArray, IntArray
 
 MAX_OPEN_FILES = 128
 
@@ -30,15 +30,19 @@ MAX_OPEN_FILES = 128
 @dataclass(frozen=True)
 class StoredStructure:
     """One structure as it is stored: numbers (N,) uint8; positions (N, 3), forces (N, 3), cell (3, 3) float32; pbc
-    (3,) bool; total energy in eV; source: index of the manifest's parts. The arrays are the caller's own."""
+    (3,) bool; total energy in eV; source: index of the manifest's parts; stress (3, 3) float32, charge, spin. What it
+    lacks is None. The arrays are the caller's own."""
 
     numbers: NDArray[np.uint8]
     positions: NDArray[np.float32]
     cell: NDArray[np.float32]
     pbc: NDArray[np.bool_]
-    energy: float
-    forces: NDArray[np.float32]
+    energy: float | None
+    forces: NDArray[np.float32] | None
     source: int
+    stress: NDArray[np.float32] | None = None
+    charge: int | None = None
+    spin: int | None = None
 
 
 class ShardSet:
@@ -118,8 +122,12 @@ class ShardSet:
 
     @property
     def energy(self) -> FloatArray:
-        """(S,) eV."""
+        """(S,) eV; NaN where there is none."""
         return self.rows["energy"]
+
+    def has(self, name: str) -> NDArray[np.bool_]:
+        """(S,) which structures have this one of `scaling.structure.OPTIONAL`."""
+        return has_label(self.rows, name)
 
     def read(self, index: int) -> StoredStructure:
         """Read one structure.
@@ -130,20 +138,32 @@ class ShardSet:
         """
         if not 0 <= index < self.num_structures:
             raise IndexError(f"structure {index} of {self.num_structures}")
-        row = np.empty((), INDEX_ROW)
-        self._open(-1).read_into(row.reshape(1), self._index_offset + index * INDEX_ROW.itemsize)
+        row = np.empty(1, self.rows.dtype)
+        self._open(-1).read_into(row, self._index_offset + index * row.itemsize)
+        there = {name for name in OPTIONAL if has_label(row, name)[0]}
+        row = row[0]
         shard = bisect_right(self._first_structure, index) - 1
         file = self._open(shard)
         start, count = int(row["first_atom"]), int(row["num_atoms"])
         own = index - self._first_structure[shard]
+        if lost := [name for name in there if name != "energy" and name not in file.layout]:
+            raise DataError(f"{file.path} has no field {lost[0]!r}, but its index says so; prepare the data again")
+
+        def of_structure(name: str) -> Any:
+            return file.rows(name, own, 1)[0] if name in there else None
+
+        charge, spin = of_structure("charge"), of_structure("spin")
         return StoredStructure(
             numbers=file.rows("numbers", start, count),
             positions=file.rows("positions", start, count),
             cell=file.rows("cell", own, 1)[0],
             pbc=file.rows("pbc", own, 1)[0].astype(bool),
-            energy=float(row["energy"]),
-            forces=file.rows("forces", start, count),
+            energy=float(row["energy"]) if "energy" in there else None,
+            forces=file.rows("forces", start, count) if "forces" in there else None,
             source=int(row["source"]),
+            stress=of_structure("stress"),
+            charge=None if charge is None else int(charge),
+            spin=None if spin is None else int(spin),
         )
 
     def compositions(self, indices: IntArray) -> Iterator[tuple[IntArray, IntArray]]:

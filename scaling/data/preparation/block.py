@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Rejected, group_id
-from scaling.data.preparation.consistency import sums, work
+from scaling.data.preparation.consistency import sums, work, work_of_stress
 from scaling.data.preparation.validation import Accepted, Bounds, validate
 from scaling.data.source import StructureSource
 from scaling.structure import FIELDS, FloatArray, Structure
@@ -23,7 +23,8 @@ class Block:
 
     columns: every field of FIELDS, and offsets (S + 1,); `holdout` is an index into `holdouts` here.
     geometry: (S, 2) uint64, hash of each geometry. groups: names by stored id. holdouts: names, "" first.
-    rejected: each with the number of valid structures before it. work: (4,) see `consistency.sums`.
+    rejected: each with the number of valid structures before it. work: (2, 4) `consistency.sums` of forces and of
+    stress. records: (S,) where each structure came from.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -32,6 +33,7 @@ class Block:
     holdouts: tuple[str, ...]
     rejected: tuple[tuple[int, Rejected], ...]
     work: FloatArray
+    records: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -45,7 +47,7 @@ class Block:
         """Read and validate one task."""
         accepted: list[Accepted] = []
         rejected: list[tuple[int, Rejected]] = []
-        pairs: list[tuple[float, float]] = []
+        pairs: list[list[tuple[float, float]]] = [[], []]
         before: Structure | None = None
         for entry in source.read(task):
             outcome = entry if isinstance(entry, Rejected) else validate(entry, bounds)
@@ -53,11 +55,13 @@ class Block:
                 rejected.append((len(accepted), outcome))
                 continue
             assert isinstance(entry, Structure)
-            if before is not None and (pair := work(before, entry)):
-                pairs.append(pair)
+            if before is not None:
+                for found, pair in zip(pairs, (work(before, entry), work_of_stress(before, entry)), strict=True):
+                    found += [pair] if pair else []
             before = entry
             accepted.append(outcome)
-        return cls._of_accepted(accepted, tuple(rejected), sums(np.array(pairs, dtype=np.float64).reshape(-1, 2)))
+        total_work = np.stack([sums(np.array(found, dtype=np.float64).reshape(-1, 2)) for found in pairs])
+        return cls._of_accepted(accepted, tuple(rejected), total_work)
 
     @classmethod
     def _of_accepted(
@@ -76,7 +80,8 @@ class Block:
         columns["offsets"] = np.cumsum([0, *(len(row["numbers"]) for row in rows)], dtype=np.int64)
         geometry = np.frombuffer(b"".join(entry.geometry for entry in accepted), dtype="<u8").reshape(-1, 2)
         groups = dict(zip(ids, (entry.group for entry in accepted), strict=True))
-        return cls(columns, geometry, groups, holdouts, rejected, total_work)
+        records = tuple(entry.record for entry in accepted)
+        return cls(columns, geometry, groups, holdouts, rejected, total_work, records)
 
     def first(self, count: int) -> "Block":
         """The first structures, and what was rejected before the last of them."""
@@ -84,7 +89,8 @@ class Block:
         rejected = tuple((position, entry) for position, entry in self.rejected if position < count)
         columns = select(self.columns, keep)
         groups = {group: self.groups[group] for group in columns["group"].tolist()}
-        return Block(columns, self.geometry[keep], groups, self.holdouts, rejected, self.work)
+        records = self.records[:count]
+        return Block(columns, self.geometry[keep], groups, self.holdouts, rejected, self.work, records)
 
     @classmethod
     def join(cls, blocks: Sequence["Block"]) -> "Block":
@@ -98,7 +104,8 @@ class Block:
         groups = {group: name for block in blocks for group, name in block.groups.items()}
         geometry = np.concatenate([block.geometry for block in blocks])
         total_work = np.sum([block.work for block in blocks], axis=0)
-        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), total_work)
+        records = tuple(record for block in blocks for record in block.records)
+        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), total_work, records)
 
     def holdout_among(self, names: Sequence[str]) -> NDArray[np.uint8]:
         """(S,) the holdout of each structure as an index into other names."""
@@ -110,6 +117,7 @@ class Block:
             "head": head,
             "groups": {str(group): name for group, name in self.groups.items()},
             "holdouts": self.holdouts,
+            "records": self.records,
             "rejected": [(position, asdict(entry)) for position, entry in self.rejected],
         }
         texts = {name: np.frombuffer(json.dumps(table).encode(), dtype=np.uint8) for name, table in tables.items()}
@@ -123,6 +131,7 @@ class Block:
         """What `to_bytes` made; without the structures if they are not needed, which is most of it."""
         with np.load(path, allow_pickle=False) as file:
             texts = {name: json.loads(file[name].tobytes()) for name in ("groups", "holdouts", "rejected")}
+            records = json.loads(file["records"].tobytes()) if structures else ()
             return cls(
                 {name: file[f"column_{name}"] for name in (*FIELDS, "offsets")} if structures else {},
                 file["geometry"] if structures else np.zeros((0, 2), np.uint64),
@@ -130,6 +139,7 @@ class Block:
                 tuple(texts["holdouts"]),
                 tuple((position, Rejected(**entry)) for position, entry in texts["rejected"]),
                 file["work"],
+                tuple(records),
             )
 
 

@@ -1,23 +1,26 @@
-"""Whether energies and forces belong together: between neighbouring structures, dE = -dx . F must not be far off.
+"""Whether labels belong together: between neighbouring structures dE = -dx . F, or dE = V stress : strain.
 
-It finds forces of the wrong sign, energies per atom taken for totals, and units mixed up, without knowing the source.
+It finds forces and stress of the wrong sign, energies per atom taken for totals, and units mixed up, without knowing
+the source.
 """
 
 import numpy as np
 
-from scaling.data.manifest import Consistency
+from scaling.data.manifest import Consistency, Manifest
 from scaling.data.neighbors import completed_cell
 from scaling.structure import FloatArray, Structure
 
 #: Displacements of an atom between neighbours, angstrom: below, nothing is measured; above, F is not nearly linear.
 MIN_MOVE_ANG, MAX_MOVE_ANG = 1e-4, 0.5
+#: Strains between neighbours whose atoms move with the cell; and how far atoms may be from where that takes them.
+MIN_STRAIN, MAX_STRAIN, MAX_OFF_ANG = 1e-5, 0.05, 1e-3
 MIN_PAIRS = 20
 MIN_AGREEMENT = 0.8
 MAX_DEVIATION = 0.25
 
 
 def sums(pairs: FloatArray) -> FloatArray:
-    """(4,) what `measure` needs of pairs (P, 2), each dE and -dx . (F + F') / 2 in eV; may be added up.
+    """(4,) what `measure` needs of pairs (P, 2), each dE and what the labels say of it in eV; may be added up.
 
     A pair counts by its direction and not its length, so that one jump of the energy among thousands changes nothing.
     """
@@ -37,19 +40,27 @@ def measure(total: FloatArray) -> Consistency:
     return Consistency(int(count), slope, signs / count)
 
 
-def warning(found: Consistency) -> str:
-    """What is probably wrong with the labels, or ""."""
+def warnings(manifest: Manifest) -> list[str]:
+    """What is probably wrong with the labels."""
+    found = {"forces": manifest.consistency, "stress": manifest.stress_consistency}
+    return [words for label, consistency in found.items() if (words := warning(consistency, label))]
+
+
+def warning(found: Consistency, label: str = "forces") -> str:
+    """What is probably wrong with energies and this label, or ""."""
     if found.num_pairs < MIN_PAIRS or found.slope is None or found.agreement is None:
         return ""
     if abs(found.agreement) < MIN_AGREEMENT or abs(found.slope - 1) <= MAX_DEVIATION:
         return ""
     words = (
         f"between {found.num_pairs} pairs of neighbouring structures energies change by {found.slope:.3g} times what "
-        f"the forces say (agreement of signs {found.agreement:.2f}): "
+        f"the {label} {'say' if label == 'forces' else 'says'} (agreement of signs {found.agreement:.2f}): "
     )
-    if found.slope < 0:
+    if found.slope > 0:
+        return words + f"energies and {label} probably have other units, or energies are per atom and not of the cell"
+    if label == "forces":
         return words + "the forces probably are gradients, +dE/dx"
-    return words + "energies and forces probably have other units, or energies are per atom and not of the cell"
+    return words + "the stress probably has the opposite sign (positive under pressure), or is a virial"
 
 
 def work(before: Structure, after: Structure) -> tuple[float, float] | None:
@@ -57,12 +68,12 @@ def work(before: Structure, after: Structure) -> tuple[float, float] | None:
 
     Neighbours have the same group, atoms in the same order and cell, and atoms moved by at most MAX_MOVE_ANG.
     """
-    if (before.group, before.holdout) != (after.group, after.holdout) or len(before.numbers) != len(after.numbers):
-        return None
-    if not (np.array_equal(before.numbers, after.numbers) and np.array_equal(before.pbc, after.pbc)):
+    if not _is_next(before, after):
         return None
     periodic = np.asarray(after.pbc, dtype=bool)
     if not np.allclose(np.asarray(before.cell)[periodic], np.asarray(after.cell)[periodic], rtol=0, atol=1e-6):
+        return None
+    if before.energy is None or after.energy is None or before.forces is None or after.forces is None:
         return None
     move = np.asarray(after.positions) - np.asarray(before.positions)
     if periodic.any():
@@ -74,3 +85,35 @@ def work(before: Structure, after: Structure) -> tuple[float, float] | None:
         return None
     by_forces = float(((np.asarray(before.forces) + np.asarray(after.forces)) / 2 * move).sum())
     return float(after.energy - before.energy), -by_forces
+
+
+def work_of_stress(before: Structure, after: Structure) -> tuple[float, float] | None:
+    """Change of energy between two structures, and volume times mean stress : strain; None if no neighbours.
+
+    Neighbours have the same group and atoms in the same order at the same fractional coordinates, in cells that differ
+    by a strain of at most MAX_STRAIN, periodic in all directions. Both strain and volume are taken at the mean cell, so
+    that the error is of third order.
+    """
+    if before.energy is None or after.energy is None or before.stress is None or after.stress is None:
+        return None
+    if not (_is_next(before, after) and np.asarray(after.pbc, dtype=bool).all()):
+        return None
+    cells = np.array([before.cell, after.cell], dtype=np.float64)
+    mean = cells.mean(axis=0)
+    gradient = np.linalg.solve(mean, cells[1] - cells[0])
+    if not MIN_STRAIN <= np.abs(gradient).max() <= MAX_STRAIN:
+        return None
+    fractional = [np.asarray(s.positions) @ np.linalg.inv(c) for s, c in zip((before, after), cells, strict=True)]
+    off = fractional[1] - fractional[0]
+    if np.abs((off - np.rint(off)) @ mean).max() > MAX_OFF_ANG:
+        return None
+    stress = (np.asarray(before.stress) + np.asarray(after.stress)) / 2
+    strain = (gradient + gradient.T) / 2
+    return float(after.energy - before.energy), float(abs(np.linalg.det(mean)) * (stress * strain).sum())
+
+
+def _is_next(before: Structure, after: Structure) -> bool:
+    """Whether two structures have the same group, held-out set and atoms in the same order."""
+    if (before.group, before.holdout) != (after.group, after.holdout) or len(before.numbers) != len(after.numbers):
+        return False
+    return np.array_equal(before.numbers, after.numbers) and np.array_equal(before.pbc, after.pbc)

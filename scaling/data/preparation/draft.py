@@ -1,7 +1,6 @@
 """A preparation while it goes on: pieces on disk, so that one that was killed goes on after the last of them."""
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scaling.data.preparation.block import Block
 from scaling.errors import DataError
@@ -17,8 +15,6 @@ from scaling.runs import write_atomic
 
 PIECE_ATOMS = 2_000_000
 PIECE_S = 20.0
-#: Geometries compared at once when duplicates are sought: about 300 MB.
-GEOMETRIES_AT_ONCE = 2_500_000
 
 
 class Draft:
@@ -78,26 +74,6 @@ class Draft:
         self._num_pieces += 1
         self._buffer = []
         self._written_at = time.monotonic()
-
-    def keep(self) -> NDArray[np.bool_]:
-        """Which of all structures stay: of equal geometries of one part the first held-out one, or else the first."""
-        keep = np.ones(self.num_structures, dtype=bool)
-        num_shares = max(1, math.ceil(self.num_structures / GEOMETRIES_AT_ONCE))
-        for share in range(num_shares):
-            rows = []
-            first = 0
-            for path in self.paths():
-                with np.load(path, allow_pickle=False) as file:
-                    geometry, free, part = file["geometry"], file["column_holdout"] == 0, file["column_source"]
-                mine = np.flatnonzero(geometry[:, 0] % num_shares == share)
-                columns = (geometry[mine, 0], geometry[mine, 1], part[mine], free[mine], mine + first)
-                rows.append(np.column_stack([column.astype(np.uint64) for column in columns]))
-                first += len(geometry)
-            table = np.concatenate(rows)
-            table = table[np.lexsort(table.T[::-1])]
-            again = (table[1:, :3] == table[:-1, :3]).all(axis=1)
-            keep[table[1:][again, -1].astype(np.int64)] = False
-        return keep
 
     def discard(self) -> None:
         """Remove the pieces."""

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from scaling.data import manifest as manifests
 from scaling.data.index import INDEX, index_rows, write_index
-from scaling.data.manifest import GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
+from scaling.data.manifest import COPIES, GROUPS, MANIFEST, Manifest, ShardFile, Source, SourceFile
 from scaling.data.preparation.block import Block, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.draft import Draft, disk_errors
+from scaling.data.preparation.duplicates import resolve
 from scaling.data.preparation.parallel import in_order
 from scaling.data.preparation.statistics import label_statistics
 from scaling.data.preparation.validation import Bounds
@@ -32,6 +33,7 @@ from scaling.data.shard_file import Columns, content_digest, file_sha256, read_c
 from scaling.data.shards import ShardSet
 from scaling.data.source import StructureSource
 from scaling.errors import DataError
+from scaling.runs import write_atomic
 from scaling.structure import FIELDS
 
 MAX_ATOMS_PER_SHARD = 4_000_000  # about 100 MB
@@ -98,7 +100,8 @@ def verify(directory: str | os.PathLike[str]) -> Manifest:
     """
     shards = ShardSet(directory)
     manifest = shards.manifest
-    for entry in (*manifest.shards, manifest.index, manifest.groups):
+    same = partial(np.array_equal, equal_nan=True)
+    for entry in (*manifest.shards, manifest.index, manifest.groups, *([manifest.copies] if manifest.copies else [])):
         if file_sha256(shards.path / entry.file) != entry.sha256:
             raise DataError(f"{shards.path / entry.file} is damaged: its checksum is not the manifest's; prepare again")
     paths = [shards.path / shard.file for shard in manifest.shards]
@@ -108,7 +111,8 @@ def verify(directory: str | os.PathLike[str]) -> Manifest:
     first = 0
     for path in paths:
         rows = index_rows(read_columns(path))
-        if not np.array_equal(shards.rows[first : first + len(rows)], rows):
+        stored = shards.rows[first : first + len(rows)]
+        if not all(same(stored[name], rows[name]) for name in stored.dtype.names):
             raise DataError(f"{shards.path / INDEX} is not the index of {path}; prepare again")
         first += len(rows)
     return manifest
@@ -144,14 +148,16 @@ def _fill(draft: Draft, source: StructureSource, bounds: Bounds, num_processes: 
 def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bounds, max_atoms_per_shard: int) -> None:
     """Take duplicates out and write shards, index, names of groups and manifest."""
     directory = draft.directory
-    for stale in (*directory.glob("structures-*"), *directory.glob("groups*"), *directory.glob("index*")):
-        stale.unlink()
-    keep = draft.keep()
+    for pattern in ("structures-*", "groups*", "index*", COPIES):
+        for stale in directory.glob(pattern):
+            stale.unlink()
+    duplicates = resolve(draft)
+    keep = duplicates.keep
     notes = [(block.holdouts, block.rejected, block.work) for block in draft.pieces(structures=False)]
     holdouts = tuple(dict.fromkeys(("", *(name for names, _, _ in notes for name in names))))
     if len(holdouts) > MAX_HOLDOUTS:
         raise DataError(f"source {source.name} names {len(holdouts)} held-out sets; {MAX_HOLDOUTS} can be")
-    rejected = tuple(entry for _, entries, _ in notes for _, entry in entries)
+    rejected = (*(entry for _, entries, _ in notes for _, entry in entries), *duplicates.conflicts)
     if not keep.any():
         draft.discard()
         reasons = ", ".join(f"{count} {reason}" for reason, count in manifests.count_by_reason(rejected).items())
@@ -160,7 +166,9 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
     with disk_errors(directory):
         paths = _write(draft, keep, holdouts, max_atoms_per_shard)
         write_index(directory / INDEX, (read_columns(path) for path in paths), num_structures)
+        copies = _write_copies(directory / COPIES, duplicates.copies)
     content = _content(directory, paths, source, bounds, holdouts)
+    work = np.sum([work for _, _, work in notes], axis=0)
     manifest = Manifest(
         **content,
         units={name: spec.unit for name, spec in FIELDS.items() if spec.unit},
@@ -170,8 +178,10 @@ def _finish(draft: Draft, source: StructureSource, origin: Source, bounds: Bound
         validation=asdict(bounds),
         num_rejected=manifests.count_by_reason(rejected),
         rejected=rejected,
-        num_duplicates=len(keep) - num_structures,
-        consistency=measure(np.sum([work for _, _, work in notes], axis=0)),
+        num_duplicates=len(duplicates.copies),
+        copies=copies,
+        consistency=measure(work[0]),
+        stress_consistency=measure(work[1]),
         created_by=f"gnn-scaling {_version()}",
     )
     with disk_errors(directory):
@@ -189,6 +199,15 @@ def _write(draft: Draft, keep: NDArray[np.bool_], holdouts: Sequence[str], max_a
         groups.flush()
         os.fsync(groups.fileno())
     return paths
+
+
+def _write_copies(path: Path, copies: Sequence[tuple[str, str]]) -> ShardFile | None:
+    """List what was dropped, and of what it is a copy; no file where nothing was."""
+    if not copies:
+        return None
+    lines = (json.dumps({"record": record, "copy_of": kept}) + "\n" for record, kept in copies)
+    write_atomic(path, "".join(lines))
+    return _shard_file(path, len(copies), 0)
 
 
 def _content(
@@ -221,6 +240,7 @@ def _content(
         "groups": _shard_file(directory / GROUPS, num_structures, num_atoms),
         "parts": parts,
         "statistics": statistics.labels,
+        "labels": statistics.counts,
     }
 
 

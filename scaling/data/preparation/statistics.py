@@ -6,44 +6,61 @@ from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
+from ase.units import GPa
 from numpy.typing import NDArray
 
+from scaling.data.index import has
 from scaling.data.manifest import ElementStatistics, Spread, Statistics
+from scaling.structure import OPTIONAL
 
 _MAX_Z = 255
 
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """The statistics a manifest holds, and the atomic numbers that occur, ascending."""
+    """The statistics a manifest holds, how many structures have which label, and the atomic numbers, ascending."""
 
     labels: Statistics
+    counts: Mapping[str, int]
     atomic_numbers: tuple[int, ...]
 
 
 def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStatistics:
-    """Gather the spread of energies per atom (eV/atom) and forces (eV/angstrom), holding one shard at a time."""
-    num_atoms, num_structures, squares = (np.zeros(_MAX_Z + 1) for _ in range(3))
-    norms, energies = _RunningSpread(), _RunningSpread()
+    """Gather the spread of energies per atom (eV/atom), forces (eV/angstrom) and pressures (GPa) of those that have
+    them, holding one shard at a time."""
+    num_atoms, num_structures, num_forces, squares = (np.zeros(_MAX_Z + 1) for _ in range(4))
+    norms, energies, pressures = _RunningSpread(), _RunningSpread(), _RunningSpread()
+    counts = dict.fromkeys(OPTIONAL, 0)
     for columns in shards:
         sizes, numbers = np.diff(columns["offsets"]), columns["numbers"]
-        energies.add(columns["energy"] / sizes)
-        squared = (columns["forces"].astype(np.float64) ** 2).sum(axis=1)
+        there = {name: has(columns, name) for name in OPTIONAL}
+        counts = {name: counts[name] + int(there[name].sum()) for name in OPTIONAL}
+        energies.add((columns["energy"] / sizes)[there["energy"]])
+        with_forces = np.repeat(there["forces"], sizes)
+        squared = (columns["forces"][with_forces].astype(np.float64) ** 2).sum(axis=1)
         norms.add(np.sqrt(squared))
+        traces = np.trace(columns["stress"][there["stress"]].astype(np.float64), axis1=1, axis2=2)
+        pressures.add(-traces / 3 / GPa)
         num_atoms += np.bincount(numbers, minlength=_MAX_Z + 1)
-        squares += np.bincount(numbers, squared, minlength=_MAX_Z + 1)
+        num_forces += np.bincount(numbers[with_forces], minlength=_MAX_Z + 1)
+        squares += np.bincount(numbers[with_forces], squared, minlength=_MAX_Z + 1)
         structure = np.repeat(np.arange(len(sizes)), sizes)
         pairs = np.unique(structure * (_MAX_Z + 1) + numbers)
         num_structures += np.bincount(pairs % (_MAX_Z + 1), minlength=_MAX_Z + 1)
     present = tuple(np.flatnonzero(num_atoms).tolist())
     elements = {
         chemical_symbols[z]: ElementStatistics(
-            int(num_structures[z]), int(num_atoms[z]), float(np.sqrt(squares[z] / num_atoms[z] / 3))
+            int(num_structures[z]), int(num_atoms[z]), _root_mean(squares[z] / 3, num_forces[z])
         )
         for z in present
     }
-    rms = float(np.sqrt(squares.sum() / num_atoms.sum() / 3))
-    return LabelStatistics(Statistics(energies.spread(), norms.spread(), rms, elements), present)
+    rms = _root_mean(squares.sum() / 3, num_forces.sum())
+    spreads = Statistics(energies.spread(), norms.spread(), rms, elements, pressures.spread())
+    return LabelStatistics(spreads, counts, present)
+
+
+def _root_mean(total: float, count: float) -> float | None:
+    return float(np.sqrt(total / count)) if count else None
 
 
 class _RunningSpread:
@@ -55,6 +72,8 @@ class _RunningSpread:
 
     def add(self, values: NDArray[np.float64]) -> None:
         """Source: Chan, Golub, LeVeque, Am. Stat. 37, 242 (1983), equation 2.1 (pairwise update)."""
+        if not len(values):
+            return
         count, mean = len(values), float(values.mean())
         delta = mean - self._mean
         total = self._count + count
@@ -63,5 +82,7 @@ class _RunningSpread:
         self._count = total
         self._min, self._max = min(self._min, float(values.min())), max(self._max, float(values.max()))
 
-    def spread(self) -> Spread:
+    def spread(self) -> Spread | None:
+        if not self._count:
+            return None
         return Spread(self._mean, float(np.sqrt(self._squares / self._count)), self._min, self._max)

@@ -16,8 +16,9 @@ from scaling.data.neighbors import (
     extent,
     neighbor_list,
 )
+from scaling.data.preparation.plausible import EV_PER_ANG3_KB, plausible_unit
 from scaling.errors import ConfigError
-from scaling.structure import FIELDS, Structure
+from scaling.structure import FIELDS, LABELS, OPTIONAL, FloatArray, Structure
 
 MAX_ATOMIC_NUMBER = 118
 GEOMETRY_ROUNDING_ANG = 1e-3
@@ -26,6 +27,12 @@ _SHIFT = (5**0.5 - 1) / 2
 MAX_ATOMS = 200_000
 MAX_EDGES = 30_000_000
 """What one structure may have: about a gigabyte of neighbour list."""
+MAX_STRESS_EV_PER_ANG3 = 10.0
+"""Larger ones, 1600 GPa, are errors of unit: kB or GPa taken for eV/angstrom^3, or a virial for a stress."""
+ASYMMETRY = 1e-3
+"""What a stress's two halves may differ by, as a share of its largest component, and at least STRESS_ROUNDING."""
+STRESS_ROUNDING = 1e-5
+MAX_CHARGE = 2**15 - 1
 
 
 @dataclass(frozen=True)
@@ -76,12 +83,15 @@ def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
         "pbc": periodic,
         "energy": structure.energy,
         "source": structure.source,
+        "stress": structure.stress,
+        "charge": structure.charge,
+        "spin": structure.spin,
     }
+    raw |= {name: _missing(name, len(structure.numbers)) for name in OPTIONAL if raw[name] is None}
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is rejected as such
         row = {name: np.asarray(value).astype(FIELDS[name].dtype) for name, value in raw.items()}
-    if problem := _value_problem(row, bounds):
+    if problem := _value_problem(row, bounds) or _label_problem(row, structure, bounds):
         return Rejected(structure.record, *problem)
-
     if problem := _density_problem(row, periodic, bounds):
         return Rejected(structure.record, *problem)
     edge_index, shifts = neighbor_list(row["positions"], row["cell"], periodic, bounds.cutoff_ang)
@@ -99,10 +109,19 @@ def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
     return Accepted(row, structure.group, structure.holdout, structure.record, _geometry_hash(raw))
 
 
+def _missing(name: str, num_atoms: int) -> FloatArray:
+    """What is stored of a label that is not there."""
+    field = FIELDS[name]
+    assert field.missing is not None
+    return np.full(((num_atoms,) if field.per == "atom" else ()) + field.shape, field.missing)
+
+
 def _shape_problem(structure: Structure) -> tuple[str, str] | None:
     """Reason and detail if the arrays do not belong together."""
+    if all(getattr(structure, name) is None for name in LABELS):
+        return "no label", f"none of {', '.join(LABELS)}"
     num_atoms = np.shape(structure.numbers)[0] if np.ndim(structure.numbers) == 1 else None
-    positions, forces = np.shape(structure.positions), np.shape(structure.forces)
+    positions = np.shape(structure.positions)
     if num_atoms == 0:
         return "no atoms", ""
     if num_atoms is not None and num_atoms > MAX_ATOMS:
@@ -112,8 +131,10 @@ def _shape_problem(structure: Structure) -> tuple[str, str] | None:
             "atom count disagrees with the positions",
             f"numbers {np.shape(structure.numbers)}, positions {positions}",
         )
-    if forces != (num_atoms, 3):
-        return "atom count disagrees with the forces", f"{num_atoms} atoms, forces {forces}"
+    if structure.forces is not None and (shape := np.shape(structure.forces)) != (num_atoms, 3):
+        return "atom count disagrees with the forces", f"{num_atoms} atoms, forces {shape}"
+    if structure.stress is not None and (shape := np.shape(structure.stress)) != (3, 3):
+        return "broken stress", f"shape {shape}, not (3, 3)"
     if np.shape(structure.cell) != (3, 3) or np.shape(structure.pbc) != (3,):
         return "broken cell", f"cell {np.shape(structure.cell)}, pbc {np.shape(structure.pbc)}"
     numbers = np.asarray(structure.numbers)
@@ -125,7 +146,7 @@ def _shape_problem(structure: Structure) -> tuple[str, str] | None:
 
 def _value_problem(row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, str] | None:
     """Reason and detail if a value is not finite or beyond its bound."""
-    for name in ("positions", "cell", "energy", "forces"):
+    for name in ("positions", "cell"):
         if not np.isfinite(row[name]).all():
             return "not finite", name
     periodic = row["pbc"].astype(bool)
@@ -135,12 +156,57 @@ def _value_problem(row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, s
             return "broken cell", f"height {height:.3g} angstrom"
     if (farthest := extent(row["positions"].astype(np.float64), row["cell"])) > MAX_EXTENT_ANG:
         return "reaches too far", f"{farthest:.3g} angstrom"
-    largest = np.linalg.norm(row["forces"].astype(np.float64), axis=1).max()
-    if largest > bounds.max_force_ev_per_ang:
-        return "force out of bounds", f"{largest:.4g} eV/angstrom"
-    per_atom = float(row["energy"]) / len(row["numbers"])
-    if abs(per_atom) > bounds.max_energy_ev_per_atom:
-        return "energy out of bounds", f"{per_atom:.6g} eV/atom"
+    return None
+
+
+def _label_problem(row: dict[str, NDArray[Any]], structure: Structure, bounds: Bounds) -> tuple[str, str] | None:
+    """Reason and detail if a label that is there cannot be right."""
+    for name in LABELS:
+        if getattr(structure, name) is not None and not np.isfinite(row[name]).all():
+            return "not finite", name
+    if structure.forces is not None:
+        largest = np.linalg.norm(row["forces"].astype(np.float64), axis=1).max()
+        if largest > bounds.max_force_ev_per_ang:
+            return "force out of bounds", f"{largest:.4g} eV/angstrom"
+    if structure.energy is not None:
+        per_atom = float(row["energy"]) / len(row["numbers"])
+        if abs(per_atom) > bounds.max_energy_ev_per_atom:
+            hint = plausible_unit(float(row["energy"]), row["numbers"], bounds.max_energy_ev_per_atom)
+            return "energy out of bounds", f"{per_atom:.6g} eV/atom; {hint}"
+    if structure.stress is not None and (problem := _stress_problem(row["stress"].astype(np.float64), row["pbc"])):
+        return problem
+    return _state_problem(structure)
+
+
+def _stress_problem(stress: FloatArray, pbc: NDArray[Any]) -> tuple[str, str] | None:
+    """Reason and detail if a stress (3, 3), eV/angstrom^3, cannot be right."""
+    if not pbc.any():
+        return "stress without a periodic direction", ""
+    largest, asymmetry = np.abs(stress).max(), np.abs(stress - stress.T).max()
+    if asymmetry > max(ASYMMETRY * largest, STRESS_ROUNDING):
+        return "stress is not symmetric", f"halves differ by {asymmetry:.3g} eV/angstrom^3"
+    if largest > MAX_STRESS_EV_PER_ANG3:
+        return "stress out of bounds", f"{largest:.4g} eV/angstrom^3; as kB it would be {largest / EV_PER_ANG3_KB:.3g}"
+    return None
+
+
+def _state_problem(structure: Structure) -> tuple[str, str] | None:
+    """Reason and detail if charge (e) and spin (multiplicity) are none, or no electrons can have both.
+
+    An even number of electrons has an odd multiplicity, 2 S + 1, and the other way round.
+    """
+    charge, spin = structure.charge, structure.spin
+    for name, value, least in (("charge", charge, -MAX_CHARGE), ("spin", spin, 1)):
+        if value is not None and not (least <= value <= MAX_CHARGE and value == int(value)):
+            allowed = "an integer" if name == "charge" else "a multiplicity 2 S + 1, 1 or more"
+            return f"{name} out of bounds", f"{value} is not {allowed}"
+    if charge is None:
+        return None
+    electrons = int(np.sum(structure.numbers, dtype=np.int64)) - int(charge)
+    if electrons < 0:
+        return "charge out of bounds", f"{charge} is more than all electrons"
+    if spin is not None and (electrons + int(spin)) % 2 == 0:
+        return "charge and spin disagree", f"{electrons} electrons (charge {charge}) cannot have multiplicity {spin}"
     return None
 
 

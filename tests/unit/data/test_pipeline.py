@@ -24,7 +24,7 @@ from scaling.errors import ConfigError, DataError
 
 def test_duplicate_is_removed_once_and_counted(make_structure, prepared):
     first, second = make_structure(0), make_structure(1)
-    shards = prepared([first, second, replace(first, record="again", energy=7.0)])
+    shards = prepared([first, second, replace(first, record="again")])
     assert shards.energy.tolist() == [first.energy, second.energy]
     assert shards.manifest.num_duplicates == 1
 
@@ -32,12 +32,12 @@ def test_duplicate_is_removed_once_and_counted(make_structure, prepared):
 @pytest.mark.parametrize("max_atoms_per_shard", [1, 10_000])
 def test_held_out_duplicate_is_kept_and_the_free_one_dropped(max_atoms_per_shard, make_structure, prepared):
     entries = [make_structure(seed) for seed in range(4)]
-    held_out = replace(entries[1], holdout="test", group="theirs", energy=7.0)
+    held_out = replace(entries[1], holdout="test", group="theirs", record="theirs#1")
     for name, order in (("last", [*entries, held_out]), ("first", [held_out, *entries])):
         shards = prepared(order, name, max_atoms_per_shard=max_atoms_per_shard)
-        assert sorted(shards.energy) == sorted([entries[0].energy, entries[2].energy, entries[3].energy, 7.0])
+        assert sorted(shards.energy) == sorted(entry.energy for entry in entries)
         assert shards.manifest.holdouts == ("", "test")
-        assert shards.energy[shards.holdout == 1].tolist() == [7.0]
+        assert shards.group[shards.holdout == 1].tolist() == [group_id("theirs")]
         assert shards.manifest.num_duplicates == 1
         verify(shards.path)
 
@@ -222,11 +222,11 @@ def test_preparation_goes_on_where_it_was_broken_off(make_structure, listed, tmp
 
 def test_duplicates_are_found_in_shares_as_at_once(make_structure, prepared, monkeypatch):
     entries = [make_structure(seed) for seed in range(40)]
-    again = [
-        replace(entry, record="again", energy=0.5, holdout="test" if k % 2 else "") for k, entry in enumerate(entries)
-    ]
+    again = [replace(entry, record=f"again#{k}", holdout="test" if k % 2 else "") for k, entry in enumerate(entries)]
     at_once = prepared([*entries, *again], "at once").manifest
-    monkeypatch.setattr("scaling.data.preparation.draft.GEOMETRIES_AT_ONCE", 9)
+    monkeypatch.setattr("scaling.data.preparation.duplicates.GEOMETRIES_AT_ONCE", 9)
+    monkeypatch.setattr("scaling.data.preparation.duplicates.ATOMS_AT_ONCE", 20)
+    monkeypatch.setattr("scaling.data.preparation.draft.PIECE_ATOMS", 30)
     in_shares = prepared([*entries, *again], "in shares").manifest
     assert in_shares == at_once
     assert (at_once.num_structures, at_once.num_duplicates) == (40, 40)
