@@ -48,7 +48,7 @@ def evaluate(path: Path, starts: Starts, *, device: str | None = None) -> dict[s
     potential = TrainedPotential(path, device=device)
     shards = ShardSet(potential.config.data.path)
     require_own_data(potential.run, potential.config, shards.manifest.digest)
-    test = choose(potential.config.data, shards)[0].test
+    test = choose(potential.config.data, shards, potential.config.train.labels)[0].test
     found: dict[str, Any] = {
         "run_id": potential.run.run_id,
         "data_digest": shards.manifest.digest,

@@ -94,8 +94,8 @@ def _conflicts(manifest: Manifest) -> list[str]:
         return []
     first = next(entry for entry in manifest.rejected if entry.reason == CONFLICT)
     return [
-        f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all are "
-        "rejected, and listed in manifest.json; if they differ in charge or spin, let the source say so (charge=, "
+        f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all "
+        "are rejected, and listed in manifest.json; if they differ in charge or spin, let the source say so (charge=, "
         "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed"
     ]
 

@@ -73,10 +73,10 @@ def _with_data(configs: Sequence[RunConfig]) -> tuple[list[RunConfig], str]:
     if len({(config.study.root, config.study.name) for config in configs}) > 1 or len(digests) > 1:
         raise ConfigError("data.path and study.name cannot be swept: a study has one name and one data set")
     (digest,) = digests
-    for data in {config.data for config in configs}:
+    for data, train in {(config.data, config.train) for config in configs}:
         if data.digest not in ("", digest):
             raise ConfigError(f"data.digest={data.digest} must be that of {data.path}, {digest}; or leave it out")
-        choose(data, shards[data.path])
+        choose(data, shards[data.path], train.labels)
     configs = [replace(config, data=replace(config.data, digest=digest)) for config in configs]
     if any(config.model.num_params for config in configs):
         from scaling.models import with_width

@@ -139,6 +139,18 @@ class TrainConfig:
         require(self.max_edges >= 0, "train.max_edges", self.max_edges, ">= 0 (0: one micro-batch a step)")
         require(self.num_threads >= 0, "train.num_threads", self.num_threads, ">= 0")
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the loss asks for, each with the setting that does: all terms but energy_weight's ask for
+        forces."""
+        asked: dict[str, str] = {}
+        for entry in fields(self):
+            if entry.name.endswith("_weight") and (weight := getattr(self, entry.name)) > 0:
+                asked.setdefault(
+                    "energy" if entry.name == "energy_weight" else "forces", f"train.{entry.name}={weight}"
+                )
+        return asked
+
 
 @dataclass(frozen=True)
 class RunConfig:

@@ -18,12 +18,13 @@ class Baseline:
 
     reference_ev: (num_parts, num_elements), of each part of a mixed set its own (levels of theory differ by constants
     per atom), in the order of the manifest's elements. energy_mae_ev_per_atom: mean |E - E_ref| / N.
-    force_mae_ev_per_ang: mean |F| over atoms and components. mean_degree: mean number of neighbours of an atom.
+    force_mae_ev_per_ang: mean |F| over atoms and components. mean_degree: mean number of neighbours of an atom. Each of
+    the labels that are there: of structures without it nothing is taken, and None stands where no structure has it.
     """
 
     reference_ev: FloatArray
-    energy_mae_ev_per_atom: float
-    force_mae_ev_per_ang: float
+    energy_mae_ev_per_atom: float | None
+    force_mae_ev_per_ang: float | None
     mean_degree: float
 
     @classmethod
@@ -33,32 +34,40 @@ class Baseline:
         Elements that the structures lack get the energy 0; `split.choose` guards against judging on them.
 
         Raises:
-            DataError: if there is nothing to learn (no spread of energies and no forces).
+            DataError: if there is nothing to learn (no spread of energies and no forces but zero).
         """
         if not num_edges.any():
             raise DataError(
                 f"{shards.path}: no training structure has a pair within data.cutoff_ang; raise the cut-off"
             )
-        reference = _least_squares(shards, structures)
-        errors, num_atoms = 0.0, 0
-        for some, counts in shards.compositions(structures):
-            sizes = counts.sum(axis=1)
+        with_energy = structures[shards.has("energy")[structures]]
+        reference = _least_squares(shards, with_energy)
+        errors = 0.0
+        for some, counts in shards.compositions(with_energy):
             of_composition = (counts * reference[shards.source[some]]).sum(axis=1)
-            errors += float(np.abs((shards.energy[some] - of_composition) / sizes).sum())
-            num_atoms += int(sizes.sum())
-        sample = structures[:: -(-len(structures) // MAX_FORCE_SAMPLE)]
-        forces = np.concatenate([shards.read(int(i)).forces for i in sample])
+            errors += float(np.abs((shards.energy[some] - of_composition) / counts.sum(axis=1)).sum())
+        num_atoms = int(shards.num_atoms[structures].sum(dtype=np.int64))
         result = cls(
             reference_ev=reference,
-            energy_mae_ev_per_atom=errors / len(structures),
-            force_mae_ev_per_ang=float(np.abs(forces, dtype=np.float64).mean()),
+            energy_mae_ev_per_atom=errors / len(with_energy) if len(with_energy) else None,
+            force_mae_ev_per_ang=_force_mae(shards, structures[shards.has("forces")[structures]]),
             mean_degree=float(num_edges.sum(dtype=np.int64) / num_atoms),
         )
-        if result.force_mae_ev_per_ang == 0 and result.energy_mae_ev_per_atom < 1e-12:
+        if not result.force_mae_ev_per_ang and (result.energy_mae_ev_per_atom or 0.0) < 1e-12:
             raise DataError(
-                f"{shards.path}: all {len(structures)} training structures have zero forces and no spread of energies"
+                f"{shards.path}: all {len(structures)} training structures have no forces but zero and no spread of "
+                "energies"
             )
         return result
+
+
+def _force_mae(shards: ShardSet, structures: IntArray) -> float | None:
+    """Mean |F| over atoms and components of a sample of the structures, all of which have forces."""
+    if not len(structures):
+        return None
+    sample = structures[:: -(-len(structures) // MAX_FORCE_SAMPLE)]
+    forces = [stored for i in sample if (stored := shards.read(int(i)).forces) is not None]
+    return float(np.abs(np.concatenate(forces), dtype=np.float64).mean())
 
 
 def _least_squares(shards: ShardSet, structures: IntArray) -> FloatArray:

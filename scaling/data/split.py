@@ -1,7 +1,8 @@
 """Which structures a run may learn from, and which it is judged on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from scaling.config import DataConfig
 from scaling.data.mixing import keyed, uniform
 from scaling.data.shards import ShardSet
 from scaling.errors import ConfigError, DataError
-from scaling.structure import IntArray
+from scaling.structure import LABELS, IntArray
 
 TEST = "test"
 _SPLIT_SALT, _ORDER_SALT = 1, 2
@@ -71,13 +72,21 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
     return Split(chosen["train"], chosen["val"], chosen["test"] if test is None or not len(test) else test, held_out)
 
 
-def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
+def choose(
+    data: DataConfig, shards: ShardSet, labels: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Split, IntArray]:
     """Split the data and take the fraction of the training structures; strata are formulas.
 
+    Args:
+        labels: those that the loss asks for, each with the setting that does (`TrainConfig.labels`). Structures that
+            have none of them are neither trained nor judged on, but for those of extra test sets.
+
     Raises:
-        ConfigError, DataError: if a set would be empty, or lack an element on which the run is judged.
+        ConfigError, DataError: if a set would be empty, lack an element on which the run is judged, or a label.
     """
     parts = split(shards, val_share=data.val_share, test_share=data.test_share, seed=data.split_seed)
+    _require_labels(shards, labels, {"training": parts.train, "validation": parts.val, "test": parts.test})
+    parts = _with_labels(parts, shards, labels)
     if not len(parts.test):
         raise ConfigError(
             f"data.test_share={data.test_share} leaves no test set, and {shards.path} names none: raise it"
@@ -90,10 +99,43 @@ def choose(data: DataConfig, shards: ShardSet) -> tuple[Split, IntArray]:
         sizes=None if data.fraction_of == "structures" else shards.rows[f"num_{data.fraction_of}"][parts.train],
     )
     train = parts.train[chosen]
-    seen = _elements(shards, train)
-    for judged in (parts.val, parts.test, *parts.extra_tests.values()):
-        _require_elements(shards, seen, judged, fraction=data.fraction)
+    _require_labels(shards, labels, {f"training (data.fraction={data.fraction:g})": train})
+    has_energy = shards.has("energy")
+    every = np.ones(len(has_energy), dtype=bool)
+    for there in (every,) if has_energy.all() or "energy" not in labels else (every, has_energy):
+        seen = _elements(shards, train[there[train]])
+        for judged in (parts.val, parts.test, *parts.extra_tests.values()):
+            _require_elements(shards, seen, judged[there[judged]], fraction=data.fraction)
     return parts, train
+
+
+def _with_labels(parts: Split, shards: ShardSet, labels: Mapping[str, str]) -> Split:
+    """The same split without structures that the loss can make nothing of."""
+    useful = np.logical_or.reduce([shards.has(label) for label in labels]) if labels else np.ones(len(shards), bool)
+    if useful.all():
+        return parts
+    return replace(
+        parts, **{name: getattr(parts, name)[useful[getattr(parts, name)]] for name in ("train", "val", TEST)}
+    )
+
+
+def _require_labels(shards: ShardSet, labels: Mapping[str, str], sets: Mapping[str, IntArray]) -> None:
+    """Refuse a loss that asks for a label which no structure of a set has.
+
+    Raises:
+        ConfigError: naming the setting that asks, and the way out.
+    """
+    for label, setting in labels.items():
+        there = shards.has(label)
+        key = setting.partition("=")[0]
+        for name, chosen in sets.items():
+            if len(chosen) and not there[chosen].any():
+                others = [other for other in LABELS if other != label and shards.has(other)[chosen].any()]
+                remedy = f"set {key}=0" if not there.any() else f"set {key}=0, or change the split"
+                raise ConfigError(
+                    f"{setting} asks for {label}, which no {name} structure of {shards.path} has (they have "
+                    f"{' and '.join(others)}); {remedy}"
+                )
 
 
 def _require_elements(shards: ShardSet, seen: NDArray[np.bool_], judged: IntArray, *, fraction: float) -> None:

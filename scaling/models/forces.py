@@ -119,16 +119,22 @@ class Potential(nn.Module):
         """Whether forces are the gradient of the energy; then a step of training takes `surrogate`."""
         return self.force_head is None
 
-    def forward(self, graphs: Graphs, cotangents: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, graphs: Graphs, cotangents: tuple[Tensor, Tensor] | None = None, *, forces: bool = True
+    ) -> tuple[Tensor, ...]:
         """Energies and forces; or, given `cotangents` of conservative ones, the scalar to differentiate instead.
 
         Args:
             cotangents: dL/dE (G,) and dL/dF (N, 3) at the energies and forces that were returned before.
+            forces: False for energies alone.
         Returns:
             energies (G,) and forces (N, 3): differentiable by parameters if direct, constants if conservative;
+            energies (G,) alone, differentiable by parameters;
             or a scalar whose gradient by the parameters is that of L: its own share of it, where ranks share a batch.
         """
         r_E3 = graphs.ends.differences(graphs.x_N3) + graphs.edges.shift_E3
+        if not forces:
+            return (graphs.total(self._energy(graphs, r_E3[None])[0][0]),)
         if self.force_head is not None:
             energy_KG, features, geometry = self._energy(graphs, r_E3[None])
             own_N3 = self.scale_ev * self.force_head(features, geometry)[0]

@@ -31,17 +31,17 @@ def data_of(config: RunConfig) -> Data:
     Raises:
         DataError: if neither is there.
     """
-    return _data_of(replace(config.data, fraction=1.0), config.plan)
+    return _data_of(replace(config.data, fraction=1.0), config.plan, tuple(config.train.labels.items()))
 
 
 @cache
-def _data_of(data: DataConfig, given: PlanConfig) -> Data:
+def _data_of(data: DataConfig, given: PlanConfig, labels: tuple[tuple[str, str], ...]) -> Data:
     if given.num_structures:
         whole = given.num_structures / (1 - data.val_share - data.test_share)
         mean = (given.num_atoms, given.num_edges, given.num_elements, given.num_edges)
         return Data(given.num_structures, *mean, data.val_share * whole, data.test_share * whole)
     shards = ShardSet(data.path)
-    split, train = choose(data, shards)
+    split, train = choose(data, shards, dict(labels))
     edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
     mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
     num_test = len(split.test) + sum(len(apart) for apart in split.extra_tests.values())

@@ -15,7 +15,7 @@ class Constants:
 
     elements: atomic numbers Z, in the network's order. parts: names of the sets that were mixed, one where none were.
     reference_ev: of each part, the energy of an atom of each element, which the network leaves out. mean_degree: mean
-    number of neighbours. scale_ev: typical force, eV/angstrom.
+    number of neighbours. scale_ev: typical force, eV/angstrom; typical energy per atom, eV, where there are no forces.
     """
 
     elements: tuple[int, ...]
@@ -30,7 +30,8 @@ class Constants:
         manifest, baseline = task.shards.manifest, task.baseline
         references = tuple(tuple(map(float, row)) for row in baseline.reference_ev)
         names = tuple(part.name for part in manifest.parts)
-        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_loss.scale("force"))
+        field = "force" if baseline.force_mae_ev_per_ang is not None else "energy"
+        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_loss.scale(field))
 
     @classmethod
     def read(cls, run: RunDir, config: RunConfig) -> "Constants":

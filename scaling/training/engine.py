@@ -53,17 +53,20 @@ def construction(zero: ZeroConfig) -> Iterator[None]:
 
 
 class Prediction:
-    """Energies (G,) and forces (N, 3) of one batch, and the way back from a loss of them to the parameters."""
+    """Energies (G,) and forces (N, 3) of one batch, and the way back from a loss of them to the parameters.
 
-    def __init__(self, engine: "Engine", graphs: Graphs, outputs: tuple[Tensor, ...]) -> None:
-        self.energy_G, self.forces_N3 = outputs
+    forces_N3: None where only energies were asked for.
+    """
+
+    def __init__(self, engine: "Engine", graphs: Graphs, energy_G: Tensor, forces_N3: Tensor | None = None) -> None:
+        self.energy_G, self.forces_N3 = energy_G, forces_N3
         self._engine, self._graphs = engine, graphs
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Add the gradient of a loss of this prediction to the step's; is_last: `Engine.step` follows."""
         partitioned, module = self._engine.partitioned, self._engine.module
         partitioned.set_gradient_accumulation_boundary(is_last)
-        if module.is_conservative:
+        if module.is_conservative and self.forces_N3 is not None:
             outputs = self.energy_G, self.forces_N3
             (loss,) = partitioned(self._graphs, torch.autograd.grad(loss, outputs, materialize_grads=True))
         # DeepSpeed averages over the ranks; our losses are already shares of the whole batch's.
@@ -96,14 +99,16 @@ class Engine:
         )
         self.module: Potential = self.partitioned.module
 
-    def forward(self, graphs: Graphs) -> Prediction:
-        """Energies and forces to compute a loss from."""
+    def forward(self, graphs: Graphs, *, forces: bool = True) -> Prediction:
+        """Energies and forces to compute a loss from; without forces, one pass of a conservative network suffices."""
         if not self.module.is_conservative:
-            return Prediction(self, graphs, self.partitioned(graphs))
+            return Prediction(self, graphs, *self.partitioned(graphs))
+        if not forces:
+            return Prediction(self, graphs, *self.partitioned(graphs, forces=False))
         # No parameter's gradient follows from this pass, so DeepSpeed's own forward must not see it.
         with torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._autocast):
             outputs = self.module(graphs)
-        return Prediction(self, graphs, tuple(output.requires_grad_() for output in outputs))
+        return Prediction(self, graphs, *(output.requires_grad_() for output in outputs))
 
     def step(self, lr: float) -> float:
         """Clip, step and forget the gradients; returns the gradient's norm before clipping."""

@@ -152,13 +152,16 @@ class Trainer:
     def _step(self, step: int, batches: Iterator[Data]) -> tuple[float, float, float]:
         """One optimisation step; returns the batch's mean loss, the gradient's norm and the learning rate."""
         self.engine.module.train()
-        train_loss, loss_sum = self.task.train_loss, 0.0
+        task = self.task
+        train_loss, loss_sum = task.train_loss, 0.0
+        upweight = self._upweight(step)
         while True:
             batch = next(batches)
             assert batch.step == step, "loader and loop disagree about the step"
             batch = batch.to(self.world.device)
-            prediction = self._predict(batch)
-            losses_G = train_loss.per_structure(_errors(batch, prediction.energy_G, prediction.forces_N3))
+            prediction = self._predict(batch, forces=task.learns_forces)
+            errors = _errors(batch, prediction.energy_G, prediction.forces_N3)
+            losses_G = train_loss.per_structure(errors, upweight)
             loss = (losses_G * batch.loss_weight).sum() * (batch.weight / self.config.train.batch_size)
             loss_sum += loss.item()
             usual = train_loss.composition_only
@@ -173,6 +176,14 @@ class Trainer:
         total, asked = self.world.sum(mine).tolist()
         self.is_asked_to_stop = asked > 0  # by all ranks at the same step
         return total, grad_norm, lr
+
+    def _upweight(self, step: int) -> dict[str, float]:
+        """By label, the structures of a step, over all ranks, over those that have it; empty where all have all."""
+        if not self.task.labelled:
+            return {}
+        structures = self._structures(step)
+        counts = {label: int(there[structures].sum()) for label, there in self.task.labelled.items()}
+        return {label: len(structures) / count for label, count in counts.items() if count}
 
     def _structures(self, step: int) -> list[int]:
         """All that a step learns from, over all ranks."""
@@ -189,21 +200,22 @@ class Trainer:
             self.trackers.log(step + 1, spike_loss=loss, usual_loss=history.usual, structures=structures)
         self.progress = replace(self.progress, history=history.after(loss), spikes=spikes)
 
-    def _predict(self, batch: Data) -> Prediction:
-        """Energies and forces; all ranks that share the batch take part."""
+    def _predict(self, batch: Data, *, forces: bool) -> Prediction:
+        """Energies, and forces if they are asked for; all ranks that share the batch take part."""
         graphs = to_graphs(batch)
         self.world.require_same(graphs)
-        return self.engine.forward(graphs.divided(self.world.group))
+        return self.engine.forward(graphs.divided(self.world.group), forces=forces)
 
     def evaluate(self, structures: IntArray) -> Means:
         """Mean errors over the given structures, the same on every rank."""
         self.engine.module.eval()
         most = min(EVALUATION_EDGES, self.config.train.max_edges or EVALUATION_EDGES)
         sums = Sums.zero()
+        forces = bool(self.task.shards.has("forces")[structures].any())
         with torch.no_grad():
             for batch in self.loader.batches(self._evaluation_sampler(structures, most)):
                 batch = batch.to(self.world.device)
-                prediction = self._predict(batch)
+                prediction = self._predict(batch, forces=forces)
                 sums += Sums.of(_errors(batch, prediction.energy_G, prediction.forces_N3)) * batch.weight
         return self._over_ranks(sums)
 
@@ -296,7 +308,7 @@ class Trainer:
             self.run_dir.write_status(state, step=step, num_steps=self.steps)
 
 
-def _errors(batch: Data, energy_G: Tensor, forces_N3: Tensor) -> Errors:
+def _errors(batch: Data, energy_G: Tensor, forces_N3: Tensor | None) -> Errors:
     return Errors.of(
         energy_G,
         forces_N3,
@@ -304,4 +316,5 @@ def _errors(batch: Data, energy_G: Tensor, forces_N3: Tensor) -> Errors:
         true_forces_N3=batch.forces,
         graph_N=batch.batch,
         num_atoms_G=batch.num_atoms,
+        labelled={"energy": batch.has_energy, "forces": batch.has_forces},
     )

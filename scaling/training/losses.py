@@ -6,7 +6,8 @@ To add a term: an entry of TERMS, and its coefficient `<field>_weight` among the
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -26,7 +27,9 @@ class Errors:
     """Errors of a batch of G structures, N atoms.
 
     energy_G: |dE| / N, eV/atom. force_G: the structure's mean of |dF| over atoms and components, eV/angstrom.
-    forces_N3, true_forces_N3, graph_N: what they were made of, for other norms of the same errors.
+    forces_N3, true_forces_N3, graph_N: what they were made of, for other norms of the same errors. labelled: (G,) bool
+    by label, "energy" and "forces": which structures have it; a label that is left out is there for all. Errors of the
+    others are no errors, whatever they say here.
     """
 
     energy_G: Tensor
@@ -35,23 +38,34 @@ class Errors:
     forces_N3: Tensor
     true_forces_N3: Tensor
     graph_N: Tensor
+    labelled: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         energy_G: Tensor,
-        forces_N3: Tensor,
+        forces_N3: Tensor | None,
         *,
         true_energy_G: Tensor,
         true_forces_N3: Tensor,
         graph_N: Tensor,
         num_atoms_G: Tensor,
+        labelled: Mapping[str, Tensor] | None = None,
     ) -> "Errors":
-        """Compare predictions with labels."""
+        """Compare predictions with labels; forces_N3 None: not predicted, where no structure has them."""
+        if forces_N3 is None:
+            forces_N3 = torch.zeros_like(true_forces_N3)
         error_N = (forces_N3 - true_forces_N3).abs().mean(dim=1)
         force_G = error_N.new_zeros(len(energy_G)).index_add(0, graph_N, error_N) / num_atoms_G
         per_atom_G = (energy_G - true_energy_G).abs() / num_atoms_G
-        return cls(per_atom_G, force_G, num_atoms_G, forces_N3, true_forces_N3, graph_N)
+        return cls(per_atom_G, force_G, num_atoms_G, forces_N3, true_forces_N3, graph_N, labelled or {})
+
+    def only(self, values_G: Tensor, *labels: str) -> Tensor:
+        """(G,) the same values, and 0 for structures that lack one of the labels."""
+        for label in labels:
+            if label in self.labelled:
+                values_G = torch.where(self.labelled[label], values_G, 0.0)
+        return values_G
 
     @property
     def total_energy_G(self) -> Tensor:
@@ -87,14 +101,18 @@ class Errors:
 
 @dataclass(frozen=True)
 class Term:
-    """A kind of error. norm: of each structure, (G,). scale: its mean with the composition-only model."""
+    """A kind of error. norm: of each structure, (G,). scale: its mean with the composition-only model; None: unknown.
+
+    label: that it is an error of; structures without it do not count.
+    """
 
     norm: Callable[[Errors], Tensor]
-    scale: Callable[[Baseline], float]
+    scale: Callable[[Baseline], float | None]
+    label: str = "forces"
 
 
 TERMS: dict[str, Term] = {
-    "energy": Term(lambda e: e.energy_G, lambda baseline: baseline.energy_mae_ev_per_atom),
+    "energy": Term(lambda e: e.energy_G, lambda baseline: baseline.energy_mae_ev_per_atom, label="energy"),
     "force": Term(lambda e: e.force_G, lambda baseline: baseline.force_mae_ev_per_ang),
 }
 
@@ -107,11 +125,15 @@ class Entry:
     norm: Callable[[Errors], Tensor]
     coefficient: float
     scale: float
+    label: str
 
 
 @dataclass(frozen=True)
 class Loss:
     """The loss of a structure: w_E |dE| / (N s_E) + w_F mean|dF| / s_F, or what TERMS hold besides.
+
+    Of many structures each term is the mean over those that have its label, whatever the others have: a label that few
+    have weighs as much as one that all have.
 
     s_E (eV/atom) and s_F (eV/angstrom) are the mean errors of the composition-only model, so that a loss of w_E + w_F
     is what composition alone gives. Training uses the scales of the run's own training structures; tests use those of
@@ -125,19 +147,34 @@ class Loss:
         """The loss with a run's coefficients and a baseline's scales."""
         return cls(
             tuple(
-                Entry(field, term.norm, getattr(train, f"{field}_weight"), term.scale(baseline) or 1.0)
-                for field, term in TERMS.items()
+                Entry(name, term.norm, getattr(train, f"{name}_weight"), term.scale(baseline) or 1.0, term.label)
+                for name, term in TERMS.items()
             )
         )
 
-    def per_structure(self, errors: Errors) -> Tensor:
-        """(G,) losses, differentiable."""
-        first, *others = (entry.coefficient * (entry.norm(errors) / entry.scale) for entry in self.entries)
+    def per_structure(self, errors: Errors, upweight: Mapping[str, float] = MappingProxyType({})) -> Tensor:
+        """(G,) losses, differentiable.
+
+        Args:
+            upweight: by label, the batch's structures over those of them that have it; 1 where it is left out. With it
+                the mean of this over the batch is the sum of each term's mean over the structures that have its label.
+        """
+        first, *others = (
+            entry.coefficient
+            * (errors.only(entry.norm(errors), entry.label) / entry.scale)
+            * upweight.get(entry.label, 1.0)
+            for entry in self.entries
+        )
         return sum(others, start=first)
 
-    def mean(self, norms: Mapping[str, float]) -> float:
-        """The mean loss of structures with these mean norms, by field."""
-        return sum(entry.coefficient * norms[entry.field] / entry.scale for entry in self.entries)
+    def mean(self, norms: Mapping[str, float | None]) -> float:
+        """The mean loss of structures with these mean norms, by field; None where nobody has the label.
+
+        Raises:
+            TypeError: if a term that counts is None.
+        """
+        counted = [entry for entry in self.entries if entry.coefficient]
+        return sum(entry.coefficient * norms[entry.field] / entry.scale for entry in counted)  # type: ignore[operator]
 
     @property
     def composition_only(self) -> float:

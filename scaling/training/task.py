@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scaling.config import RunConfig
 from scaling.data import Baseline, ShardSet, Split, choose
 from scaling.data.neighbors import neighbor_list
+from scaling.errors import ConfigError
 from scaling.structure import FloatArray, IntArray
 from scaling.training.losses import Loss
 
@@ -20,7 +22,8 @@ class Task:
     """train: the run's own training structures. baseline, train_loss: fitted to them; judge_loss: to all of them.
 
     edges: (S,) edges of every structure within the run's cut-off. loss_weight: (num_parts,) of the structures of each
-    part of a mixed set in the training loss, 1 on average over the training structures.
+    part of a mixed set in the training loss, 1 on average over the training structures. labelled: by label that the
+    loss asks for, (S,) which structures have it; left out where all training structures do.
     """
 
     shards: ShardSet
@@ -31,6 +34,12 @@ class Task:
     train_loss: Loss
     judge_loss: Loss
     loss_weight: FloatArray
+    labelled: dict[str, NDArray[np.bool_]]
+
+    @property
+    def learns_forces(self) -> bool:
+        """Whether training structures have forces; where none has, a step needs energies alone."""
+        return self.baseline.force_mae_ev_per_ang is not None
 
     @classmethod
     def of(cls, config: RunConfig) -> "Task":
@@ -40,13 +49,21 @@ class Task:
             DataError, ConfigError: if the data cannot be used so.
         """
         shards = ShardSet(config.data.path)
-        parts, train = choose(config.data, shards)
+        parts, train = choose(config.data, shards, config.train.labels)
+        has_forces = shards.has("forces")
+        if config.model.forces == "direct" and not has_forces[train].any():
+            raise ConfigError(
+                f"model.forces=direct learns forces from labels, and no training structure of {shards.path} has them; "
+                "say model.forces=conservative"
+            )
         edges = count_edges(shards, config.data.cutoff_ang)
         own = Baseline.fit(shards, train, edges[train])
         whole = Baseline.fit(shards, parts.train, edges[parts.train])
         losses = Loss.of(config.train, own), Loss.of(config.train, whole)
         weight = np.array([part.weight for part in shards.manifest.parts])
-        return cls(shards, parts, train, edges, own, *losses, weight / weight[shards.source[train]].mean())
+        weight = weight / weight[shards.source[train]].mean()
+        labelled = {name: there for name in config.train.labels if not (there := shards.has(name))[train].all()}
+        return cls(shards, parts, train, edges, own, *losses, weight, labelled)
 
 
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:

@@ -21,12 +21,14 @@ _WORKER_START = "fork" if "fork" in multiprocessing.get_all_start_methods() else
 
 
 class _Labelled(NamedTuple):
-    """A graph and what is to be learned of it. energy: less the references."""
+    """A graph and what is to be learned of it. energy: less the references; zeros stand where there is no label."""
 
     graph: Graph
     forces_N3: FloatArray
     energy: float
     loss_weight: float
+    has_energy: bool
+    has_forces: bool
 
     @property
     def num_bytes(self) -> int:
@@ -64,8 +66,9 @@ class GraphDataset(Dataset[Data]):
         """One graph of all the micro-batch's structures.
 
         Returns:
-            what `join` gives, and energy (G,) less the references, forces (N, 3), loss_weight (G,), weight: 1.0 or 0.0,
-            step, is_last, structures: G indices.
+            what `join` gives, and energy (G,) less the references, forces (N, 3), has_energy, has_forces (G,) bool:
+            which of these are labels, and not zeros in their place; loss_weight (G,), weight: 1.0 or 0.0, step,
+            is_last, structures: G indices.
         Raises:
             DataError: an atom has no neighbour within the cut-off.
         """
@@ -79,6 +82,8 @@ class GraphDataset(Dataset[Data]):
         batch = join([each.graph for each in found])
         batch.energy = torch.tensor([each.energy for each in found], dtype=torch.float32)
         batch.forces = torch.from_numpy(np.concatenate([each.forces_N3 for each in found]))
+        batch.has_energy = torch.tensor([each.has_energy for each in found])
+        batch.has_forces = torch.tensor([each.has_forces for each in found])
         batch.loss_weight = torch.tensor([each.loss_weight for each in found], dtype=torch.float32)
         batch.weight, batch.step = micro_batch.weight, micro_batch.step
         batch.is_last, batch.structures = micro_batch.is_last, micro_batch.structures
@@ -107,11 +112,14 @@ class GraphDataset(Dataset[Data]):
     def _label(self, s: StoredStructure, graph: Graph | None = None) -> _Labelled:
         """What is to be learned of a structure; without a graph, its atoms alone."""
         element_N = self.element_of_z[s.numbers]
+        reference = self.reference_ev[s.source, element_N].sum()
         return _Labelled(
             graph or Graph.of_atoms(element_N, s.positions),
-            forces_N3=np.asarray(s.forces, dtype=np.float32),
-            energy=float(s.energy - self.reference_ev[s.source, element_N].sum()),
+            forces_N3=np.asarray(np.zeros((len(element_N), 3)) if s.forces is None else s.forces, dtype=np.float32),
+            energy=0.0 if s.energy is None else float(s.energy - reference),
             loss_weight=float(self.loss_weight[s.source]),
+            has_energy=s.energy is not None,
+            has_forces=s.forces is not None,
         )
 
 
