@@ -45,8 +45,11 @@ def _figure(shards: ShardSet) -> Figure:
     norms = np.concatenate(
         [np.linalg.norm(read_columns(shards.path / s.file)["forces"], axis=1) for s in manifest.shards[::step]]
     )
+    norms = norms[~np.isnan(norms)]
     alpha = 0.6 if len(manifest.parts) > 1 else 1.0
+    has_energy = shards.has("energy")
     for name, color, chosen in _by_part(shards):
+        chosen = chosen[has_energy[chosen]]
         energies.hist(shards.energy[chosen] / shards.num_atoms[chosen], bins=BINS, color=color, alpha=alpha, label=name)
     energies.set_xlabel("energy (eV/atom)")
     energies.set_ylabel("structures")
@@ -57,7 +60,7 @@ def _figure(shards: ShardSet) -> Figure:
         edges = np.geomspace(max(positive.min(), positive.max() * 1e-6), positive.max(), BINS)
         forces.hist(positive, bins=list(edges), color=BLUE)
         forces.set_xscale("log")
-    zero = np.count_nonzero(norms == 0) / len(norms)
+    zero = np.count_nonzero(norms == 0) / max(1, len(norms))
     forces.set_xlabel("force on an atom (eV/Å)" + (f"; {zero:.1%} are zero" if zero else ""))
     forces.set_ylabel("atoms" + (f" (1 shard in {step})" if step > 1 else ""))
     sizes.hist(shards.num_atoms, bins=BINS, color=BLUE)

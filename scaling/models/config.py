@@ -73,6 +73,10 @@ class ModelConfig(ABC):
     def training_flops(self, *, num_atoms: float, num_edges: float) -> float:
         """FLOPs of a training step with these sizes; what is counted: `scaling.models.counting.training_flops`."""
 
+    def force_head_flops(self, *, num_atoms: float, num_edges: float) -> float:
+        """Of `training_flops` with direct forces, those of the head that predicts them."""
+        return 0.0
+
     @abstractmethod
     def activation_bytes(
         self, checkpointing: int, *, num_atoms: float, num_edges: float, block_numbers: int

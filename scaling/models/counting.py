@@ -56,7 +56,7 @@ def parameters_of(config: ModelConfig, num_elements: int) -> ParameterCount:
     return count_parameters(model)
 
 
-def training_flops(config: ModelConfig, *, num_atoms: float, num_edges: float) -> float:
+def training_flops(config: ModelConfig, *, num_atoms: float, num_edges: float, forces: bool = True) -> float:
     """FLOPs of all products of matrices of one training step (forward and backward) on a graph of this size.
 
     A product of (n, a) by (a, b) counts 2 n a b. With direct forces each is computed three times (output, gradient of
@@ -64,7 +64,13 @@ def training_flops(config: ModelConfig, *, num_atoms: float, num_edges: float) -
     values and tangents forward, and two products backward for each (`scaling/models/forces.py`). What differs is
     spelled out in each family's configuration; layers recomputed for want of memory, products with vectors, padding
     and elementwise work are not counted.
+
+    Args:
+        forces: False where energies alone are learned: then a conservative network takes three products as well.
     """
+    if not forces:
+        config, size = replace(config, forces="direct").sized(), {"num_atoms": num_atoms, "num_edges": num_edges}
+        return config.training_flops(**size) - config.force_head_flops(**size)
     return config.sized().training_flops(num_atoms=num_atoms, num_edges=num_edges)
 
 

@@ -13,7 +13,8 @@ class Data:
     """What a plan must know of the data.
 
     num_structures: to train on at fraction 1. num_atoms, num_edges: of their mean. largest_edges: of any structure.
-    num_val, num_test: structures judged at each validation, and once at the end.
+    num_val, num_test: structures judged at each validation, and once at the end. has_forces: whether training
+    structures have them, so that they are learned.
     """
 
     num_structures: int
@@ -23,6 +24,7 @@ class Data:
     largest_edges: float
     num_val: float
     num_test: float
+    has_forces: bool = True
 
 
 def data_of(config: RunConfig) -> Data:
@@ -45,4 +47,4 @@ def _data_of(data: DataConfig, given: PlanConfig, labels: tuple[tuple[str, str],
     edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
     mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
     num_test = len(split.test) + sum(len(apart) for apart in split.extra_tests.values())
-    return Data(len(train), *mean, len(split.val), num_test)
+    return Data(len(train), *mean, len(split.val), num_test, bool(shards.has("forces")[train].any()))

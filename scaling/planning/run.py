@@ -13,7 +13,7 @@ from scaling.planning.rate import Rate
 from scaling.planning.ways import Size, choose, is_given, num_recomputed, ways
 
 #: Of a training step's FLOPs on a structure, those of judging it.
-EVALUATING = {"direct": 1 / 3, "conservative": 1 / 4}
+EVALUATING = {"direct": 1 / 3, "conservative": 1 / 4, "energies alone": 1 / 3}
 #: What a layer's second forward adds to the time of its forward and backward.
 RECOMPUTING = 1 / 3
 
@@ -38,7 +38,7 @@ def plan_run(
     """
     model, train = with_width(config.model, data.num_elements), config.train
     parameters = parameters_of(model.sized(), data.num_elements)
-    flops = training_flops(model, num_atoms=data.num_atoms, num_edges=data.num_edges)
+    flops = training_flops(model, num_atoms=data.num_atoms, num_edges=data.num_edges, forces=data.has_forces)
     steps = num_steps(
         train.budget,
         batch_size=train.batch_size,
@@ -54,7 +54,8 @@ def plan_run(
     zero, edges = choose(possible, size, data, wanted, limit)
     micro_batches = math.ceil(share / min(edges, wanted))
     judged = math.ceil(steps / train.validate_every) * data.num_val + data.num_test
-    training, evaluation = steps * train.batch_size * flops, judged * flops * EVALUATING[model.forces]
+    judging = EVALUATING[model.forces if data.has_forces else "energies alone"]
+    training, evaluation = steps * train.batch_size * flops, judged * flops * judging
     recomputed = num_recomputed(model.depth, zero.checkpointing) / model.depth
     computing = (training * (1 + RECOMPUTING * recomputed) + evaluation) / rate.at(model.width)
     waiting = ranks * steps * micro_batches * model.depth * rate.layer_s

@@ -67,6 +67,7 @@ class Trainer:
             config.model,
             num_atoms=task.shards.num_atoms[task.train].mean(),
             num_edges=edges.mean(),
+            forces=task.learns_forces,
         )
         self.steps = num_steps(
             config.train.budget,

@@ -50,16 +50,16 @@ class S2EF:
     """Errors on the labels of num_structures structures of num_groups groups; see `scaling.training.losses`.
 
     energy_mae_ev: of total energies. force_cosine: 1 is best. efwt: share of structures within 0.02 eV and
-    0.03 eV/angstrom.
+    0.03 eV/angstrom. Each over the structures that have the labels it needs, None where none has.
     """
 
     num_structures: int
     num_groups: int
-    energy_mae_ev: Estimate
-    energy_mae_ev_per_atom: Estimate
-    force_mae_ev_per_ang: Estimate
-    force_cosine: Estimate
-    efwt: Estimate
+    energy_mae_ev: Estimate | None
+    energy_mae_ev_per_atom: Estimate | None
+    force_mae_ev_per_ang: Estimate | None
+    force_cosine: Estimate | None
+    efwt: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,13 @@ def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *,
     found = [_errors(potential, shards, chunk) for chunk in bar]
     num_atoms, groups = shards.num_atoms[structures].astype(np.float64), shards.group[structures]
 
-    def mean(name: str, *, is_share: bool = False) -> Estimate:
-        weights = num_atoms if METRICS[name].per == "atom" else None
-        return estimate(np.concatenate([each[name] for each in found]), groups, weights=weights, is_share=is_share)
+    def mean(name: str, *, is_share: bool = False) -> Estimate | None:
+        there = np.logical_and.reduce([shards.has(label)[structures] for label in METRICS[name].labels])
+        if not there.any():
+            return None
+        weights = num_atoms[there] if METRICS[name].per == "atom" else None
+        values = np.concatenate([each[name] for each in found])[there]
+        return estimate(values, groups[there], weights=weights, is_share=is_share)
 
     return S2EF(
         num_structures=len(structures),
@@ -111,17 +115,18 @@ def s2ef(potential: TrainedPotential, shards: ShardSet, structures: IntArray, *,
 
 
 def _errors(potential: TrainedPotential, shards: ShardSet, structures: IntArray) -> dict[str, FloatArray]:
-    """(S,) of each metric: its value for each structure."""
+    """(S,) of each metric: its value for each structure; of no meaning where a label it needs is not there."""
     stored = [shards.read(int(index)) for index in structures]
     energy_G, forces_N3 = potential([atoms_of(s) for s in stored])
     reference = np.array(potential.constants.reference_ev)[shards.source[structures]]
     true_energy_G = shards.energy[structures] - (shards.composition(structures) * reference).sum(axis=1)
+    true_forces = [np.zeros((len(s.numbers), 3)) if s.forces is None else s.forces for s in stored]
     num_atoms_G = torch.tensor([len(s.numbers) for s in stored])
     errors = Errors.of(
         torch.from_numpy(energy_G),
         torch.from_numpy(forces_N3),
         true_energy_G=torch.from_numpy(true_energy_G),
-        true_forces_N3=torch.from_numpy(np.concatenate([s.forces for s in stored]).astype(np.float64)),
+        true_forces_N3=torch.from_numpy(np.concatenate(true_forces).astype(np.float64)),
         graph_N=torch.repeat_interleave(torch.arange(len(stored)), num_atoms_G),
         num_atoms_G=num_atoms_G,
     )
@@ -188,8 +193,11 @@ def require_same_labels(oracle: ForceField, shards: ShardSet, structures: IntArr
         DataError: with their mean deviation.
     """
     stored = [shards.read(int(index)) for index in structures]
-    _, forces = oracle([atoms_of(s) for s in stored])
-    deviation = float(np.abs(forces - np.concatenate([s.forces for s in stored])).mean())
+    labelled = [(s, s.forces) for s in stored if s.forces is not None]
+    if not labelled:
+        return
+    _, forces = oracle([atoms_of(s) for s, _ in labelled])
+    deviation = float(np.abs(forces - np.concatenate([known for _, known in labelled])).mean())
     if not deviation <= ORACLE_TOLERANCE:
         raise DataError(
             f"{shards.manifest.source.name} as installed here differs from the forces in {shards.path} by "

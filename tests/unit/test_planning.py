@@ -166,7 +166,7 @@ def test_structures_that_are_not_at_hand_are_assumed():
     data = data_of(run(plan=given))
     assert asdict(data) == {
         **{"num_structures": 800, "num_atoms": 10, "num_edges": 200, "num_elements": 3, "largest_edges": 200},
-        **{"num_val": pytest.approx(100), "num_test": pytest.approx(100)},
+        **{"num_val": pytest.approx(100), "num_test": pytest.approx(100), "has_forces": True},
     }
 
 

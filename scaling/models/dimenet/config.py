@@ -47,9 +47,16 @@ class DimeNetPlusPlusConfig(TripletConfig):
         angles += t.weights * 2 * T * B * S * R
         layer = gate + angles + t.linear * E * (9 * F * F + 2 * F * T)
         head = t.of_geometry * E * R * F + t.linear * N * (F * Q + OUTPUT_LAYERS * Q * Q + Q)
+        total = first + L * layer + (L + 1) * head
         if self.forces == "direct":
-            head += t.of_geometry * E * R * F + t.linear * E * (F * F + F)
-        return first + L * layer + (L + 1) * head
+            total += self.force_head_flops(num_atoms=num_atoms, num_edges=num_edges)
+        return total
+
+    def force_head_flops(self, *, num_atoms: float, num_edges: float) -> float:
+        """See `ModelConfig.force_head_flops`; one for each layer and one for the embedding."""
+        F, t = self.width, TIMES["direct"]
+        head = t.of_geometry * self.num_radial * F + t.linear * (F * F + F)
+        return (self.depth + 1) * 2 * num_edges * head
 
     def activation_bytes(
         self, checkpointing: int, *, num_atoms: float, num_edges: float, block_numbers: int

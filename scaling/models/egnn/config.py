@@ -35,10 +35,14 @@ class EGNNConfig(ModelConfig):
         features, moved = E * R * F, (L - 1) * E * F
         hidden, out = N * F * F, N * F
         if self.forces == "direct":
-            force_head = 3 * N * F * 2 * F + 3 * features
-            return L * (3 * (atoms + second + update) + 3 * features) + 4 * moved + 3 * (hidden + out) + force_head
+            head = 3 * (hidden + out) + self.force_head_flops(num_atoms=num_atoms, num_edges=num_edges)
+            return L * (3 * (atoms + second + update) + 3 * features) + 4 * moved + head
         layers = L * (8 * (atoms + second + update) + 9 * features) + 11 * moved - atoms
         return layers + 8 * (hidden + out)
+
+    def force_head_flops(self, *, num_atoms: float, num_edges: float) -> float:
+        """See `ModelConfig.force_head_flops`."""
+        return 3 * 2 * (num_atoms * self.width * 2 * self.width + num_edges * self.num_radial * self.width)
 
     def activation_bytes(
         self, checkpointing: int, *, num_atoms: float, num_edges: float, block_numbers: int

@@ -56,9 +56,16 @@ class GemNetTConfig(TripletConfig):
         edges = 11 * F * F + C * F + F * T + C * T * B + 2 * B * F
         layer = angles + t.linear * (E * edges + atoms + N * 2 * A * F)
         head = atoms + N * A
+        total = first + L * layer + (L + 1) * t.linear * head
         if self.forces == "direct":
-            head += E * (C * F + (1 + residual) * F * F + F)
-        return first + L * layer + (L + 1) * t.linear * head
+            total += self.force_head_flops(num_atoms=num_atoms, num_edges=num_edges)
+        return total
+
+    def force_head_flops(self, *, num_atoms: float, num_edges: float) -> float:
+        """See `ModelConfig.force_head_flops`; one for each layer and one for the embedding."""
+        F, linear = self.width, TIMES["direct"].linear
+        head = RADIAL_WIDTH * F + (1 + 2 * OF_ATOMS) * F * F + F
+        return (self.depth + 1) * linear * 2 * num_edges * head
 
     def activation_bytes(
         self, checkpointing: int, *, num_atoms: float, num_edges: float, block_numbers: int

@@ -42,6 +42,18 @@ def test_training_flops_in_closed_form_are_those_counted(width, depth, forces, n
 
 
 @models
+@pytest.mark.parametrize(("width", "depth"), [(4, 1), (8, 2), (32, 5)])
+def test_flops_of_energies_alone_are_those_counted(width, depth, name, monkeypatch):
+    monkeypatch.setattr(neighborhoods, "FULLNESS", 1.0)  # no padding
+    config, model = network(width, depth, "conservative", name)
+    batch = graphs(*crystal(0))
+    size = {"num_atoms": len(batch.x_N3), "num_edges": len(batch.src_E)}
+    counted = matrix_flops(lambda: model(batch, forces=False)[0].square().sum().backward())
+    assert training_flops(config, **size, forces=False) == pytest.approx(counted, rel=0.01)
+    assert training_flops(config, **size) > 2.5 * counted, "the control: forces cost more"
+
+
+@models
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 def test_parts_add_up_to_all_parameters(forces, name):
     _, model = network(8, 2, forces, name)
