@@ -10,7 +10,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from scaling.data.manifest import Consistency
-from scaling.data.preparation.consistency import measure, sums, warning, work
+from scaling.data.preparation.consistency import measure, sums, warning, warnings, work, work_of_stress
 from scaling.structure import Structure
 
 
@@ -94,6 +94,89 @@ def test_only_neighbours_of_one_group_and_cell_are_compared():
     assert work(first, replace(second, numbers=second.numbers[::-1] + 1)) is None
     assert work(first, replace(second, positions=second.positions + np.eye(4, 3) * 0.8)) is None
     assert work(first, first) is None, "nothing moved"
+
+
+def strained(num_frames: int = 30, shear: bool = True) -> list[Structure]:
+    """Copper in cells one after another strained at random, with its atoms carried along, labelled by EMT."""
+    rng = np.random.default_rng(1)
+    first: Atoms = bulk("Cu", cubic=True) * (1, 1, 2)
+    first.positions += rng.normal(0, 0.05, first.positions.shape)
+    frames = []
+    for frame in range(num_frames):
+        atoms = first.copy()
+        strain = rng.uniform(-0.015, 0.015, (3, 3)) if shear else np.diag(rng.uniform(-0.015, 0.015, 3))
+        atoms.set_cell(np.array(atoms.cell) @ (np.eye(3) * 1.02 + strain), scale_atoms=True)
+        atoms.calc = EMT()
+        frames.append(
+            Structure(
+                numbers=atoms.numbers.copy(),
+                positions=atoms.positions.copy(),
+                cell=np.array(atoms.cell),
+                pbc=np.ones(3, bool),
+                energy=float(atoms.get_potential_energy()),
+                forces=atoms.get_forces().copy(),
+                group="strained",
+                record=f"strained#{frame}",
+                stress=atoms.get_stress(voigt=False),
+            )
+        )
+    return frames
+
+
+def found_of_stress(frames: list[Structure]) -> Consistency:
+    pairs = [work_of_stress(*pair) for pair in itertools.pairwise(frames)]
+    return measure(sums(np.array([pair for pair in pairs if pair]).reshape(-1, 2)))
+
+
+@pytest.mark.parametrize("shear", [True, False])
+def test_right_stress_has_slope_one_and_no_warning(shear):
+    check = found_of_stress(strained(shear=shear))
+    assert check.num_pairs == 29
+    assert check.slope == pytest.approx(1.0, abs=0.02)
+    assert check.agreement > 0.9
+    assert warning(check, "stress") == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "slope", "words"),
+    [
+        (lambda s: replace(s, stress=-s.stress), -1.0, "the stress probably has the opposite sign"),
+        (lambda s: replace(s, stress=-s.stress / 6.2415e-4), -6.2415e-4, "opposite sign"),  # VASP's, in kB
+        (lambda s: replace(s, stress=s.stress / 6.2415e-3), 6.2415e-3, "energies and stress probably have other units"),
+        (lambda s: replace(s, stress=-s.stress * abs(np.linalg.det(s.cell))), -1 / 94, "or is a virial"),
+        (lambda s: replace(s, energy=s.energy / len(s.numbers)), 1 / 8, "per atom"),
+    ],
+)
+def test_wrong_stress_is_named(spoil, slope, words):
+    check = found_of_stress([spoil(frame) for frame in strained()])
+    assert check.slope == pytest.approx(slope, rel=0.08)
+    assert words in warning(check, "stress")
+
+
+def test_only_strained_neighbours_with_stress_are_compared():
+    first, second = strained(2)
+    assert work_of_stress(first, second) is not None
+    assert work_of_stress(first, replace(second, stress=None)) is None
+    assert work_of_stress(replace(first, energy=None), second) is None
+    assert work_of_stress(first, replace(second, group="other")) is None
+    assert work_of_stress(first, replace(second, pbc=np.array([True, True, False]))) is None
+    assert work_of_stress(first, replace(second, positions=second.positions + np.eye(8, 3) * 0.01)) is None
+    assert work_of_stress(first, first) is None, "nothing strained"
+    walk = trajectory(2)
+    assert work_of_stress(*[replace(s, stress=np.zeros((3, 3))) for s in walk]) is None
+    assert work(*walk) is not None
+    assert work(walk[0], replace(walk[1], forces=None)) is None
+    assert work(replace(walk[0], energy=None), walk[1]) is None
+
+
+def test_stress_and_forces_are_checked_apart_by_the_preparation(prepared):
+    turned = [replace(frame, stress=-frame.stress) for frame in strained()]
+    manifest = prepared([*trajectory(), *turned]).manifest
+    assert manifest.consistency.slope == pytest.approx(1.0, abs=0.02)
+    assert manifest.stress_consistency.slope == pytest.approx(-1.0, abs=0.05)
+    (words,) = warnings(manifest)
+    assert "what the stress says" in words
+    assert warnings(prepared([*trajectory(), *strained()], "right").manifest) == []
 
 
 def test_slope_is_kept_by_the_preparation(prepared):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scaling.data.manifest import Rejected
 from scaling.data.preparation.validation import GEOMETRY_ROUNDING_ANG, Accepted, Bounds, validate
 from scaling.errors import ConfigError
-from scaling.structure import Structure
+from scaling.structure import FIELDS, Structure
 
 PAIR = Structure(
     numbers=np.array([29, 47]),
@@ -54,12 +54,62 @@ def test_sound_structure_is_accepted_with_its_edges():
         ({"forces": np.array([[101.0, 0, 0], [0, 0, 0]])}, "force out of bounds"),
         ({"energy": -1e6}, "energy out of bounds"),
         ({"positions": np.array([[0.0, 0, 0], [9.0, 0, 0]]), "pbc": np.zeros(3, bool)}, "isolated atom"),
+        ({"energy": None, "forces": None}, "no label"),
+        ({"energy": None, "forces": np.full((2, 3), np.nan)}, "not finite"),
+        ({"stress": np.full((3, 3), np.nan)}, "not finite"),
+        ({"stress": np.zeros(6)}, "broken stress"),
+        ({"stress": np.array([[0, 0.1, 0], [0, 0, 0], [0, 0, 0]])}, "stress is not symmetric"),
+        ({"stress": np.diag([-50.0, 10, 10])}, "stress out of bounds"),
+        ({"stress": np.eye(3) * 0.1, "pbc": np.zeros(3, bool)}, "stress without a periodic direction"),
+        ({"charge": 0.5}, "charge out of bounds"),
+        ({"charge": float("nan")}, "charge out of bounds"),
+        ({"charge": 77}, "charge out of bounds"),
+        ({"charge": 10**6}, "charge out of bounds"),
+        ({"spin": 0}, "spin out of bounds"),
+        ({"spin": 1.5}, "spin out of bounds"),
+        ({"charge": 0, "spin": 2}, "charge and spin disagree"),
+        ({"charge": -1, "spin": 3}, "charge and spin disagree"),
     ],
 )
 def test_unsound_structure_is_rejected_with_its_record_and_reason(changes, reason):
     outcome = validate(replace(PAIR, **changes), Bounds())
     assert isinstance(outcome, Rejected)
     assert (outcome.record, outcome.reason) == ("pair.json#7", reason)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"energy": None},
+        {"forces": None},
+        {"energy": None, "forces": None, "stress": np.eye(3) * 0.01},
+        {"stress": np.array([[0.1, 1e-6, 0], [0, 0, 0], [0, 0, 0]])},
+        {"stress": np.eye(3) * -9.9},
+        {"charge": 0, "spin": 1},  # 29 + 47 electrons
+        {"charge": 0, "spin": 3},
+        {"charge": 1, "spin": 2},
+        {"charge": np.int64(-1), "spin": 4.0},
+        {"spin": 2},  # of how many electrons, nobody says
+        {"charge": 3},
+    ],
+)
+def test_labels_that_can_be_right_are_accepted(changes):
+    outcome = validate(replace(PAIR, **changes), Bounds())
+    assert isinstance(outcome, Accepted)
+    for name in ("energy", "forces", "stress", "charge", "spin"):
+        field, value = FIELDS[name], outcome.row[name]
+        given = getattr(replace(PAIR, **changes), name)
+        rows = value if field.per == "atom" else value[None]
+        assert field.is_there(rows).all() == (given is not None)
+        if given is not None:
+            np.testing.assert_array_equal(value, np.asarray(given, dtype=field.dtype))
+
+
+def test_energy_beyond_its_bound_says_what_unit_would_be_plausible():
+    silver = replace(PAIR, energy=-1640.0 * 627.5 - 5195.0 * 627.5)
+    outcome = validate(silver, Bounds())
+    assert outcome.reason == "energy out of bounds"
+    assert "if it is in kcal/mol and not eV" in outcome.detail
 
 
 def test_cell_vector_of_a_direction_that_is_not_periodic_does_not_matter():
