@@ -89,14 +89,21 @@ def run(config: DictConfig) -> str:
 
 
 def _conflicts(manifest: Manifest) -> list[str]:
-    """What to do about structures of one geometry with several labels."""
+    """What to do about structures of one geometry with several labels, and of several states."""
+    found = []
+    if manifest.num_states > 1:
+        found.append(
+            f"structures are in {manifest.num_states} states of charge and spin, which are stored, but networks do not "
+            "see them: train on one state, or prepare each as a set of its own"
+        )
     if not (count := manifest.num_rejected.get(CONFLICT)):
-        return []
+        return found
     first = next(entry for entry in manifest.rejected if entry.reason == CONFLICT)
     return [
+        *found,
         f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all "
         "are rejected, and listed in manifest.json; if they differ in charge or spin, let the source say so (charge=, "
-        "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed"
+        "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed",
     ]
 
 

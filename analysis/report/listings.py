@@ -78,7 +78,7 @@ def _of_law(results: Results, law: Law) -> dict[str, list[str | Cell]]:
 
 
 def _times(value: Any, factor: int) -> Any:
-    return value if isinstance(value, str) else value * factor
+    return value if value is None or isinstance(value, str) else value * factor
 
 
 def _size(size: float) -> str | Cell:

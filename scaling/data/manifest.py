@@ -122,7 +122,8 @@ class Manifest:
     elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
     digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
     num_duplicates: structures dropped because a copy of them, of equal geometry and labels, was kept.
-    labels: how many structures have each of `scaling.structure.OPTIONAL`.
+    labels: how many structures have each of `scaling.structure.OPTIONAL`. num_states: different pairs of charge and
+    spin, of which networks see nothing.
     copies: the file that lists what was dropped, and of what it is a copy; None if nothing was.
     stress_consistency: of energies and stress, as `consistency` is of energies and forces.
     """
@@ -149,6 +150,7 @@ class Manifest:
     statistics: Statistics
     created_by: str
     labels: Mapping[str, int]
+    num_states: int = 1
     copies: ShardFile | None = None
     stress_consistency: Consistency = Consistency(0, None, None)
     format: int = FORMAT

@@ -241,6 +241,7 @@ def _content(
         "parts": parts,
         "statistics": statistics.labels,
         "labels": statistics.counts,
+        "num_states": statistics.num_states,
     }
 
 

@@ -18,10 +18,12 @@ _MAX_Z = 255
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """The statistics a manifest holds, how many structures have which label, and the atomic numbers, ascending."""
+    """The statistics a manifest holds, how many structures have which label, how many pairs of charge
+    and spin there are, and the atomic numbers, ascending."""
 
     labels: Statistics
     counts: Mapping[str, int]
+    num_states: int
     atomic_numbers: tuple[int, ...]
 
 
@@ -31,10 +33,12 @@ def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStati
     num_atoms, num_structures, num_forces, squares = (np.zeros(_MAX_Z + 1) for _ in range(4))
     norms, energies, pressures = _RunningSpread(), _RunningSpread(), _RunningSpread()
     counts = dict.fromkeys(OPTIONAL, 0)
+    states: set[tuple[int, int]] = set()
     for columns in shards:
         sizes, numbers = np.diff(columns["offsets"]), columns["numbers"]
         there = {name: has(columns, name) for name in OPTIONAL}
         counts = {name: counts[name] + int(there[name].sum()) for name in OPTIONAL}
+        states |= set(zip(columns["charge"].tolist(), columns["spin"].tolist(), strict=True))
         energies.add((columns["energy"] / sizes)[there["energy"]])
         with_forces = np.repeat(there["forces"], sizes)
         squared = (columns["forces"][with_forces].astype(np.float64) ** 2).sum(axis=1)
@@ -56,7 +60,7 @@ def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStati
     }
     rms = _root_mean(squares.sum() / 3, num_forces.sum())
     spreads = Statistics(energies.spread(), norms.spread(), rms, elements, pressures.spread())
-    return LabelStatistics(spreads, counts, present)
+    return LabelStatistics(spreads, counts, len(states), present)
 
 
 def _root_mean(total: float, count: float) -> float | None:
