@@ -382,3 +382,15 @@ def test_bad_partition_is_refused_before_anything_is_submitted(study):
     assert "partitions here: ci (4 nodes of 4 cpus, 4000 MB" in done.stderr
     assert not one.cluster.jobs(one.name)
     assert not list((one.path / "slurm").glob("*/"))
+
+
+@pytest.mark.long
+def test_sweep_is_measured(cluster, tmp_path):
+    out = tmp_path / "found.json"
+    done = run_command(
+        "experiments.bench.sweep", "--quick", "--jobs", "2", "--folder", str(tmp_path), "--json", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["runs"] == 20
+    assert row["controller_requests"] > 0
