@@ -192,9 +192,9 @@ class KeyedSource(FileSource):
         raise Missing("missing group key", f"{self.group_key}; found {_listed(record.sections)}")
 
     def _forces(self, record: Record, name: str, value: Any) -> FloatArray:
-        """(N, 3) in eV/angstrom."""
+        """In eV/angstrom; of whatever shape, which validation looks at."""
         sign = -1.0 if "grad" in name.lower() else 1.0
-        return sign * self._factor(record, "forces", name) * _floats(name, value).reshape(len(record.numbers), 3)
+        return sign * self._factor(record, "forces", name) * _floats(name, value)
 
     def _stress(self, record: Record, cell: FloatArray, name: str, value: Any) -> FloatArray | None:
         """(3, 3) in eV/angstrom^3, positive under tension; None if it is written as NaN."""
