@@ -9,6 +9,7 @@ from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.formats.restricted_pickle import MALFORMED_PICKLE, Inert, loads, to_array
 from scaling.data.formats.units import stated_units
+from scaling.data.formats.xyz_frames import frames_of, next_frame
 
 __all__ = [
     "ARCHIVES",
@@ -22,7 +23,9 @@ __all__ = [
     "LmdbFile",
     "Record",
     "documents",
+    "frames_of",
     "loads",
+    "next_frame",
     "num_conformers",
     "parse_structure",
     "pieces",

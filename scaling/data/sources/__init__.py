@@ -14,6 +14,7 @@ from scaling.data.sources.mptrj import MPtrj
 from scaling.data.sources.mvl import Mvl
 from scaling.data.sources.oc20_lmdb import Oc20Lmdb
 from scaling.data.sources.qm7x import Qm7x
+from scaling.data.sources.qm22 import Qm22
 from scaling.data.sources.xtb import Xtb
 
 __all__ = ["SOURCES"]
@@ -22,6 +23,6 @@ SOURCES: dict[str, type[StructureSource]] = {
     source.name: source
     for source in (
         *(Ani, Ani1x, AseDb, AseLmdb, Deepmd, Emt, Extxyz, Jarvis),
-        *(Mixed, MPtrj, Mvl, Oc20Lmdb, Qm7x, Xtb),
+        *(Mixed, MPtrj, Mvl, Oc20Lmdb, Qm7x, Qm22, Xtb),
     )
 }

@@ -22,9 +22,7 @@ Source: ase.io.extxyz; https://github.com/libAtoms/extxyz; https://gpumd.org/nep
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO, StringIO
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -32,20 +30,18 @@ import numpy as np
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
 from scaling.data.files import is_packed, opened
-from scaling.data.formats import KeyedSource, Record, stated_units
+from scaling.data.formats import KeyedSource, Record, frames_of, next_frame, stated_units
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.errors import DataError
 from scaling.structure import FloatArray, Structure
 
 _VECTOR = re.compile(r"(ref_|dft_)?(forces?|gradients?)", re.IGNORECASE)
-_COUNT = re.compile(rb"\s*\d{1,7}\s*")
 #: Keys that ASE insists on nine numbers of; in capitals it takes them as they are.
 _NINE = re.compile(r"(?<![\w-])(stress|virial)(?=\s*=)")
 _CELL_LIKE = re.compile(r"latt|cell|box|abc", re.IGNORECASE)
 _FLAGS = {"t": True, "true": True, "f": False, "false": False}
 _COLUMNS = {"species": "species", "symbols": "species", "pos": "pos", "positions": "pos", "z": "Z", "numbers": "Z"}
-_MAX_LINE_BYTES = 2**20
 _TASK_BYTES = 2**22
 
 
@@ -69,23 +65,10 @@ class Extxyz(KeyedSource):
         """
         for name, path in self.files().items():
             with opened(path) as stream:
-                yield from self._runs(name, path, stream)
-
-    def _runs(self, name: str, path: Path, stream: BinaryIO) -> Iterator[tuple[str, Path, int, int | bytes, int]]:
-        first = index = begin = 0
-        kept: list[bytes] = []
-        while (frame := _next_frame(stream, path, index)) is not None:
-            index += 1
-            end = stream.tell()
-            if is_packed(path):
-                kept += [b"%d\n" % frame[0], *frame[1]]
-            if end - begin >= _TASK_BYTES:
-                yield name, path, first, b"".join(kept) if kept else begin, index - first
-                first, begin, kept = index, end, []
-        if index == 0:
-            raise DataError(f"{path} holds no frame")
-        if first < index:
-            yield name, path, first, b"".join(kept) if kept else begin, index - first
+                if is_packed(path):
+                    yield from ((name, path, first, text, n) for first, n, text in frames_of(stream, path, _TASK_BYTES))
+                else:
+                    yield from ((name, path, *run) for run in _runs(stream, path))
 
     def read(self, task: tuple[str, Path, int, int | bytes, int]) -> Iterator[Structure | Rejected]:
         name, path, first, begin, count = task
@@ -100,7 +83,7 @@ class Extxyz(KeyedSource):
         self, name: str, path: Path, stream: BinaryIO, first: int, count: int
     ) -> Iterator[Structure | Rejected]:
         for index in range(first, first + count):
-            frame = _next_frame(stream, path, index)
+            frame = next_frame(stream, path, index)
             if frame is None:
                 raise DataError(f"{path} has become shorter while it was read")
             yield self._parse(*frame, f"{name}#{index}")
@@ -214,16 +197,15 @@ def _pbc(value: Any) -> list[bool]:
     return [bool(flag) for flag in np.broadcast_to(flags, 3)]
 
 
-def _next_frame(stream: BinaryIO, path: Path, index: int) -> tuple[int, list[bytes]] | None:
-    """Read the stated number of atoms and the lines after it (fewer if the file ends before); None at the end."""
-    lines = iter(partial(stream.readline, _MAX_LINE_BYTES), b"")
-    header = next((line for line in lines if not line.isspace()), None)
-    if header is None:
-        return None
-    if not _COUNT.fullmatch(header):
-        raise DataError(f"{path}, frame {index}: expected a number of atoms, found {header[:60]!r}")
-    num_atoms = int(header)
-    frame = list(islice(lines, num_atoms + 1))
-    if max(map(len, frame), default=0) == _MAX_LINE_BYTES:
-        raise DataError(f"{path}, frame {index}: a line is longer than {_MAX_LINE_BYTES} bytes")
-    return num_atoms, frame
+def _runs(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int]]:
+    """Runs of frames of a file that can be sought in: index of the first, where it begins, how many."""
+    first = index = begin = 0
+    while next_frame(stream, path, index) is not None:
+        index += 1
+        if stream.tell() - begin >= _TASK_BYTES:
+            yield first, begin, index - first
+            first, begin = index, stream.tell()
+    if index == 0:
+        raise DataError(f"{path} holds no frame")
+    if first < index:
+        yield first, begin, index - first
