@@ -118,8 +118,8 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         with _stream(path) as stream:
             yield stream
     except (OSError, EOFError, lzma.LZMAError, zlib.error, pa.ArrowException) as error:
-        packed = f"not a whole {path.suffix} file" if is_packed(path) else "cannot be read"
-        raise DataError(f"{path}: {packed}: {getattr(error, 'strerror', None) or error}") from error
+        problem = f"is not a whole {path.suffix} file" if is_packed(path) else "cannot be read"
+        raise DataError(f"{path} {problem}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _stream(path: Path) -> BinaryIO:

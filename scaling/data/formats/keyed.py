@@ -245,6 +245,8 @@ class KeyedSource(FileSource):
         if quantity == "virial":
             return energy
         if quantity in record.layout and not self.energy_unit:
+            if not record.layout[quantity]:
+                raise ValueError(f"no unit of {quantity} is stated: say source.{setting}")
             return read(record.layout[quantity])
         if quantity == "forces" and self.energy_unit:
             return energy
