@@ -1,5 +1,6 @@
 """What readers of named arrays and columns have in common: by which names atoms are known, and what has a unit."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,6 +30,12 @@ def first_of(names: Iterable[str], known: tuple[str, ...]) -> str | None:
     """The name that comes first among the known ones, in any case."""
     by_lower = {name.lower(): name for name in names}
     return next((by_lower[name] for name in known if name in by_lower), None)
+
+
+def is_label(name: str) -> bool:
+    """Whether an array of this name is energies, forces or stress."""
+    patterns = (pattern for what in ("energy", "forces", "stress", "virial") for pattern in ARRAY_NAMES[what])
+    return any(re.fullmatch(pattern, name, re.IGNORECASE) for pattern in patterns)
 
 
 def atomic_numbers_of(values: NDArray[Any]) -> IntArray:

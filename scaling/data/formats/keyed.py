@@ -7,7 +7,8 @@ Names, in any case, where no key is set (`energy_key` and so on):
   a `forces_key` with `grad` in its name finds.
 - stress: stress, alone or after ref_ or dft_: positive under tension (ASE's sign; VASP's is the opposite, which
   `stress_unit=-kbar` says). virial or virials: -stress times volume, a unit of energy, as GPUMD, DeePMD-kit and QUIP
-  have it. Nine numbers are rows of a matrix, six are xx, yy, zz, yz, xz, xy (Voigt). All NaN: not there.
+  have it; where both are there, they must agree. Nine numbers are rows of a matrix, six are xx, yy, zz, yz, xz, xy
+  (Voigt). All NaN: not there.
 - charge: charge or total_charge, in e. spin: spin, multiplicity or spin_multiplicity, 2 S + 1 (OMol25); 0 is unknown.
 
 A reader names the sections of a record in the order in which they are searched (calculator, key-value pairs, data);
@@ -50,6 +51,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 _LIKE = {"energy": r"energ|^e$|toten|^u0$", "forces": r"forc|grad", "stress": r"stress|virial"}
 _MOST_KEYS = 12
 _RELATIVE = 1e-4  # that two statements of one unit may differ by
+#: That stress and virial of one record may differ by, as they are printed.
+_STRESS_RELATIVE, _STRESS_EV_PER_ANG3 = 1e-3, 1e-5
 _READERS: dict[str, tuple[Callable[[str], float], Mapping[str, float]]] = {
     "energy": (units.energy_unit_ev, units.ENERGY_UNITS_EV),
     "forces": (units.force_unit_ev_per_ang, units.FORCE_UNITS_EV_PER_ANG),
@@ -144,7 +147,7 @@ class KeyedSource(FileSource):
             group=group,
             record=record.label,
             holdout=record.holdout,
-            stress=stress and self._stress(record, cell, *stress),
+            stress=stress and self._stress_checked(record, cell, *stress),
             charge=_whole(self._find_one(record, "charge")),
             spin=_whole(self._find_one(record, "spin")) or None,
         )
@@ -195,6 +198,21 @@ class KeyedSource(FileSource):
         """In eV/angstrom; of whatever shape, which validation looks at."""
         sign = -1.0 if "grad" in name.lower() else 1.0
         return sign * self._factor(record, "forces", name) * _floats(name, value)
+
+    def _stress_checked(self, record: Record, cell: FloatArray, name: str, value: Any) -> FloatArray | None:
+        """The stress; where a virial stands beside it and no key is set, both must say the same.
+
+        Raises:
+            ValueError: if they do not.
+        """
+        stress = self._stress(record, cell, name, value)
+        virial = None if self.stress_key else _usual(record.sections, self.NAMES["virial"][0], "stress")
+        if stress is None or virial is None or virial[0] == name:
+            return stress
+        other = self._stress(record, cell, *virial)
+        if other is not None and not np.allclose(other, stress, rtol=_STRESS_RELATIVE, atol=_STRESS_EV_PER_ANG3):
+            raise ValueError(f"{name} and {virial[0]} disagree; choose with source.stress_key")
+        return stress
 
     def _stress(self, record: Record, cell: FloatArray, name: str, value: Any) -> FloatArray | None:
         """(3, 3) in eV/angstrom^3, positive under tension; None if it is written as NaN."""

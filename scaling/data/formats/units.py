@@ -47,6 +47,7 @@ _LENGTH_SPELLINGS = {
 }
 _STRESS_SPELLINGS = {"GPa": "gpa", "kbar": "kbar kb kilobar", "bar": "bar"}
 
+_INVERSE = re.compile(r"[\s*·.]*\b([a-zåö_]+0?)\^?(?:-|\*\*-)([13])\b")  # Å^-1, mol-1
 _Spelt = dict[str, float]
 
 
@@ -61,16 +62,12 @@ _STRESSES = _spelt(_STRESS_SPELLINGS, _PRESSURES)
 
 def _plain(text: str) -> str:
     """`kcal mol^-1 Å^-1` and `kcal/(mol*Ang)` as `kcal/mol/ang`."""
-    word = re.sub(r"[\s{}]+", " ", text.strip().lower().replace("²", "^2").replace("³", "^3")).strip()
-    word = (
-        re.sub(r"[\s*·.]*\b([a-zåö_]+0?)\^?(?:-|\*\*-)([13])\b", r"/\1^\2", word) if not _is_inverse_cm(word) else word
-    )
-    word = re.sub(r"/\(([^()]*)\)", lambda m: "/" + re.sub(r"[\s*·]+", "/", m[1]), word)
+    word = re.sub(r"\s+", " ", re.sub(r"[{}]", "", text).strip().lower().replace("³", "^3"))
+    if word.replace(" ", "") in _ENERGY_SPELLINGS["cm^-1"].split():
+        return word.replace(" ", "")
+    word = _INVERSE.sub(r"/\1^\2", word)
+    word = re.sub(r"/\(([^()]*)\)", lambda match: "/" + re.sub(r"[\s*·]+", "/", match[1]), word)
     return re.sub(r"[\s()]+", "", word).replace("**", "^").replace("^1", "")
-
-
-def _is_inverse_cm(word: str) -> bool:
-    return word.replace(" ", "") in {"cm^-1", "cm-1", "1/cm"}
 
 
 def energy_unit_ev(text: str) -> float:

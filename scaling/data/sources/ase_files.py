@@ -45,6 +45,8 @@ ELSEWHERE = {
     "bundletrajectory": "a .traj file, after `ase convert`",
     "lammps-dump-binary": "a dump in text with a column element",
 }
+#: Results that ASE fills in though the file does not have them (energy 0).
+_INVENTED = {"lammps-dump-text": ("energy",)}
 _FRAMES_PER_TASK = 256
 _HEAD_BYTES = 2**16
 
@@ -95,16 +97,17 @@ class AseFiles(KeyedSource):
                 return
             if atoms is None:
                 break
-            yield self._parse(atoms, label)
+            yield self._parse(atoms, label, _INVENTED.get(kind, ()))
             index += 1
         if index == 0:
             yield Rejected(name, "no structure", f"ASE finds none in it as {kind}")
 
-    def _parse(self, atoms: Atoms, label: str) -> Structure | Rejected:
+    def _parse(self, atoms: Atoms, label: str, invented: tuple[str, ...]) -> Structure | Rejected:
         try:
             if len(atoms) == 0:
                 return Rejected(label, "no atoms")
-            results: dict[str, Any] = getattr(atoms.calc, "results", None) or {}
+            found: dict[str, Any] = getattr(atoms.calc, "results", None) or {}
+            results = {name: value for name, value in found.items() if name not in invented}
             arrays = {key: value for key, value in atoms.arrays.items() if key not in ("numbers", "positions")}
             record = Record(
                 label=label,

@@ -124,12 +124,20 @@ def _length(file: Hdf5File, group: h5py.Group, positions: str) -> int:
 
 
 def _column(file: Hdf5File, group: h5py.Group, name: str, num_rows: int) -> h5py.Dataset | None:
-    """A data set of numbers with a row a conformer; None if it is anything else."""
+    """A data set of numbers with a row a conformer; None if it is anything else.
+
+    Raises:
+        ValueError: if it should be one by its name.
+    """
     try:
         found = file.dataset(group, name, "fiu")
     except (TypeError, KeyError):
         return None
-    return found if found.ndim and len(found) == num_rows else None
+    if found.ndim and len(found) == num_rows:
+        return found
+    if arrays.is_label(name):
+        raise ValueError(f"{name} has shape {found.shape}, and there are {num_rows} conformers")
+    return None
 
 
 def _stated(dataset: h5py.Dataset, what: str) -> dict[str, tuple[str, str]]:

@@ -158,6 +158,8 @@ def _arranged(path: Path, content: Mapping[str, NDArray[Any]]) -> Archive:
     used = {numbers, positions}
     cell, pbc = (arrays.first_of(content, known) for known in (arrays.CELLS, arrays.PBCS))
     per_frame = {k: v for k, v in content.items() if k not in used and v.ndim and len(v) == len(frames)}
+    if odd := [name for name in sorted(content.keys() - used - per_frame.keys()) if arrays.is_label(name)]:
+        raise DataError(f"{path}: {odd[0]} has shape {content[odd[0]].shape}, and there are {len(frames)} frames")
     lower = {name.lower() for name in content}
     return Archive(
         numbers=content[numbers],

@@ -96,6 +96,8 @@ def _record(
     """
     names = [arrays.first_of(row, known) for known in (arrays.NUMBERS, arrays.POSITIONS, arrays.CELLS, arrays.PBCS)]
     numbers, positions, cell, pbc = (row[name] if name else None for name in names)
+    if numbers is None or positions is None:
+        raise ValueError("no atomic numbers" if numbers is None else "no positions")
     lattice = np.zeros((3, 3)) if cell is None else np.array(cell, dtype=np.float64).reshape(3, 3)
     flags = np.array(bool(lattice.any()) if pbc is None else pbc)
     if flags.shape not in ((), (3,)) or flags.dtype.kind not in "biu":
