@@ -172,5 +172,9 @@ def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
 
 def as_rejected(record: str, error: Exception) -> Rejected:
     """What to yield for a record whose form is wrong."""
-    detail = f"{type(error).__name__}: {error}"[:200]
-    return Rejected(record, "malformed record", detail.encode("ascii", "backslashreplace").decode())
+    return Rejected(record, "malformed record", one_line(f"{type(error).__name__}: {error}"[:200]))
+
+
+def one_line(text: str) -> str:
+    """A text that may come from a file, fit to be printed: one line of ASCII."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()

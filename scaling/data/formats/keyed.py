@@ -32,7 +32,7 @@ import numpy as np
 from scaling.data.elements import reduced_formula
 from scaling.data.formats import units
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource
+from scaling.data.source import FileSource, one_line
 from scaling.errors import ConfigError, DataError
 from scaling.structure import FloatArray, IntArray, Structure
 
@@ -68,7 +68,7 @@ class Record:
 
     numbers (N,), positions (N, 3), cell (3, 3) rows, pbc (3,).
     sections: where labels may be, by name, in the order in which they are searched. arrays: names of the sections
-        that hold a value an atom, where no charge and no spin of the whole is looked for.
+        that hold values of each atom, where of the labels forces alone are looked for.
     group: where the settings do not name a key.
     stated: units the file states, by quantity or name of the label: the key it is stated by, and the text.
     layout: units that the format has as published, by quantity; where it names none, eV and angstrom.
@@ -85,6 +85,11 @@ class Record:
     stated: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     layout: Mapping[str, str] = field(default_factory=dict)
     holdout: str = ""
+
+    def places(self, what: str) -> Sections:
+        """Where a label is looked for."""
+        of_atoms = what == "forces"
+        return {name: section for name, section in self.sections.items() if of_atoms or name not in self.arrays}
 
 
 class Missing(Exception):
@@ -129,11 +134,11 @@ class KeyedSource(FileSource):
             DataError: if the settings contradict the units that its file states.
         """
         try:
-            labels = {what: self._find(record.sections, what) for what in ("energy", "forces", "stress")}
+            labels = {what: self._find(record.places(what), what) for what in ("energy", "forces", "stress")}
             self._check_none_overlooked(record, labels)
             group = self._group(record)
         except Missing as error:
-            return Rejected(record.label, *error.args)
+            return Rejected(record.label, *map(one_line, error.args))
         length = self._factor(record, "length")
         cell = np.asarray(record.cell, dtype=np.float64) * length
         energy, forces, stress = labels["energy"], labels["forces"], labels["stress"]
@@ -171,8 +176,7 @@ class KeyedSource(FileSource):
 
     def _find_one(self, record: Record, what: str) -> tuple[str, Any] | None:
         """A charge or spin of the whole, not of the atoms."""
-        places = {name: section for name, section in record.sections.items() if name not in record.arrays}
-        found = _usual(places, self.NAMES[what][0], what)
+        found = _usual(record.places(what), self.NAMES[what][0], what)
         return found if found and np.size(found[1]) == 1 else None
 
     def _check_none_overlooked(self, record: Record, labels: Mapping[str, Any]) -> None:
@@ -206,7 +210,7 @@ class KeyedSource(FileSource):
             ValueError: if they do not.
         """
         stress = self._stress(record, cell, name, value)
-        virial = None if self.stress_key else _usual(record.sections, self.NAMES["virial"][0], "stress")
+        virial = None if self.stress_key else _usual(record.places("stress"), self.NAMES["virial"][0], "stress")
         if stress is None or virial is None or virial[0] == name:
             return stress
         other = self._stress(record, cell, *virial)
@@ -337,7 +341,7 @@ def _alike(record: Record, what: str) -> list[str]:
     num_atoms = len(record.numbers)
     sizes = {"energy": (1,), "forces": (3 * num_atoms,), "stress": (6, 9)}[what]
     found: list[str] = []
-    for section in record.sections.values():
+    for section in record.places(what).values():
         for name, value in section.items():
             if re.search(_LIKE[what], name, re.IGNORECASE) and _is_numeric(value) and np.size(value) in sizes:
                 is_vector = what != "forces" or np.shape(value) == (num_atoms, 3)

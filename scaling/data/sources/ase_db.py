@@ -160,6 +160,6 @@ def _units_of(path: Path, metadata: Any) -> dict[str, tuple[str, str]]:
         raise DataError(f"{path}: metadata: {error}") from error
     by_name = metadata.get("_property_unit_dict")
     for name, unit in by_name.items() if isinstance(by_name, Mapping) else ():
-        if isinstance(unit, str) and unit.strip() not in ("", "1"):
+        if isinstance(unit, str) and unit.strip() not in ("", "1", "1.0"):  # these are SchNetPack's for none
             found[str(name)] = (f"metadata _property_unit_dict.{name}", unit)
     return found

@@ -12,7 +12,8 @@ Not read: what ASE would fetch from a server, what is read with more care here (
 of other packages, and LAMMPS dumps without a column `element`, whose types ASE would take for atomic numbers. ASE's
 readers unpickle nothing; sizes are not bounded, as they are in the readers of this project.
 
-A file is one task, but for .traj. What ends the reading of a file in its midst is a rejection of the rest.
+A file is one task, but for .traj. What ends the reading of a file in its midst is one rejection of all that ASE has not
+given by then: the rest, or, where it parses a file as a whole (OUTCAR), the file.
 
 Source: https://ase-lib.org/ase/io/io.html
 """

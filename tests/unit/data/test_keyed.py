@@ -88,6 +88,19 @@ def test_scalar_that_only_sounds_like_forces_hides_nothing():
     assert structure(record(sections)).forces is None
 
 
+def test_values_of_atoms_are_no_label_of_the_whole():
+    columns = {"forces": FORCES, "virial": np.ones((2, 9)), "energy": np.ones(2), "stress": np.ones((2, 6))}
+    found = structure(record({"header": {"energy": -1.0}, "columns": columns}, arrays=("columns",)))
+    assert (found.energy, found.stress) == (-1.0, None)
+    alone = structure(record({"header": {}, "columns": columns}, arrays=("columns",)))
+    assert alone.energy is None
+
+
+def test_names_from_files_are_printed_on_one_line():
+    found = rejected(record({"header": {"a\nb\u2603": 1.0}}))
+    assert "a b\\u2603" in found.detail
+
+
 def test_key_that_is_set_and_not_there_is_said_with_what_is_there():
     found = rejected(record(), energy_key="U0")
     assert (found.reason, found.detail.startswith("source.energy_key=U0 is not there; found header: energy")) == (

@@ -9,7 +9,7 @@ from pathlib import Path
 import ase.db
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.db.core import object_to_bytes
@@ -112,6 +112,62 @@ def test_large_database_is_shared_out_and_every_part_stands_alone(tmp_path, monk
     kept = [row_id for row_id in range(1, 21) if row_id not in (1, 4, 5, 6, 7)]
     assert [entry.record for entry in entries] == [f"set.db#{row_id}" for row_id in kept]
     assert [entry.energy for entry in entries] == [written[row_id - 1].calc.results["energy"] for row_id in kept]
+
+
+def test_stress_charge_and_spin_are_read(tmp_path):
+    atoms = make_atoms()
+    stress = np.arange(1.0, 7.0)
+    atoms.calc.results["stress"] = stress
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.write(atoms, data={"charge": -1, "spin": 2})
+        database.write(atoms, total_charge=1, multiplicity=3)
+    first, second = read(tmp_path / "set.db")
+    np.testing.assert_array_equal(first.stress, stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3))
+    assert [(entry.charge, entry.spin) for entry in (first, second)] == [(-1, 2), (1, 3)]
+    in_gpa = read(tmp_path / "set.db", stress_unit="GPa")[0]
+    np.testing.assert_allclose(in_gpa.stress, first.stress * units.GPa)
+
+
+def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
+    atoms = make_atoms(labels=())
+    forces = np.ones((len(atoms), 3))
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.write(atoms, E_dft=-1.5, data={"F": forces, "energy": -9.0})
+        database.write(atoms, data={"energies": [1.0, 2.0]})
+    found, refused = read(tmp_path / "set.db", energy_key="E_dft", forces_key="F")
+    assert found.energy == -1.5
+    np.testing.assert_array_equal(found.forces, forces)
+    assert refused.detail == (
+        "source.energy_key=E_dft is not there; found calculator: nothing; key-value pairs: nothing; data: energies"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "energy", "force", "length"),
+    [
+        ({}, 1.0, 1.0, 1.0),
+        ({"_distance_unit": "Ang", "_property_unit_dict": {"energy": "1.0", "forces": 1.0}}, 1.0, 1.0, 1.0),
+        (
+            {"_distance_unit": "Bohr", "_property_unit_dict": {"energy": "Hartree", "forces": "Hartree/Bohr"}},
+            units.Hartree,
+            units.Hartree / units.Bohr,
+            units.Bohr,
+        ),
+        ({"energy_unit": "kcal/mol", "force_unit": "kcal/mol/Ang"}, units.kcal / units.mol, units.kcal / units.mol, 1),
+    ],
+)
+def test_units_in_the_metadata_count(metadata, energy, force, length, tmp_path):
+    atoms = make_atoms()
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.metadata = metadata
+        database.write(atoms)
+    (found,) = read(tmp_path / "set.db")
+    assert found.energy == pytest.approx(atoms.calc.results["energy"] * energy)
+    np.testing.assert_allclose(found.forces, atoms.calc.results["forces"] * force)
+    np.testing.assert_allclose(found.positions, atoms.positions * length)
+    if energy != 1.0:
+        with pytest.raises(DataError, match=r"set\.db#1 states .*source\.energy_unit=eV"):
+            read(tmp_path / "set.db", energy_unit="eV")
 
 
 @pytest.mark.parametrize("labels", [(), ("forces",), ("energy",)])

@@ -48,6 +48,33 @@ STEP = """ <calculation>
   <energy><i name="e_fr_energy">-20.6</i><i name="e_wo_entrp">-20.4</i><i name="e_0_energy">{energy}</i></energy>
  </calculation>
 """
+OUTCAR = """ POTCAR:    PAW_PBE Mo 08Apr2002
+ POTCAR:    PAW_PBE O 08Apr2002
+ POTCAR:    PAW_PBE Mo 08Apr2002
+ POTCAR:    PAW_PBE O 08Apr2002
+   ISPIN  =      1    spin polarized calculation?
+   k-points           NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=     16
+   ions per type =               1   1
+ k-points in reciprocal lattice and weights: Automatic mesh
+   0.00000000  0.00000000  0.00000000      1.000
+--------------------------------------- Iteration      1(   1)  ---------------------------------------
+"""
+OUTCAR_STEP = """      direct lattice vectors                 reciprocal lattice vectors
+     4.000000000  0.000000000  0.000000000     0.250000000  0.000000000  0.000000000
+     0.000000000  5.000000000  0.000000000     0.000000000  0.200000000  0.000000000
+     0.000000000  0.000000000  6.000000000     0.000000000  0.000000000  0.166666667
+  in kB      10.00000    20.00000    30.00000     1.00000     3.00000     2.00000
+ POSITION                                       TOTAL-FORCE (eV/Angst)
+ -----------------------------------------------------------------------------------
+      0.00000      0.00000      0.00000         0.100000      0.200000     -0.300000
+      1.50000      1.25000      1.20000        -0.100000     -0.200000      0.300000
+ -----------------------------------------------------------------------------------
+  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)
+  ---------------------------------------------------
+  free  energy   TOTEN  =       -20.60000000 eV
+
+  energy  without entropy=      -20.40000000  energy(sigma->0) =      -20.50000000
+"""
 DUMP = """ITEM: TIMESTEP
 {step}
 ITEM: NUMBER OF ATOMS
@@ -105,6 +132,18 @@ def test_vasprun_has_its_stress_turned_to_positive_under_tension(tmp_path):
     assert not np.allclose(first.stress, 0.1 * u.GPa * STRESS_VASP_KBAR), "the sign would be seen"
     np.testing.assert_array_equal(first.forces, FORCES)
     assert [entry.energy for entry in read(tmp_path, energy_key="free_energy")] == [-20.6, -20.6]
+
+
+def test_outcar_has_its_stress_turned_and_put_into_order(tmp_path):
+    (tmp_path / "OUTCAR").write_text(OUTCAR + OUTCAR_STEP * 2)
+    entries = read(tmp_path)
+    assert [(entry.record, entry.energy) for entry in entries] == [("OUTCAR#0", -20.5), ("OUTCAR#1", -20.5)]
+    np.testing.assert_allclose(entries[0].stress, -0.1 * u.GPa * STRESS_VASP_KBAR, rtol=1e-12)
+    np.testing.assert_array_equal(entries[0].forces, FORCES)
+    np.testing.assert_array_equal(entries[0].cell, np.diag([4.0, 5.0, 6.0]))
+    (tmp_path / "OUTCAR").write_text(OUTCAR + OUTCAR_STEP + OUTCAR_STEP.replace("1.50000 ", "1.x0000 "))
+    (found,) = read(tmp_path)  # ASE parses an OUTCAR as a whole
+    assert (found.record, found.reason, "1.x0000" in found.detail) == ("OUTCAR#0", "malformed record", True)
 
 
 def test_lammps_dump_needs_elements_and_may_have_forces_alone(tmp_path):

@@ -108,6 +108,28 @@ def test_trajectory_is_one_group_even_in_two_files(tmp_path):
     assert [entry.group for entry in read(tmp_path)] == ["Mo1 O1", "Mo1 O1", "Mo1 O2", "Mo1 O1"]
 
 
+def test_stress_charge_and_spin_are_read_exactly(tmp_path):
+    atoms = make_atoms(pbc=(True, True, True))
+    stress = np.random.default_rng(0).normal(size=6)
+    atoms.calc.results["stress"] = stress
+    write_lmdb(tmp_path / "set.aselmdb", [atoms], data={"charge": -2, "spin": 4, "sid": "a"})
+    (entry,) = read(tmp_path / "set.aselmdb")
+    np.testing.assert_array_equal(entry.stress, stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3))
+    assert (entry.charge, entry.spin) == (-2, 4)
+    (flipped,) = read(tmp_path / "set.aselmdb", stress_unit="GPa")
+    assert not np.allclose(flipped.stress, entry.stress)
+
+
+def test_metadata_state_units_and_damaged_ones_are_an_error(tmp_path):
+    write_lmdb(tmp_path / "set.aselmdb", [make_atoms()])
+    put(tmp_path / "set.aselmdb", metadata=packed({"energy_unit": "Hartree", "force_unit": "Hartree/Bohr"}))
+    with pytest.raises(DataError, match=r"states energy_unit=Hartree, but source\.energy_unit=eV"):
+        read(tmp_path / "set.aselmdb", energy_unit="eV")
+    put(tmp_path / "set.aselmdb", metadata=b"\xff")
+    with pytest.raises(DataError, match=r"set\.aselmdb: its metadata are damaged"):
+        read(tmp_path / "set.aselmdb")
+
+
 def test_group_is_an_entry_of_the_data_or_a_key_value_pair(tmp_path):
     write_lmdb(tmp_path / "a.aselmdb", [make_atoms()], data={"sid": "random7", "fid": 3})
     write_lmdb(tmp_path / "b.aselmdb", [make_atoms()], sid=7)
