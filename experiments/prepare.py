@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data import Manifest, ShardSet
-from scaling.data.preparation import Bounds, SplitConfig, prepare, verify, warning
+from scaling.data import Blocks, Manifest, ShardSet
+from scaling.data.preparation import Bounds, SplitConfig, prepare, try_split, verify, warning
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
 
@@ -28,7 +28,7 @@ from scaling.errors import ConfigError
 class PrepareConfig:
     """What the command takes: a source and out, or a directory to verify, inspect or search for leaks.
 
-    processes: that read and validate; 0: one for each core. split: of which leaks are sought.
+    processes: that read and validate; 0: one for each core. split: of which leaks are sought, and which is tried.
     """
 
     source: Any = None
@@ -83,16 +83,22 @@ def run(config: DictConfig) -> str:
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
     if problem := warning(prepared.manifest.consistency):
         print(f"warning: {problem}", file=sys.stderr)
+    problem, in_gaps = try_split(ShardSet(settings.out), settings.split)
+    if problem:
+        print(f"warning: {problem}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
-    return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
+    return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start, in_gaps)
 
 
-def summarise(manifest: Manifest, title: str, seconds: float) -> str:
+def summarise(manifest: Manifest, title: str, seconds: float, in_gaps: int = 0) -> str:
     """Put a manifest on one screen."""
     energy, force = manifest.statistics.energy_ev_per_atom, manifest.statistics.force_norm_ev_per_ang
     elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in manifest.statistics.elements.items())
-    rejected = ", ".join(f"{count} {reason}" for reason, count in manifest.num_rejected.items())
+    first = {entry.reason: f"{entry.record}: {entry.detail}" for entry in reversed(manifest.rejected)}
+    rejected = ", ".join(
+        f"{count} {reason} (the first: {first[reason]:.100})" for reason, count in manifest.num_rejected.items()
+    )
     held_out = ", ".join(repr(name) for name in manifest.holdouts if name)
     check = manifest.consistency
     labels = f"energies change by {check.slope:.3f} times what forces say" if check.slope is not None else "unchecked"
@@ -101,6 +107,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         labels += ", mixed: " + ", ".join(f"{part.name} x {part.weight:g}" for part in manifest.parts)
     rows = {
         "structures": f"{manifest.num_structures} in {manifest.num_groups} groups, {len(manifest.shards)} shard(s)",
+        **({"blocks": _describe(manifest.blocks, in_gaps)} if manifest.blocks else {}),
         "atoms": f"{manifest.num_atoms}, {manifest.num_atoms / manifest.num_structures:.1f} a structure",
         "edges": f"{manifest.num_edges} within {manifest.cutoff_ang} angstrom, "
         f"{manifest.num_edges / manifest.num_atoms:.1f} an atom",
@@ -115,6 +122,16 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "time": f"{seconds:.1f} s",
     }
     return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items())])
+
+
+def _describe(blocks: Blocks, in_gaps: int) -> str:
+    """How groups are cut."""
+    left = "" if blocks.correlation is None else f" (correlation there {blocks.correlation:.2f})"
+    return (
+        f"{len(blocks.groups)} group(s) cut into {blocks.num_blocks} blocks of {blocks.length}, gap {blocks.gap}{left}"
+        + (f", {in_gaps} structures in gaps at the default shares" if in_gaps else "")
+        + f"; source.group_block={blocks.length} keeps it so when structures are added"
+    )
 
 
 @command

@@ -5,13 +5,14 @@ Rooms of its own: `sources` (where structures come from) on `formats`, `preparat
 """
 
 from scaling.data.baseline import Baseline
-from scaling.data.manifest import Manifest, read_manifest
+from scaling.data.manifest import Blocks, Manifest, read_manifest
 from scaling.data.shard_file import read_columns
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.data.split import Split, choose, nested_fraction
 
 __all__ = [
     "Baseline",
+    "Blocks",
     "Manifest",
     "ShardSet",
     "Split",

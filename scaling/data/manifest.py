@@ -1,7 +1,6 @@
 """What a prepared directory holds: the one JSON file that stands for it."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
@@ -13,6 +12,7 @@ from scaling.runs import write_json
 
 MANIFEST = "manifest.json"
 GROUPS = "groups.jsonl"
+REJECTED = "rejected.jsonl"
 FORMAT = 3
 
 
@@ -77,6 +77,23 @@ class Consistency:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """How groups too large for a split are cut: blocks of consecutive structures of a group are split like groups.
+
+    length, gap: of a block, and between training and judged structures of a group, in structures as they are stored.
+    groups: stored ids of the groups that are cut, ascending. num_blocks: that they are cut into.
+    correlation: that is left between structures `gap` apart, from 0 (like any two of their group) to 1 (equal);
+        null where it was not measured.
+    """
+
+    length: int
+    gap: int
+    groups: tuple[int, ...]
+    num_blocks: int
+    correlation: float | None
+
+
+@dataclass(frozen=True)
 class Spread:
     """Mean, standard deviation and extremes of one quantity, its unit in the name of the field that holds it."""
 
@@ -113,7 +130,10 @@ class Manifest:
     parts: what was mixed; one where nothing was.
     elements: atomic numbers Z that occur, ascending. holdouts: names by their stored index; 0 is "" (split freely).
     digest: names the content (arrays in order, cutoff, holdout names), whatever the sharding, machine or time.
+    num_rejected: records left out, by reason. rejected: the first of them of each reason; all are in the file
+        `rejected.jsonl`, which is there if there are any.
     num_duplicates: structures dropped because an equal geometry was kept.
+    blocks: how groups are cut that a split could not do with whole; null where none is.
     """
 
     digest: str
@@ -138,11 +158,7 @@ class Manifest:
     statistics: Statistics
     created_by: str
     format: int = FORMAT
-
-
-def count_by_reason(rejected: tuple[Rejected, ...]) -> dict[str, int]:
-    """Count rejections by reason, most frequent first."""
-    return dict(Counter(entry.reason for entry in rejected).most_common())
+    blocks: Blocks | None = None
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -212,7 +228,7 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
     """The inverse of `asdict`."""
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
         raise ValueError(f"unknown keys {sorted(unknown)}")
-    source, statistics = raw["source"], raw["statistics"]
+    source, statistics, blocks = raw["source"], raw["statistics"], raw.get("blocks")
     nested = {
         "elements": tuple(int(z) for z in raw["elements"]),
         "holdouts": tuple(raw["holdouts"]),
@@ -222,6 +238,7 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "parts": tuple(Part(**entry) for entry in raw["parts"]),
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
+        "blocks": Blocks(**{**blocks, "groups": tuple(blocks["groups"])}) if blocks else None,
         "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
         "statistics": Statistics(
             Spread(**statistics["energy_ev_per_atom"]),

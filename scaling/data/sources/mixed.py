@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scaling.data.manifest import MANIFEST, Part, Rejected, group_id, group_names, read_manifest
+from scaling.data.manifest import MANIFEST, Blocks, Part, Rejected, group_id, group_names, read_manifest
 from scaling.data.shards import ShardSet
 from scaling.data.source import PlainSource, slices
 from scaling.errors import ConfigError, DataError
@@ -55,6 +55,19 @@ class Mixed(PlainSource):
                 raise DataError(f"source.paths: {path} is mixed itself; name its parts")
             parts.append(Part(Path(path).name, weight, manifest.digest))
         return parts
+
+    def group_blocks(self) -> int | Blocks | None:
+        """As the parts are cut; a group of two of them is cut alike in both, into the longest blocks of any."""
+        cut = [blocks for path in self.paths if (blocks := read_manifest(Path(path)).blocks) is not None]
+        if not cut:
+            return 0
+        return Blocks(
+            length=max(blocks.length for blocks in cut),
+            gap=max(blocks.gap for blocks in cut),
+            groups=tuple(sorted({group for blocks in cut for group in blocks.groups})),
+            num_blocks=0,
+            correlation=max((blocks.correlation for blocks in cut if blocks.correlation is not None), default=None),
+        )
 
     def num_expected(self) -> int | None:
         return sum(read_manifest(Path(path)).num_structures for path in self.paths)
