@@ -89,10 +89,7 @@ def _by_part(shards: ShardSet) -> list[tuple[str, str, np.ndarray]]:
 def describe_leaks(directory: str, config: SplitConfig, processes: int) -> str:
     """What `leaks=DIR` prints."""
     shards = ShardSet(directory)
-    blocks = shards.manifest.blocks
     rows = [f"structures within {TOLERANCE_ANG} angstrom of a training structure, {directory}"]
-    if blocks is not None:
-        rows[0] += f" (blocks of {blocks.length}, gap {blocks.gap})"
     for name, leaks in leaks_of_splits(shards, config, processes).items():
         nearest = "" if leaks.nearest_ang is None else f"   nearest {leaks.nearest_ang:.4f} angstrom (median)"
         rows.append(f"  {name:<24} {len(leaks.pairs):>6} of {leaks.num_judged:<6} {leaks.share:>7.1%}{nearest}")

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from experiments.command import command
 from scaling.config import writable
 from scaling.data import Blocks, Manifest, ShardSet
-from scaling.data.preparation import Bounds, SplitConfig, prepare, try_split, verify, warning
+from scaling.data.preparation import UNCORRELATED, Bounds, SplitConfig, prepare, try_split, verify, warning
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
 
@@ -126,12 +126,18 @@ def summarise(manifest: Manifest, title: str, seconds: float, in_gaps: int = 0) 
 
 def _describe(blocks: Blocks, in_gaps: int) -> str:
     """How groups are cut."""
-    left = "" if blocks.correlation is None else f" (correlation there {blocks.correlation:.2f})"
-    return (
-        f"{len(blocks.groups)} group(s) cut into {blocks.num_blocks} blocks of {blocks.length}, gap {blocks.gap}{left}"
-        + (f", {in_gaps} structures in gaps at the default shares" if in_gaps else "")
-        + f"; source.group_block={blocks.length} keeps it so when structures are added"
+    lengths, gaps = {cut.length for cut in blocks.groups}, {cut.gap for cut in blocks.groups}
+    said = (
+        f"{blocks.num_blocks} of {_range(lengths)} structures, of {len(blocks.groups)} group(s), gaps of {_range(gaps)}"
+        + (f", {in_gaps} structures in them at the default shares" if in_gaps else "")
     )
+    if all(cut.gap == 1 and (cut.correlation or 0.0) < UNCORRELATED for cut in blocks.groups):
+        said += "; neighbours are no more alike than any two: independent, or shuffled, which nothing here would find"
+    return said
+
+
+def _range(values: set[int]) -> str:
+    return f"{min(values)} to {max(values)}" if len(values) > 1 else str(*values)
 
 
 @command

@@ -36,9 +36,9 @@ def split_units(shards: Grouped, blocks: Blocks | None) -> NDArray[np.int64]:
     """
     if blocks is None:
         return np.asarray(shards.group)
-    where, rank = _ranks(shards, blocks)
+    where, rank, cut = _ranks(shards, blocks)
     units = np.array(shards.group)
-    number = rank // blocks.length
+    number = rank // np.array([entry.length for entry in blocks.groups])[cut]
     later = number > 0
     mixed = keyed(units[where[later]]) ^ keyed(number[later])
     units[where[later]] = keyed(mixed.view(np.int64)).view(np.int64)
@@ -50,52 +50,50 @@ def near_judged(shards: Grouped, blocks: Blocks | None, judged: IntArray) -> NDA
     near = np.zeros(len(shards.group), dtype=bool)
     if blocks is None:
         return near
-    line, _ = places(shards, blocks, 0.0)
-    cut = np.flatnonzero(line >= 0)
-    marks = np.unique(line[judged])
+    place, number, _ = places(shards, blocks)
+    marks = np.unique(place[judged])
     marks = marks[marks >= 0]
     if len(marks):
-        after = np.searchsorted(marks, line[cut])
-        to_next = np.abs(marks[np.minimum(after, len(marks) - 1)] - line[cut])
-        to_last = np.abs(line[cut] - marks[np.maximum(after - 1, 0)])
-        near[cut] = np.minimum(to_next, to_last) <= blocks.gap
+        cut = np.flatnonzero(place >= 0)
+        after = np.searchsorted(marks, place[cut])
+        to_next = np.abs(marks[np.minimum(after, len(marks) - 1)] - place[cut])
+        to_last = np.abs(place[cut] - marks[np.maximum(after - 1, 0)])
+        near[cut] = np.minimum(to_next, to_last) <= np.array([entry.gap for entry in blocks.groups])[number[cut]]
     return near
 
 
-def places(shards: Grouped, blocks: Blocks, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each structure's place on a line on which groups that are cut lie one after another, farther apart than their
-    gaps and lengths; and that share of the length of its group.
-
-    Structures of two parts of a mixed set that have the same place in the same group have the same place here.
+def places(shards: Grouped, blocks: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Each structure's place on a line on which the groups that are cut lie one after another, farther apart than any
+    of them is long and any gap wide. Structures of two parts of a mixed set that have the same place in the same group
+    have the same place here.
 
     Returns:
-        (S,) place, -1 where the group is not cut; (S,) distance, -1 there.
+        (S,) place, and (S,) index into blocks.groups, both -1 where the group is not cut; (G,) lengths of the groups.
     """
-    place, distance = (np.full(len(shards.group), -1, dtype=np.int64) for _ in range(2))
-    where, rank = _ranks(shards, blocks)
-    if len(where):
-        _, number = np.unique(shards.group[where], return_inverse=True)
-        lengths = np.zeros(int(number.max()) + 1, dtype=np.int64)
-        np.maximum.at(lengths, number, rank + 1)
-        place[where] = number * 2 * (int(lengths.max()) + blocks.gap) + rank
-        distance[where] = (share * lengths[number]).astype(np.int64)
-    return place, distance
+    place, number = (np.full(len(shards.group), -1, dtype=np.int64) for _ in range(2))
+    where, rank, cut = _ranks(shards, blocks)
+    lengths = np.zeros(len(blocks.groups), dtype=np.int64)
+    np.maximum.at(lengths, cut, rank + 1)
+    apart = 2 * int(lengths.max()) + max(entry.gap for entry in blocks.groups)
+    place[where], number[where] = cut * apart + rank, cut
+    return place, number, lengths
 
 
 def count_blocks(shards: Grouped, blocks: Blocks) -> int:
     """Into how many blocks the groups are cut; those of two parts of a mixed set count once."""
-    where, _ = _ranks(shards, blocks)
+    where, _, _ = _ranks(shards, blocks)
     return len(np.unique(split_units(shards, blocks)[where]))
 
 
-def _ranks(shards: Grouped, blocks: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Structures of groups that are cut, and of each its place among those of its group and part."""
-    where = np.flatnonzero(np.isin(shards.group, np.array(blocks.groups, dtype=np.int64)))
-    group, part = np.asarray(shards.group)[where], np.asarray(shards.source)[where]
-    order = np.lexsort([part, group])  # stable: stored order within
+def _ranks(shards: Grouped, blocks: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Structures of groups that are cut; of each its place among those of its group and part, and its group's index."""
+    ids = np.array([entry.group for entry in blocks.groups], dtype=np.int64)
+    where = np.flatnonzero(np.isin(shards.group, ids))
+    cut, part = np.searchsorted(ids, shards.group[where]), np.asarray(shards.source)[where]
+    order = np.lexsort([part, cut])  # stable: stored order within
     starts = np.ones(len(where), dtype=bool)
-    starts[1:] = (group[order][1:] != group[order][:-1]) | (part[order][1:] != part[order][:-1])
+    starts[1:] = (cut[order][1:] != cut[order][:-1]) | (part[order][1:] != part[order][:-1])
     here = np.arange(len(where))
     rank = np.empty(len(where), dtype=np.int64)
     rank[order] = here - np.maximum.accumulate(np.where(starts, here, 0))
-    return where, rank
+    return where, rank, cut

@@ -77,20 +77,26 @@ class Consistency:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """How groups too large for a split are cut: blocks of consecutive structures of a group are split like groups.
+class CutGroup:
+    """A group, by its stored id, that is too large for a split and cut into blocks of consecutive structures.
 
-    length, gap: of a block, and between training and judged structures of a group, in structures as they are stored.
-    groups: stored ids of the groups that are cut, ascending. num_blocks: that they are cut into.
-    correlation: that is left between structures `gap` apart, from 0 (like any two of their group) to 1 (equal);
+    length, gap: of a block, and between training and judged structures, in structures as they are stored.
+    correlation: what is left of it between structures `gap` apart, from 0 (like any two of the group) to 1 (equal);
         null where it was not measured.
     """
 
+    group: int
     length: int
     gap: int
-    groups: tuple[int, ...]
-    num_blocks: int
     correlation: float | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How groups are cut: their blocks are split like groups. groups: by ascending id. num_blocks: of all of them."""
+
+    groups: tuple[CutGroup, ...]
+    num_blocks: int
 
 
 @dataclass(frozen=True)
@@ -224,11 +230,15 @@ def group_names(directory: str | Path) -> dict[int, str]:
     return names
 
 
+def _blocks(raw: Mapping[str, Any] | None) -> Blocks | None:
+    return Blocks(tuple(CutGroup(**entry) for entry in raw["groups"]), raw["num_blocks"]) if raw else None
+
+
 def _from_dict(raw: dict[str, Any]) -> Manifest:
     """The inverse of `asdict`."""
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
         raise ValueError(f"unknown keys {sorted(unknown)}")
-    source, statistics, blocks = raw["source"], raw["statistics"], raw.get("blocks")
+    source, statistics = raw["source"], raw["statistics"]
     nested = {
         "elements": tuple(int(z) for z in raw["elements"]),
         "holdouts": tuple(raw["holdouts"]),
@@ -238,7 +248,7 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "parts": tuple(Part(**entry) for entry in raw["parts"]),
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
-        "blocks": Blocks(**{**blocks, "groups": tuple(blocks["groups"])}) if blocks else None,
+        "blocks": _blocks(raw.get("blocks")),
         "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
         "statistics": Statistics(
             Spread(**statistics["energy_ev_per_atom"]),

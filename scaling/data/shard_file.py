@@ -116,7 +116,7 @@ class ContentDigest:
             "content": {name: stream.hexdigest() for name, stream in sorted(self._streams.items())},
         }
         if blocks is not None:  # names nothing where no group is cut, as before there were blocks
-            settings["blocks"] = {"length": blocks.length, "gap": blocks.gap, "groups": list(blocks.groups)}
+            settings["blocks"] = [[cut.group, cut.length, cut.gap] for cut in blocks.groups]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,10 +2,14 @@
 
 Sets of one molecule, composition or trajectory are one group, or few. Where the effective number of groups, 1 over the
 sum of their squared shares, is below MIN_EFFECTIVE_GROUPS, shares of a tenth fall to no group more often than not, and
-groups are cut. A gap is as long as structures of a group stay alike: the first power of two at which the correlation
-of their fingerprints is below UNCORRELATED. A block is the power of two that makes BLOCKS of the whole set or somewhat
-more, but at least BLOCK_PER_GAP gaps, so that gaps cost little, and at most what leaves MIN_BLOCKS; where that is
-short, the gap is half a block, and the correlation left over stands in the manifest.
+every group that is longer than a block is cut.
+
+The gap of a group is as long as its structures stay alike: the first power of two at which the correlation of their
+fingerprints is below UNCORRELATED. Its block is the power of two that makes BLOCKS of the whole set or somewhat more,
+but at least BLOCK_PER_GAP gaps, so that gaps cost little, and at most what makes MIN_BLOCKS of the whole set; where
+that is short, the gap is half a block, and the correlation that is left stands in the manifest.
+
+Powers of two, so that a set that grows keeps its blocks until it has doubled; `source.group_block` keeps them for good.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.blocks import count_blocks
-from scaling.data.manifest import Blocks
+from scaling.data.manifest import Blocks, CutGroup
 from scaling.data.preparation.fingerprint import fingerprints
 from scaling.data.shards import ShardSet
 from scaling.data.split import split
@@ -27,8 +31,10 @@ BLOCK_PER_GAP = 4
 #: Training, validation and test.
 NUM_SETS = 3
 UNCORRELATED = 0.1
-#: Structures whose likeness to later ones is measured, over all groups, and the groups among which they are chosen.
-ANCHORS, MAX_GROUPS_MEASURED = 256, 8
+#: Structures whose likeness to later ones is measured: over all groups, but so many of each at least.
+ANCHORS, MIN_ANCHORS = 256, 64
+#: Groups that are measured, the largest; others are taken to be like the slowest of these.
+MAX_MEASURED = 12
 
 
 @dataclass(frozen=True)
@@ -46,14 +52,16 @@ def try_split(shards: ShardSet, config: SplitConfig) -> tuple[str, int]:
         parts = split(shards, val_share=config.val_share, test_share=config.test_share, seed=config.split_seed)
     except ConfigError as error:
         return str(error), 0
-    blocks, problem = shards.manifest.blocks, ""
-    if blocks is not None and blocks.correlation is not None and blocks.correlation >= UNCORRELATED:
-        problem = (
-            f"structures {blocks.gap} apart, which is the gap between training and test, are still alike (correlation "
-            f"{blocks.correlation:.2f}): test errors will flatter; look at leaks={shards.path}, or prepare a longer "
-            "trajectory, or longer blocks with source.group_block=K"
-        )
-    return problem, len(parts.gap)
+    cut = () if shards.manifest.blocks is None else shards.manifest.blocks.groups
+    worst = max(cut, key=lambda entry: entry.correlation or 0.0, default=None)
+    if worst is None or (worst.correlation or 0.0) < UNCORRELATED:
+        return "", len(parts.gap)
+    alike = sum((entry.correlation or 0.0) >= UNCORRELATED for entry in cut)
+    return (
+        f"of {alike} of {len(cut)} groups, structures as far apart as the gap between training and test are still "
+        f"alike (correlation {worst.correlation:.2f} at {worst.gap}): test errors will flatter; see what leaks="
+        f"{shards.path} says, and prepare a longer trajectory, or longer blocks with source.group_block=K"
+    ), len(parts.gap)
 
 
 def cut(shards: ShardSet, rule: int | Blocks | None, num_processes: int = 1) -> Blocks | None:
@@ -71,20 +79,28 @@ def cut(shards: ShardSet, rule: int | Blocks | None, num_processes: int = 1) -> 
     if longest == 0:
         return None
     groups, sizes = _free_groups(shards)
-    if rule is not None and (left := int(np.ceil(sizes / rule).sum())) < NUM_SETS:
+    total = int(sizes.sum())
+    if rule and (left := int(np.ceil(sizes / rule).sum())) < NUM_SETS:
         raise ConfigError(
-            f"source.group_block={rule} leaves {left} blocks of {sizes.sum()} structures, too few for training, "
-            f"validation and test; use at most {max(1, int(sizes.sum()) // MIN_BLOCKS)}"
+            f"source.group_block={rule} leaves {left} blocks of {total} structures, too few for training, validation "
+            f"and test; use at most {max(1, total // MIN_BLOCKS)}"
         )
-    largest = groups[np.argsort(-sizes, kind="stable")][:MAX_GROUPS_MEASURED]
-    correlation = correlation_by_lag(shards, largest, num_processes)
-    apart = next((lag for lag, left in correlation.items() if left < UNCORRELATED), max(correlation))
-    length = rule or min(longest, max(_power_of_two(int(sizes.sum()) // BLOCKS), BLOCK_PER_GAP * apart))
-    cut_groups = np.sort(groups[sizes > length])
-    if not len(cut_groups):
+    shortest = rule or min(longest, _power_of_two(total // BLOCKS))
+    by_size = np.argsort(-sizes, kind="stable")
+    by_size = by_size[sizes[by_size] > shortest]
+    measured = [_Correlation(curve) for curve in correlations(shards, groups[by_size[:MAX_MEASURED]], num_processes)]
+    widest = max((curve.apart for curve in measured), default=1)
+    found = []
+    for number, k in enumerate(by_size.tolist()):
+        curve = measured[number] if number < len(measured) else None
+        apart = widest if curve is None else curve.apart
+        length = rule or min(longest, max(shortest, BLOCK_PER_GAP * apart))
+        if sizes[k] > length:
+            gap = min(apart, _power_of_two(length // 2))
+            found.append(CutGroup(int(groups[k]), length, gap, None if curve is None else curve.at[gap]))
+    if not found:
         return None
-    gap = min(apart, _power_of_two(length // 2))
-    blocks = Blocks(length, gap, tuple(cut_groups.tolist()), 0, correlation[gap])
+    blocks = Blocks(tuple(sorted(found, key=lambda entry: entry.group)), 0)
     return replace(blocks, num_blocks=count_blocks(shards, blocks))
 
 
@@ -95,30 +111,46 @@ def is_cut_so(shards: ShardSet, rule: int | Blocks | None) -> bool:
         return found == replace(rule, num_blocks=count_blocks(shards, rule))
     if rule:
         _, sizes = _free_groups(shards)
-        return found.length == rule if found is not None else not (sizes > rule).any()
+        return {entry.length for entry in found.groups} == {rule} if found is not None else not (sizes > rule).any()
     return (found is not None) == (_longest(shards, rule) > 0)
 
 
-def correlation_by_lag(shards: ShardSet, groups: IntArray, num_processes: int = 1) -> dict[int, float]:
-    """How alike structures of a group are that stand 1, 2, 4, ... places apart, up to half of the largest group.
+@dataclass(frozen=True)
+class _Correlation:
+    """By lag; apart: the first lag at which it is low, or the last one."""
 
-    1 - D(lag) / D, D being the mean squared distance of their fingerprints, D(lag) that of pairs so far apart; the mean
-    over pairs in all groups. Structures of different formulas are not alike: 0.
+    at: dict[int, float]
+
+    @property
+    def apart(self) -> int:
+        return next((lag for lag, left in self.at.items() if left < UNCORRELATED), max(self.at))
+
+
+def correlations(shards: ShardSet, groups: IntArray, num_processes: int = 1) -> list[dict[int, float]]:
+    """Of each group, how alike structures are that stand 1, 2, 4, ... places apart, up to half of the group.
+
+    1 - D(lag) / D, D being the mean squared distance of fingerprints of any two structures of a formula, D(lag) of
+    those so far apart. Structures of different formulas are not alike: 0.
     """
-    frames = [np.flatnonzero(shards.group == group) for group in groups.tolist()]
-    anchors = [np.unique(np.linspace(0, len(f) - 1, ANCHORS // len(frames)).astype(np.int64)) for f in frames]
-    lags = [2**k for k in range(max(2, max(map(len, frames)) // 2).bit_length())]
-    pairs = {
-        lag: [(f[a[a + lag < len(f)]], f[a[a + lag < len(f)] + lag]) for f, a in zip(frames, anchors, strict=True)]
-        for lag in lags
-    }
-    starts = [f[a] for f, a in zip(frames, anchors, strict=True)]
-    wanted = np.unique(np.concatenate([*starts, *(side for of in pairs.values() for pair in of for side in pair)]))
+    pairs, starts = [], []
+    for group in groups.tolist():
+        frames = np.flatnonzero(shards.group == group)
+        count = max(MIN_ANCHORS, ANCHORS // len(groups))
+        anchors = np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))
+        lags = [2**k for k in range(max(1, len(frames) // 2).bit_length())]
+        starts.append(frames[anchors])
+        pairs.append({lag: frames[np.stack([a := anchors[anchors + lag < len(frames)], a + lag])] for lag in lags})
+    wanted = np.unique(
+        np.concatenate([np.zeros(0, np.int64), *starts, *(p.ravel() for of in pairs for p in of.values())])
+    )
     prints: dict[int, FloatArray] = {}
     for indices, found in fingerprints(shards, wanted, num_processes):
         prints |= dict(zip(indices.tolist(), found, strict=True))
-    spread = [_spread(shards, prints, start) for start in starts]
-    return {lag: _alike(shards, prints, pairs[lag], spread) for lag in lags if any(len(a) for a, _ in pairs[lag])}
+    curves = []
+    for start, by_lag in zip(starts, pairs, strict=True):
+        spread = _spread(shards, prints, start)
+        curves.append({lag: _alike(shards, prints, of_lag, spread) for lag, of_lag in by_lag.items()})
+    return curves
 
 
 def _spread(shards: ShardSet, prints: dict[int, FloatArray], structures: IntArray) -> dict[int, float]:
@@ -132,19 +164,14 @@ def _spread(shards: ShardSet, prints: dict[int, FloatArray], structures: IntArra
     return found
 
 
-def _alike(
-    shards: ShardSet,
-    prints: dict[int, FloatArray],
-    pairs: list[tuple[IntArray, IntArray]],
-    spread: list[dict[int, float]],
-) -> float:
+def _alike(shards: ShardSet, prints: dict[int, FloatArray], pairs: IntArray, spread: dict[int, float]) -> float:
+    """Of pairs (2, P)."""
     values = []
-    for (before, after), of_formula in zip(pairs, spread, strict=True):
-        for one, other in zip(before.tolist(), after.tolist(), strict=True):
-            formula = int(shards.formula[one])
-            whole = of_formula.get(formula, 0.0)
-            known = formula == shards.formula[other] and whole > 0
-            values.append(1 - float(((prints[one] - prints[other]) ** 2).sum()) / whole if known else 0.0)
+    for one, other in pairs.T.tolist():
+        formula = int(shards.formula[one])
+        whole = spread.get(formula, 0.0)
+        known = formula == shards.formula[other] and whole > 0
+        values.append(1 - float(((prints[one] - prints[other]) ** 2).sum()) / whole if known else 0.0)
     return float(np.mean(values))
 
 

@@ -120,7 +120,7 @@ class _Search:
         self._candidates = np.full((len(self.judged), MAX_CANDIDATES), -1)
         self._distances = np.full((len(self.judged), MAX_CANDIDATES), np.inf)
         blocks = shards.manifest.blocks
-        self._far = places(shards, blocks, FAR_SHARE) if far and blocks is not None else None
+        self._far = places(shards, blocks) if far and blocks is not None else None
 
     def prepare(self, num_processes: int, tolerance_ang: float) -> None:
         """Take the fingerprints of the judged structures."""
@@ -142,9 +142,11 @@ class _Search:
         squares = (own**2).sum(axis=1)[:, None] + (rows**2).sum(axis=1) - 2 * own @ rows.T
         squares = np.maximum(squares, 0.0) / rows.shape[1]
         if self._far is not None:
-            (place, distance), own_rows = self._far, self.judged[places_of]
+            (place, number, lengths), own_rows = self._far, self.judged[places_of]
             away = np.abs(place[own_rows][:, None] - place[structures])
-            squares[away <= distance[own_rows][:, None]] = np.inf
+            in_cut = number[own_rows] >= 0
+            near = np.where(in_cut, FAR_SHARE * lengths[number[own_rows]], -1)
+            squares[away <= near[:, None]] = np.inf
         closest = squares.min(axis=1)
         self._nearest[places_of] = np.minimum(self._nearest[places_of], closest)
         near = np.flatnonzero(closest < self._reach)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from scaling.data import manifest as manifests
 from scaling.data.index import INDEX, index_rows
-from scaling.data.manifest import MANIFEST, Manifest, Source, SourceFile
+from scaling.data.manifest import MANIFEST, Blocks, Manifest, Source, SourceFile
 from scaling.data.preparation.block import Block
 from scaling.data.preparation.cutting import is_cut_so
 from scaling.data.preparation.draft import Draft, disk_errors
@@ -64,14 +64,15 @@ def prepare(
             cannot be written.
     """
     out, bounds = Path(out).resolve(), bounds or Bounds()
+    rule = source.group_blocks()
     origin = Source(source.name, dict(source.identity()), _checksums(source.files()))
     identity = _identity(origin, asdict(bounds))
-    if present := _already_prepared(out, identity, source):
+    if present := _already_prepared(out, identity, rule):
         return Prepared(present, already=True)
     with _writing(out) as partial:
-        if present := _already_prepared(out, identity, source):  # by another process meanwhile
+        if present := _already_prepared(out, identity, rule):  # by another process meanwhile
             return Prepared(present, already=True)
-        if not _is_whole(partial, identity, source):
+        if not _is_whole(partial, identity, rule):
             draft = Draft(partial, {**identity, "code": _code()})
             _fill(draft, source, bounds, num_processes, progress)
             finish(draft, source, origin, bounds, out, max_atoms_per_shard, num_processes)
@@ -150,15 +151,15 @@ def _checksums(files: Mapping[str, Path]) -> tuple[SourceFile, ...]:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_whole(partial: Path, identity: Mapping[str, Any], source: StructureSource) -> bool:
+def _is_whole(partial: Path, identity: Mapping[str, Any], rule: int | Blocks | None) -> bool:
     """Whether all is done but the move to its place."""
     if not (partial / MANIFEST).is_file():
         return False
     manifest = manifests.read_manifest(partial)
-    return _identity_of(manifest) == identity and is_cut_so(ShardSet(partial, manifest), source.group_blocks())
+    return _identity_of(manifest) == identity and is_cut_so(ShardSet(partial, manifest), rule)
 
 
-def _already_prepared(out: Path, now: Mapping[str, Any], source: StructureSource) -> Manifest | None:
+def _already_prepared(out: Path, now: Mapping[str, Any], rule: int | Blocks | None) -> Manifest | None:
     """The manifest if `out` holds this very data; None if it is free.
 
     Raises:
@@ -181,13 +182,14 @@ def _already_prepared(out: Path, now: Mapping[str, Any], source: StructureSource
         shards = ShardSet(out)
     except DataError as error:
         raise DataError(f"out={out} was prepared, but is damaged; remove it and prepare again: {error}") from error
-    if not is_cut_so(shards, rule := source.group_blocks()):
-        length = present.blocks.length if present.blocks else 0
-        asked = "null, which cuts them otherwise," if rule is None else f"{rule}"
+    if not is_cut_so(shards, rule):
+        lengths = sorted({cut.length for cut in present.blocks.groups}) if present.blocks else [0]
+        there = "not cut" if lengths == [0] else f"cut into blocks of {' and '.join(map(str, lengths))}"
+        asked = "null, which cuts them otherwise," if rule is None else str(rule)
+        keeping = lengths[0] if len(lengths) == 1 else "null"
         raise DataError(
-            f"out={out} holds the same structures, but its groups are {f'cut into blocks of {length}' * (length > 0)}"
-            f"{'not cut' * (length == 0)} and source.group_block is {asked} here; give source.group_block={length} to "
-            "keep it, or choose another out="
+            f"out={out} holds the same structures, but its groups are {there} and source.group_block is {asked} here; "
+            f"give source.group_block={keeping} to keep it, or choose another out="
         )
     return present
 

@@ -9,12 +9,12 @@ become one.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scaling.data.manifest import MANIFEST, Blocks, Part, Rejected, group_id, group_names, read_manifest
+from scaling.data.manifest import MANIFEST, Blocks, CutGroup, Part, Rejected, group_id, group_names, read_manifest
 from scaling.data.shards import ShardSet
 from scaling.data.source import PlainSource, slices
 from scaling.errors import ConfigError, DataError
@@ -57,17 +57,15 @@ class Mixed(PlainSource):
         return parts
 
     def group_blocks(self) -> int | Blocks | None:
-        """As the parts are cut; a group of two of them is cut alike in both, into the longest blocks of any."""
-        cut = [blocks for path in self.paths if (blocks := read_manifest(Path(path)).blocks) is not None]
-        if not cut:
-            return 0
-        return Blocks(
-            length=max(blocks.length for blocks in cut),
-            gap=max(blocks.gap for blocks in cut),
-            groups=tuple(sorted({group for blocks in cut for group in blocks.groups})),
-            num_blocks=0,
-            correlation=max((blocks.correlation for blocks in cut if blocks.correlation is not None), default=None),
-        )
+        """As the parts are cut; a group of several parts is cut alike in all, into the longest blocks of any."""
+        found: dict[int, CutGroup] = {}
+        for path in self.paths:
+            blocks = read_manifest(Path(path)).blocks
+            for cut in () if blocks is None else blocks.groups:
+                known = found.get(cut.group, cut)
+                longest, widest = max(cut, known, key=lambda c: c.length), max(cut, known, key=lambda c: c.gap)
+                found[cut.group] = replace(widest, length=longest.length)
+        return Blocks(tuple(found[group] for group in sorted(found)), 0) if found else 0
 
     def num_expected(self) -> int | None:
         return sum(read_manifest(Path(path)).num_structures for path in self.paths)
