@@ -65,7 +65,7 @@ def write_study(folder, *, num_widths, status="done"):
     pd.DataFrame(rows).to_parquet(folder / "runs.parquet")
 
 
-def test_report_writes_figures_fit_and_a_page_that_needs_no_network(study, capsys):
+def test_report_writes_figures_fit_and_a_page_in_sections_that_needs_no_network(study, capsys):
     assert main(["report", str(study), "--bootstrap", "100"]) == 0
     report = study / "report"
     fitted = json.loads((report / "fit.json").read_text())
@@ -83,6 +83,15 @@ def test_report_writes_figures_fit_and_a_page_that_needs_no_network(study, capsy
 
     for outside in ('src="http', "src='http", "@import", "<link", "url(http"):
         assert outside not in page
+    headings = re.findall(r"<h2>(.*?)</h2>", page)
+    order = ["The law, and how sure it is", "What limits it", "The law", "Parameters", "How far to trust it"]
+    assert headings[: len(order)] == order
+    assert headings[-1] == "Conventions"
+    assert "Compute-optimal sizes" in page
+    assert page.count('src="data:image/svg+xml;base64,') == len(list(report.glob("*.svg"))) >= 7
+    assert "Figures that this table does not allow" in page
+    for convention in ("objective", "delta", "exclusions", "intervals", "condition number"):
+        assert f"<dt>{convention}</dt>" in page
 
 
 def test_text_from_the_table_cannot_become_markup(study, unpainted):
@@ -139,8 +148,11 @@ def test_report_of_every_form_and_axis_is_written(study, tmp_path, unpainted):
 @pytest.mark.parametrize(
     "spoil",
     [
-        *["text in device_hours, widths missing", "loss rises with N", "one loss, no bootstrap"],
-        *(pytest.param(s, marks=pytest.mark.long) for s in ("text in device_hours", "widths missing", "no bootstrap")),
+        *["text in device_hours, widths missing", "one loss, no bootstrap"],
+        *(
+            pytest.param(spoil, marks=pytest.mark.long)
+            for spoil in ("text in device_hours", "widths missing", "no bootstrap", "loss rises with N")
+        ),
     ],
 )
 def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path, painted_once):
@@ -161,21 +173,6 @@ def test_report_of_an_odd_table_is_written_without_a_warning(spoil, tmp_path, pa
     assert (tmp_path / "runs_report" / "index.html").exists()
 
 
-def test_report_is_in_sections_with_every_figure_inside(study, unpainted):
-    main(["report", str(study), "--bootstrap", "100"])
-    report = study / "report"
-    page = (report / "index.html").read_text()
-    headings = re.findall(r"<h2>(.*?)</h2>", page)
-    order = ["The law, and how sure it is", "What limits it", "The law", "Parameters", "How far to trust it"]
-    assert headings[: len(order)] == order
-    assert headings[-1] == "Conventions"
-    assert "Compute-optimal sizes" in page
-    assert page.count('src="data:image/svg+xml;base64,') == len(list(report.glob("*.svg"))) >= 7
-    assert "Figures that this table does not allow" in page
-    for convention in ("objective", "delta", "exclusions", "intervals", "condition number"):
-        assert f"<dt>{convention}</dt>" in page
-
-
 def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_path, unpainted):
     frame = pd.read_parquet(study / "runs.parquet")
     frame["num_params"] = frame["num_params"].replace(frame["num_params"].max(), 1_730_000_000)
@@ -186,17 +183,6 @@ def test_report_names_the_file_alone_and_writes_sizes_as_text_does(study, tmp_pa
     assert str(tmp_path) not in page
     assert ">1.73B<" in page
     assert "1.73e+09" not in page
-
-
-def test_report_shows_no_fit_of_a_few_runs_along_one_axis(study, tmp_path, unpainted):
-    frame = pd.read_parquet(study / "runs.parquet")
-    sparse = frame[(frame["train_structures"] < 16384) | (frame["width"] <= 16)]
-    for runs, shown in ((frame, True), (sparse, False)):
-        runs.to_csv(tmp_path / "runs.csv", index=False)
-        main(["report", str(tmp_path / "runs.csv"), "--bootstrap", "0"])
-        page = (tmp_path / "runs_report" / "index.html").read_text()
-        assert ("Power and floor in N at D" in page) == shown
-        assert "Power and floor in D at N" in page
 
 
 def test_plot_draws_one_figure_and_lists_them_all(study, tmp_path, capsys):
@@ -355,7 +341,7 @@ def architectures(study):
 
 
 def test_report_of_several_architectures_compares_their_laws_unasked(architectures, capsys, unpainted):
-    assert main(["report", str(architectures), "--bootstrap", "100"]) == 0
+    assert main(["report", str(architectures), "--bootstrap", "0"]) == 0
     printed = capsys.readouterr().out
     assert "A law for each model: 2 of 3 could be fitted." in printed
     assert "alpha of egnn and gemnet_t show no difference" in printed
@@ -381,14 +367,6 @@ def test_report_of_several_architectures_compares_their_laws_unasked(architectur
     assert "How far to trust it" in own
     assert "One law was fitted across" not in own
     assert "NOT comparable" not in page
-
-
-def test_losses_that_cannot_be_compared_are_told_on_the_page(architectures, unpainted):
-    frame = pd.read_parquet(architectures / "runs.parquet")
-    frame.loc[frame["model"] == "egnn", "data_digest"] = "other"
-    frame.to_parquet(architectures / "runs.parquet")
-    assert main(["report", str(architectures), "--bootstrap", "0"]) == 0
-    assert "Losses are NOT comparable" in (architectures / "report" / "index.html").read_text()
 
 
 def test_pooled_report_warns_and_leaves_no_figure_of_the_compared_one(architectures, capsys, unpainted):

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "analysis" / "notebooks").glob("*.py"))
 
 
-#: Each notebook once, with a study and without one in turn; the other half is long.
-FAST = [("first_law", True), ("what_to_run_next", False), ("width_against_depth", True)]
+#: The others are long.
+FAST = [("what_to_run_next", False)]
 CASES = [
     pytest.param(
         notebook,

@@ -10,10 +10,12 @@ import uuid
 import pytest
 
 from experiments.prepare import main
+from scaling.data.preparation import draft
 from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
 from scaling.data.sources.emt import Emt
 from tests.conftest import run_command
+from tests.ranks import forkserver
 from tests.reference.processes import living
 
 
@@ -101,30 +103,31 @@ def test_killed_with_workers_leaves_none_behind_and_goes_on(tmp_path):
     assert verify(tmp_path / "killed").num_structures == 500
 
 
-OFTEN = """
-import sys
-import scaling.data.preparation.draft as draft
-draft.PIECE_S = 0.05
-from experiments.prepare import main
-sys.exit(main())
-"""
+def prepare_in_pieces(folder, *settings):
+    """Prepare as the command does, with a piece twenty times a second."""
+    draft.PIECE_S = 0.05
+    os.chdir(folder)
+    sys.argv = ["prepare", *settings]
+    sys.exit(main())
 
 
 def test_killed_again_and_again_between_pieces_gives_the_same_manifest(tmp_path):
     settings = ("source=emt", "source.num_structures=500", "processes=1", "out=killed")
     partial, went_on = tmp_path / ".killed.partial", 0
     for turn in range(6):
-        process = subprocess.Popen([sys.executable, "-c", OFTEN, *settings], cwd=tmp_path)
+        process = forkserver().Process(target=prepare_in_pieces, args=(tmp_path, *settings))
+        process.start()
         before = len(list(partial.glob("piece-*")))
         went_on += before > 0
         deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
+        while process.is_alive() and time.monotonic() < deadline:
             if turn < 5 and len(list(partial.glob("piece-*"))) > before + 1:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
             time.sleep(0.002)
-        if process.wait(timeout=60) == 0:
+        process.join()
+        if process.exitcode == 0:
             break
-        assert process.returncode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL
     assert went_on > 1, "the control: it went on from pieces"
     whole = prepare(Emt(num_structures=500), tmp_path / "whole", progress=False)
     assert verify(tmp_path / "killed") == whole.manifest

@@ -110,7 +110,8 @@ def kill_after_some_steps(process: subprocess.Popen, study_dir, steps: int, dela
     process.wait()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [1, 5])
 def test_study_killed_at_random_ends_with_the_same_bits(undisturbed, tiny_data, tmp_path, kills):
     arguments = [*GRID, *where(tiny_data, tmp_path)]
     rng = random.Random(0)

@@ -114,7 +114,7 @@ def test_search_for_the_best_learning_rate_is_one_caution(make_study):
     assert "the mean tuning, not of the best" in sentence
 
 
-def test_every_output_says_every_caution(make_study, tmp_path, capsys):
+def test_every_output_says_every_caution(make_study, tmp_path, capsys, unpainted):
     frame = swept(make_study, settings={"data.cutoff_ang": (4.0, 5.0)})
     bend = np.log(frame["num_params"] / 4e3) * np.log(frame["train_structures"] / 1e3)
     frame["test_loss"] *= np.exp(0.05 * bend)
@@ -128,7 +128,8 @@ def test_every_output_says_every_caution(make_study, tmp_path, capsys):
         printed = capsys.readouterr().out
         for caution in cautions:
             assert caution.removesuffix(".") in printed, command
-    for command in ("fit", "report", "frontier", "backtest"):
+    assert json.loads((tmp_path / "runs_report" / "fit.json").read_text())["cautions"] == list(cautions)
+    for command in ("fit", "frontier", "backtest"):
         assert main([command, str(path), "--bootstrap", "0", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["cautions"] == list(cautions), command
     assert main(["compare", str(path), "--bootstrap", "0", "--json"]) == 0

@@ -166,7 +166,9 @@ def test_rows_without_a_value_are_listed(make_study):
     assert sum(len(law.table) for law in groups.laws.values()) == len(frame) - 1
 
 
-def test_law_of_each_kind_is_fitted_once_for_the_comparison_and_its_own_page(make_study, tmp_path, monkeypatch):
+def test_law_of_each_kind_is_fitted_once_for_the_comparison_and_its_own_page(
+    make_study, tmp_path, monkeypatch, unpainted
+):
     apply, fitted = FitChoice.apply, []
 
     def counted(choice, table, **options):

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.fitting import FitChoice
 from analysis.report.html import write_page
+from analysis.report.parameters import parameters_section
 from analysis.report.sections import Cell, Section, Sentence, Table, all_sentences, cautions_of, plain
 from analysis.report.text import to_text
+from analysis.study.results import Results
+from analysis.tables import load_runs
 
 LISTINGS = re.compile(r"Runs|Excluded|Rows without|Conventions|The exponents under other conventions")
 """Sections of a page that list what the findings rest on."""
@@ -38,7 +42,9 @@ def bent(frame):
 
 
 def several(frame):
-    parts = [frame, frame.assign(model="gemnet_t", test_loss=0.8 * frame["test_loss"]), frame.head(3)]
+    """Two kinds with a law, of other data, and one with too few runs."""
+    other = frame.assign(model="gemnet_t", test_loss=0.8 * frame["test_loss"], data_digest="other")
+    parts = [frame, other, frame.head(3)]
     parts[1:] = [parts[1], parts[2].assign(model="dimenetpp")]
     return pd.concat([part.assign(run_id=part["run_id"] + part["model"]) for part in parts])
 
@@ -46,30 +52,34 @@ def several(frame):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (bent, "The form does not fit: the residuals follow a pattern in N and D"),
-        (several, "No law of dimenetpp"),
-        (lambda frame: frame.head(3), "No law could be fitted"),
+        (bent, ["The form does not fit: the residuals follow a pattern in N and D"]),
+        (several, ["No law of dimenetpp", "Losses are NOT comparable"]),
+        (lambda frame: frame.head(3), ["No law could be fitted"]),
     ],
     ids=["misfit", "several architectures", "too few runs"],
 )
-def test_terminal_says_every_sentence_of_the_page(make_study, tmp_path, capsys, change, words):
+def test_terminal_says_every_sentence_of_the_page(make_study, tmp_path, capsys, unpainted, change, words):
     path = tmp_path / "runs.csv"
     change(make_study()).to_csv(path, index=False)
     assert main(["report", str(path), "--bootstrap", "0"]) == 0
     printed, page = capsys.readouterr().out, (tmp_path / "runs_report" / "index.html").read_text()
     assert len(page_sentences(page)) >= 2
     assert missing(page, printed) == []
-    assert any(words in text for text in page_sentences(page))
+    for phrase in words:
+        assert any(phrase in text for text in page_sentences(page))
+        without = "\n".join(line for line in printed.splitlines() if phrase not in line)
+        assert any(phrase in text for text in missing(page, without)), "the control: what is left out is seen"
 
 
-def test_sentence_that_the_terminal_leaves_out_is_seen(make_study, tmp_path, capsys):
-    path = tmp_path / "runs.csv"
-    bent(make_study()).to_csv(path, index=False)
-    assert main(["report", str(path), "--bootstrap", "0"]) == 0
-    printed, page = capsys.readouterr().out, (tmp_path / "runs_report" / "index.html").read_text()
-    without = "\n".join(line for line in printed.splitlines() if "The form does not fit" not in line)
-    (sentence,) = missing(page, without)
-    assert sentence.startswith("The form does not fit")
+def test_no_fit_is_shown_of_a_few_runs_along_one_axis(make_study):
+    runs = make_study()
+    largest = runs["train_structures"] == runs["train_structures"].max()
+    sparse = runs[~largest | (runs["width"] <= 16)]
+    for frame, shown in ((runs, True), (sparse, False)):
+        section = parameters_section(Results(load_runs(frame), FitChoice(replicates=0)))
+        titles = " ".join(part.title for part in section.parts)
+        assert ("Power and floor in N at D" in titles) == shown
+        assert "Power and floor in D at N" in titles
 
 
 SECTION = Section(

@@ -27,7 +27,7 @@ from scaling.runs.store import RunDir
 from tests.conftest import ROOT
 from tests.ranks import run_ranks
 
-FOREVER = TrainConfig(budget=BudgetConfig(amount=1_000_000), batch_size=2, checkpoint_every=20)
+FOREVER = TrainConfig(budget=BudgetConfig(amount=1_000_000), batch_size=2, checkpoint_every=1_000_000)
 
 COMPUTE = """
 import json, sys
@@ -108,9 +108,9 @@ def endless(tiny_data, tmp_path) -> RunDir:
     return run
 
 
-def wait_for_checkpoint(run: RunDir, study: Study) -> None:
+def wait_for_a_step(run: RunDir, study: Study) -> None:
     deadline = time.monotonic() + 100
-    while not list(run.checkpoints.glob("step-*")):
+    while run.status().step == 0:
         assert study.process.poll() is None, (run.path / "log.txt").read_text()
         assert time.monotonic() < deadline, (run.path / "log.txt").read_text()
         time.sleep(0.1)
@@ -132,7 +132,7 @@ def wait_for_attempt(run: RunDir, attempt: int) -> None:
 @linux
 def test_killed_rank_is_named_with_its_signal_and_the_run_goes_on(endless, study):
     first = study(endless.path)
-    wait_for_checkpoint(endless, first)
+    wait_for_a_step(endless, first)
     (rank_1,) = set(first.living(*RANK, "RANK=1")) - set(loaders(first))
     os.kill(rank_1, signal.SIGKILL)
     wait_for_attempt(endless, 2)
@@ -150,7 +150,7 @@ def test_rank_that_torchrun_calls_the_root_cause_is_told_and_not_one_that_it_kil
 @linux
 def test_ranks_do_not_outlive_a_killed_torchrun(endless, study):
     first = study(endless.path)
-    wait_for_checkpoint(endless, first)
+    wait_for_a_step(endless, first)
     (agent,) = first.living(*AGENT)
     ranks = first.living(*RANK)
     assert len(loaders(first)) == 2
@@ -166,7 +166,7 @@ def test_run_that_is_killed_again_and_again_without_getting_further_is_given_up(
             RunConfig(
                 data=DataConfig(path=str(tiny_data)),
                 model=EGNNConfig(width=4),
-                train=replace(FOREVER, checkpoint_every=1_000_000),
+                train=FOREVER,
                 study=StudyConfig(root=str(tmp_path)),
             )
         ]
@@ -182,34 +182,17 @@ def test_run_that_is_killed_again_and_again_without_getting_further_is_given_up(
 
 
 @linux
-@pytest.mark.parametrize(("ranks", "loaders"), [(1, 0), (2, 1)])
-def test_run_that_is_asked_to_stop_goes_on_from_a_checkpoint_of_its_last_step(
-    tiny_data, tmp_path, study, ranks, loaders
-):
-    config = RunConfig(
-        data=DataConfig(path=str(tiny_data), num_workers=loaders),
-        model=EGNNConfig(width=4),
-        train=replace(FOREVER, checkpoint_every=1_000_000),
-        launcher=LauncherConfig(ranks=ranks),
-        study=StudyConfig(root=str(tmp_path)),
-    )
-    (run,) = stage([config])
-    study(run.path)
-    wait_for_attempt(run, 1)
-    deadline = time.monotonic() + 100
-    while run.status().step == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(holder(run.path)["pid"], signal.SIGTERM)
-    while "resumed at step" not in (run.path / "log.txt").read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert f"stopped at step {run.newest_checkpoint()} of" in (run.path / "log.txt").read_text()
-    assert f"resumed at step {run.newest_checkpoint()}" in (run.path / "log.txt").read_text()
-
-
-@linux
-def test_killed_study_leaves_no_process_behind(endless, study):
+def test_run_asked_to_stop_goes_on_from_its_last_step_and_a_killed_study_leaves_no_process_behind(endless, study):
     first = study(endless.path)
-    wait_for_checkpoint(endless, first)
+    wait_for_a_step(endless, first)
+    os.kill(holder(endless.path)["pid"], signal.SIGTERM)
+    log, deadline = endless.path / "log.txt", time.monotonic() + 100
+    while "resumed at step" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert f"stopped at step {endless.newest_checkpoint()} of" in log.read_text()
+    assert f"resumed at step {endless.newest_checkpoint()}" in log.read_text()
+    while len(loaders(first)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert len(loaders(first)) == 2
     first.process.kill()
     first.process.wait()

@@ -65,9 +65,7 @@ def test_memory_of_triplet_models_is_predicted_within_15_percent(
     assert other != pytest.approx(counted, rel=0.15), "the control: checkpointing differs from none"
 
 
-@pytest.mark.parametrize(
-    "stage", [pytest.param(0, marks=pytest.mark.long), pytest.param(1, marks=pytest.mark.long), 2, 3]
-)
+@pytest.mark.parametrize("stage", [*(pytest.param(stage, marks=pytest.mark.long) for stage in (0, 1, 2)), 3])
 def test_memory_of_two_ranks_is_predicted_within_15_percent(stage, tmp_path):
     size = {"name": "parameters", "width": 512, "depth": 3, "structures": 1}
     technique = {"name": "", "stage": stage, "checkpointing": 1}
