@@ -22,6 +22,8 @@ INDEX_ROW = np.dtype(
     ],
     align=True,
 )
+#: A number for each atomic number; a formula is the sum over its atoms.
+_OF_ELEMENT = keyed(np.arange(256))
 
 
 def write_rows(path: Path, parts: Iterable[NDArray[Any]], num_structures: int) -> None:
@@ -63,7 +65,7 @@ def index_rows(columns: Columns) -> NDArray[Any]:
     for name in ("energy", "group", "num_edges", "holdout", "source"):
         rows[name] = columns[name]
     if len(rows):  # a sum of one number for each atom: the same for any order of them
-        rows["formula"] = np.add.reduceat(keyed(columns["numbers"]), offsets[:-1]).view(np.int64)
+        rows["formula"] = np.add.reduceat(_OF_ELEMENT[columns["numbers"]], offsets[:-1]).view(np.int64)
     return rows
 
 

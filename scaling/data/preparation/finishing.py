@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from scaling.data.index import INDEX, index_rows, writing_rows
 from scaling.data.manifest import GROUPS, REJECTED, Manifest, Rejected, ShardFile, Source, write_manifest
-from scaling.data.preparation.block import concatenate, select
+from scaling.data.preparation.block import between, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.cutting import cut
 from scaling.data.preparation.draft import Draft, disk_errors
@@ -223,10 +223,9 @@ def _shards(
         done = 0
         while len(ends) and ends[-1] - joined["offsets"][done] >= max_atoms:
             stop = int(np.searchsorted(ends, joined["offsets"][done] + max_atoms)) + 1
-            here = np.arange(len(ends))
-            yield of(select(joined, (here >= done) & (here < stop)))
+            yield of(between(joined, done, stop))
             done = stop
-        waiting = [select(joined, np.arange(len(ends)) >= done)]
+        waiting = [between(joined, done, len(ends))]
         names = {group: names[group] for group in set(waiting[0]["group"].tolist())}
     if len(waiting[0]["energy"]):
         yield of(waiting[0])

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,7 +25,7 @@ from scaling.data.preparation.block import Block
 from scaling.data.preparation.cutting import is_cut_so
 from scaling.data.preparation.draft import Draft, disk_errors
 from scaling.data.preparation.finishing import finish
-from scaling.data.preparation.parallel import in_order
+from scaling.data.preparation.parallel import in_order, num_available_cores
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shard_file import ContentDigest, file_sha256, read_columns
 from scaling.data.shards import ShardSet
@@ -65,7 +66,7 @@ def prepare(
     """
     out, bounds = Path(out).resolve(), bounds or Bounds()
     rule = source.group_blocks()
-    origin = Source(source.name, dict(source.identity()), _checksums(source.files()))
+    origin = Source(source.name, dict(source.identity()), _checksums(source.files(), num_processes))
     identity = _identity(origin, asdict(bounds))
     if present := _already_prepared(out, identity, rule):
         return Prepared(present, already=True)
@@ -144,9 +145,15 @@ def _fill(draft: Draft, source: StructureSource, bounds: Bounds, num_processes: 
         draft.flush()
 
 
-def _checksums(files: Mapping[str, Path]) -> tuple[SourceFile, ...]:
+def _checksums(files: Mapping[str, Path], num_threads: int) -> tuple[SourceFile, ...]:
+    """By content and not by time, once a call, several files at once."""
+
+    def checksum(name: str, path: Path) -> SourceFile:
+        return SourceFile(name, file_sha256(path), path.stat().st_size)
+
     try:
-        return tuple(SourceFile(name, file_sha256(path), path.stat().st_size) for name, path in files.items())
+        with ThreadPoolExecutor(num_threads or num_available_cores()) as threads:  # hashing lets others run
+            return tuple(threads.map(checksum, files.keys(), files.values()))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
