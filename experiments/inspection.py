@@ -94,7 +94,8 @@ def describe_leaks(directory: str, config: SplitConfig, processes: int) -> str:
     shards = ShardSet(directory)
     rows = [f"structures within {TOLERANCE_ANG} angstrom of a training structure, {directory}"]
     for name, leaks in leaks_of_splits(shards, config, processes).items():
-        rows.append(f"  {name:<24} {len(leaks.pairs):>6} of {leaks.num_judged:<6} {leaks.share:>7.1%}")
+        nearest = "" if leaks.nearest_ang is None else f"   nearest {leaks.nearest_ang:.4f} angstrom (median)"
+        rows.append(f"  {name:<24} {len(leaks.pairs):>6} of {leaks.num_judged:<6} {leaks.share:>7.1%}{nearest}")
         for judged, train, distance in sorted(leaks.pairs, key=lambda pair: pair[2])[:2]:
             formula = Symbols(shards.read(judged).numbers).get_chemical_formula()
             rows.append(f"      e.g. structures {judged} and {train}, {formula}: {distance:.4f} angstrom apart")

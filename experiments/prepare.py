@@ -18,8 +18,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data import COPIES, Manifest, ShardSet, describe
-from scaling.data.preparation import CONFLICT, Bounds, SplitConfig, prepare, verify, warnings
+from scaling.data import COPIES, Blocks, Manifest, ShardSet, describe
+from scaling.data.preparation import (
+    CONFLICT,
+    UNCORRELATED,
+    Bounds,
+    SplitConfig,
+    prepare,
+    try_split,
+    verify,
+    warnings,
+)
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
 
@@ -28,7 +37,7 @@ from scaling.errors import ConfigError
 class PrepareConfig:
     """What the command takes: a source and out, or a directory to verify, inspect or search for leaks.
 
-    processes: that read and validate; 0: one for each core. split: of which leaks are sought.
+    processes: that read and validate; 0: one for each core. split: of which leaks are sought, and which is tried.
     """
 
     source: Any = None
@@ -83,9 +92,12 @@ def run(config: DictConfig) -> str:
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
     for problem in (*warnings(prepared.manifest), *_conflicts(prepared.manifest)):
         print(f"warning: {problem}", file=sys.stderr)
+    problem, in_gaps = try_split(ShardSet(settings.out), settings.split)
+    if problem:
+        print(f"warning: {problem}", file=sys.stderr)
     if prepared.already:
         return f"already prepared: {settings.out}, digest {prepared.manifest.digest}"
-    return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start)
+    return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start, in_gaps)
 
 
 def _conflicts(manifest: Manifest) -> list[str]:
@@ -102,17 +114,20 @@ def _conflicts(manifest: Manifest) -> list[str]:
     return [
         *found,
         f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all "
-        "are rejected, and listed in manifest.json; if they differ in charge or spin, let the source say so (charge=, "
+        "are rejected, and listed in rejected.jsonl; if they differ in charge or spin, let the source say so (charge=, "
         "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed",
     ]
 
 
-def summarise(manifest: Manifest, title: str, seconds: float) -> str:
+def summarise(manifest: Manifest, title: str, seconds: float, in_gaps: int = 0) -> str:
     """Put a manifest on one screen."""
     statistics = manifest.statistics
     energy, force, pressure = statistics.energy_ev_per_atom, statistics.force_norm_ev_per_ang, statistics.pressure_gpa
     elements = ", ".join(f"{symbol} {entry.num_atoms}" for symbol, entry in statistics.elements.items())
-    rejected = ", ".join(f"{count} {reason}" for reason, count in manifest.num_rejected.items())
+    first = {entry.reason: f"{entry.record}: {entry.detail}" for entry in reversed(manifest.rejected)}
+    rejected = ", ".join(
+        f"{count} {reason} (the first: {first[reason]:.100})" for reason, count in manifest.num_rejected.items()
+    )
     held_out = ", ".join(repr(name) for name in manifest.holdouts if name)
     of_all = {name: "all" if n == manifest.num_structures else n for name, n in manifest.labels.items() if n}
     labels = ", ".join(f"{name} of {count}" for name, count in of_all.items())
@@ -126,6 +141,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         labels += ", mixed: " + ", ".join(f"{part.name} x {part.weight:g}" for part in manifest.parts)
     rows = {
         "structures": f"{manifest.num_structures} in {manifest.num_groups} groups, {len(manifest.shards)} shard(s)",
+        **({"blocks": _describe(manifest.blocks, in_gaps)} if manifest.blocks else {}),
         "atoms": f"{manifest.num_atoms}, {manifest.num_atoms / manifest.num_structures:.1f} a structure",
         "edges": f"{manifest.num_edges} within {manifest.cutoff_ang} angstrom, "
         f"{manifest.num_edges / manifest.num_atoms:.1f} an atom",
@@ -145,6 +161,22 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "time": f"{seconds:.1f} s",
     }
     return "\n".join([title, *(f"  {key:<11} {value}" for key, value in rows.items() if value)])
+
+
+def _describe(blocks: Blocks, in_gaps: int) -> str:
+    """How groups are cut."""
+    lengths, gaps = {cut.length for cut in blocks.groups}, {cut.gap for cut in blocks.groups}
+    said = (
+        f"{blocks.num_blocks} of {_range(lengths)} structures, of {len(blocks.groups)} group(s), gaps of {_range(gaps)}"
+        + (f", {in_gaps} structures in them at the default shares" if in_gaps else "")
+    )
+    if all(cut.gap == 1 and (cut.correlation or 0.0) < UNCORRELATED for cut in blocks.groups):
+        said += "; neighbours are no more alike than any two: independent, or shuffled, which nothing here would find"
+    return said
+
+
+def _range(values: set[int]) -> str:
+    return f"{min(values)} to {max(values)}" if len(values) > 1 else str(*values)
 
 
 @command

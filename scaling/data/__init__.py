@@ -6,7 +6,7 @@ Rooms of its own: `sources` (where structures come from) on `formats`, `preparat
 
 from scaling.data.baseline import Baseline
 from scaling.data.files import describe
-from scaling.data.manifest import COPIES, Manifest, read_manifest
+from scaling.data.manifest import COPIES, Blocks, Manifest, read_manifest
 from scaling.data.shard_file import read_columns
 from scaling.data.shards import ShardSet, StoredStructure
 from scaling.data.split import Split, choose, nested_fraction
@@ -14,6 +14,7 @@ from scaling.data.split import Split, choose, nested_fraction
 __all__ = [
     "COPIES",
     "Baseline",
+    "Blocks",
     "Manifest",
     "ShardSet",
     "Split",

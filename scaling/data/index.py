@@ -1,7 +1,8 @@
 """The index of a prepared directory: a row for every structure, so that splits and samplers read no shard."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,24 @@ INDEX_ROW = np.dtype([*_FORMER_FIELDS, ("labels", "u1")], align=True)
 #: Of directories in which every structure had an energy and forces, and nothing else.
 FORMER_ROW = np.dtype(_FORMER_FIELDS, align=True)
 FORMER_LABELS = ("energy", "forces")
-
-
-def write_index(path: Path, shards: Iterable[Columns], num_structures: int) -> None:
-    """Write the index of shards, one after another, without holding it.
-
-    Raises:
-        OSError: if the disk is full or the directory cannot be written.
-    """
-    write_rows(path, map(index_rows, shards), num_structures)
+#: A number for each atomic number; a formula is the sum over its atoms.
+_OF_ELEMENT = keyed(np.arange(256))
 
 
 def write_rows(path: Path, parts: Iterable[NDArray[Any]], num_structures: int) -> None:
     """Write INDEX_ROWs that come in parts, in one step.
+
+    Raises:
+        OSError: if the disk is full or the directory cannot be written.
+    """
+    with writing_rows(path, num_structures) as write:
+        for rows in parts:
+            write(rows)
+
+
+@contextmanager
+def writing_rows(path: Path, num_structures: int) -> Iterator[Callable[[NDArray[Any]], object]]:
+    """A function that takes INDEX_ROWs, parts of so many in all; the file is there when all is written.
 
     Raises:
         OSError: if the disk is full or the directory cannot be written.
@@ -46,8 +52,7 @@ def write_rows(path: Path, parts: Iterable[NDArray[Any]], num_structures: int) -
         with temporary.open("wb") as stream:
             header = {"descr": np.lib.format.dtype_to_descr(INDEX_ROW), "fortran_order": False}
             np.lib.format.write_array_header_1_0(stream, {**header, "shape": (num_structures,)})
-            for rows in parts:
-                stream.write(rows.tobytes())
+            yield lambda rows: stream.write(rows.tobytes())
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -64,7 +69,7 @@ def index_rows(columns: Columns) -> NDArray[Any]:
         rows[name] = columns[name]
     rows["labels"] = sum(has(columns, name) * np.uint8(1 << bit) for bit, name in enumerate(OPTIONAL))
     if len(rows):  # a sum of one number for each atom: the same for any order of them
-        rows["formula"] = np.add.reduceat(keyed(columns["numbers"]), offsets[:-1]).view(np.int64)
+        rows["formula"] = np.add.reduceat(_OF_ELEMENT[columns["numbers"]], offsets[:-1]).view(np.int64)
     return rows
 
 

@@ -1,7 +1,6 @@
 """What a prepared directory holds: the one JSON file that stands for it."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
@@ -15,6 +14,7 @@ from scaling.structure import OPTIONAL
 MANIFEST = "manifest.json"
 GROUPS = "groups.jsonl"
 COPIES = "copies.jsonl"
+REJECTED = "rejected.jsonl"
 FORMAT = 4
 #: The format before: every structure has an energy and forces.
 FORMER_FORMAT = 3
@@ -96,6 +96,29 @@ class Consistency:
 
 
 @dataclass(frozen=True)
+class CutGroup:
+    """A group, by its stored id, that is too large for a split and cut into blocks of consecutive structures.
+
+    length, gap: of a block, and between training and judged structures, in structures as they are stored.
+    correlation: what is left of it between structures `gap` apart, from 0 (like any two of the group) to 1 (equal);
+        null where it was not measured.
+    """
+
+    group: int
+    length: int
+    gap: int
+    correlation: float | None
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How groups are cut: their blocks are split like groups. groups: by ascending id. num_blocks: of all of them."""
+
+    groups: tuple[CutGroup, ...]
+    num_blocks: int
+
+
+@dataclass(frozen=True)
 class Spread:
     """Mean, standard deviation and extremes of one quantity, its unit in the name of the field that holds it."""
 
@@ -139,6 +162,9 @@ class Manifest:
     spin, of which networks see nothing.
     copies: the file that lists what was dropped, and of what it is a copy; None if nothing was.
     stress_consistency: of energies and stress, as `consistency` is of energies and forces.
+    num_rejected: records left out, by reason. rejected: the first of them of each reason; all are in the file
+        `rejected.jsonl`, which is there if there are any.
+    blocks: how groups are cut that a split could not do with whole; null where none is.
     """
 
     digest: str
@@ -167,11 +193,7 @@ class Manifest:
     copies: ShardFile | None = None
     stress_consistency: Consistency = Consistency(0, None, None)
     format: int = FORMAT
-
-
-def count_by_reason(rejected: tuple[Rejected, ...]) -> dict[str, int]:
-    """Count rejections by reason, most frequent first."""
-    return dict(Counter(entry.reason for entry in rejected).most_common())
+    blocks: Blocks | None = None
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -240,6 +262,10 @@ def group_names(directory: str | Path) -> dict[int, str]:
     return names
 
 
+def _blocks(raw: Mapping[str, Any] | None) -> Blocks | None:
+    return Blocks(tuple(CutGroup(**entry) for entry in raw["groups"]), raw["num_blocks"]) if raw else None
+
+
 def _from_dict(raw: dict[str, Any]) -> Manifest:
     """The inverse of `asdict`."""
     if unknown := raw.keys() - {field.name for field in fields(Manifest)}:
@@ -259,6 +285,7 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "parts": tuple(Part(**entry) for entry in raw["parts"]),
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
+        "blocks": _blocks(raw.get("blocks")),
         "source": Source(
             source["name"],
             source["config"],

@@ -8,7 +8,7 @@ shard has (no forces, no stress, ...) is left out; where some have it, the other
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.manifest import Part, ShardFile
+from scaling.data.manifest import Blocks, Part, ShardFile
 from scaling.data.open_file import Layout
 from scaling.errors import DataError
 from scaling.runs import write_atomic
@@ -32,17 +32,23 @@ READ = ("numbers", "positions", "forces", "cell", "pbc", "stress", "charge", "sp
 Columns = Mapping[str, NDArray[Any]]
 
 
-def write_shard(path: Path, columns: Columns) -> None:
+def write_shard(path: Path, columns: Columns) -> ShardFile:
     """Write one shard in one step: readers see the whole file or none.
 
     Args:
         path: the .h5 file.
         columns: `offsets` (S + 1,) int64 and every field of FIELDS, per atom (A, ...) or per structure (S, ...).
 
+    Returns:
+        What the manifest says of it.
+
     Raises:
         OSError: if the disk is full or the directory cannot be written.
     """
-    write_atomic(path, _file_image(columns))
+    image = _file_image(columns)
+    write_atomic(path, image)
+    num_structures, num_atoms = len(columns["offsets"]) - 1, len(columns["numbers"])
+    return ShardFile(path.name, num_structures, num_atoms, hashlib.sha256(image).hexdigest(), len(image))
 
 
 def _file_image(columns: Columns) -> bytes:
@@ -99,26 +105,34 @@ def read_columns(path: Path) -> dict[str, NDArray[Any]]:
     return columns
 
 
-def content_digest(paths: Iterable[Path], *, cutoff_ang: float, holdouts: Sequence[str], parts: Sequence[Part]) -> str:
-    """Name the content of shards: the same for the same structures in the same order, however they are cut.
+class ContentDigest:
+    """Names the content of shards: the same for the same structures in the same order, however many files hold them.
 
     A field that no structure has is not part of it, so that sets keep the name they had before there was such a field.
-
-    Raises:
-        DataError: if a file is missing or not a shard.
     """
-    streams = {name: hashlib.sha256() for name in (*FIELDS, "num_atoms")}
-    found = {name: name not in OPTIONAL for name in streams}
-    for path in paths:
-        columns = read_columns(path)
-        columns["num_atoms"] = np.diff(columns.pop("offsets"))
-        for name, values in columns.items():
-            streams[name].update(np.ascontiguousarray(values).data)
-            found[name] = found[name] or bool(FIELDS[name].is_there(values).any())
-    content = {name: stream.hexdigest() for name, stream in sorted(streams.items()) if found[name]}
-    settings = {"cutoff_ang": cutoff_ang, "holdouts": list(holdouts), "weights": [part.weight for part in parts]}
-    header = json.dumps({**settings, "content": content}, sort_keys=True)
-    return hashlib.sha256(header.encode()).hexdigest()
+
+    def __init__(self) -> None:
+        self._streams = {name: hashlib.sha256() for name in (*FIELDS, "num_atoms")}
+        self._found = {name: name not in OPTIONAL for name in self._streams}
+
+    def add(self, columns: Columns) -> None:
+        """Take in the next shard."""
+        for name, stream in self._streams.items():
+            values = np.diff(columns["offsets"]) if name == "num_atoms" else columns[name]
+            stream.update(np.ascontiguousarray(values, dtype=_stored_dtype(name)).data)
+            self._found[name] = self._found[name] or bool(FIELDS[name].is_there(values).any())
+
+    def name(self, *, cutoff_ang: float, holdouts: Sequence[str], parts: Sequence[Part], blocks: Blocks | None) -> str:
+        """Hash what was taken in, and the settings that change what a run makes of it."""
+        settings: dict[str, Any] = {
+            "cutoff_ang": cutoff_ang,
+            "holdouts": list(holdouts),
+            "weights": [part.weight for part in parts],
+            "content": {name: entry.hexdigest() for name, entry in sorted(self._streams.items()) if self._found[name]},
+        }
+        if blocks is not None:  # names nothing where no group is cut, as before there were blocks
+            settings["blocks"] = [[cut.group, cut.length, cut.gap] for cut in blocks.groups]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

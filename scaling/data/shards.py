@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling.data.index import has_label, map_index
-from scaling.data.manifest import read_manifest
+from scaling.data.manifest import Manifest, read_manifest
 from scaling.data.open_file import Layout, OpenFile
 from scaling.data.shard_file import check_size, layout_of
 from scaling.errors import DataError
@@ -57,14 +57,14 @@ class ShardSet:
         rows: (S,) INDEX_ROW, mapped from the disk; for the columns of many structures, not in a loader's workers.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open a prepared directory.
+    def __init__(self, path: str | os.PathLike[str], manifest: Manifest | None = None) -> None:
+        """Open a prepared directory, or with its `manifest` one that is whole but for the manifest's file.
 
         Raises:
             DataError: if the directory, its manifest or a shard is missing, truncated, or of another layout.
         """
         self.path = Path(path).absolute()
-        self.manifest = read_manifest(self.path)
+        self.manifest = manifest or read_manifest(self.path)
         if not self.manifest.shards:
             raise DataError(f"{self.path} lists no shards; prepare the data again")
         for shard in (*self.manifest.shards, self.manifest.index):

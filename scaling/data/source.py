@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from scaling.data.files import Found, find, is_packed, plain_name, suffix_of
-from scaling.data.manifest import NotRead, Part, Rejected
+from scaling.data.manifest import Blocks, NotRead, Part, Rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
+
+#: Settings that change no structure.
+_NO_STRUCTURES = ("name", "path", "group_block")
 
 
 class StructureSource(Protocol):
@@ -48,6 +51,11 @@ class StructureSource(Protocol):
         """How many valid structures to keep at most; None: all that come."""
         ...
 
+    def group_blocks(self) -> int | Blocks | None:
+        """Structures of a block into which larger groups are cut; 0: none is; None: where it is needed, see
+        `preparation.cutting`; Blocks: as was decided before."""
+        ...
+
     def tasks(self) -> Iterator[Any]:
         """The parts of the work in order, each small enough to hand to another process: seconds, not minutes.
 
@@ -67,7 +75,7 @@ class StructureSource(Protocol):
 
 @dataclass(frozen=True)
 class PlainSource:
-    """What most sources have in common: one part, no files, no limit."""
+    """What most sources have in common: one part, no files, no limit, groups that are never cut."""
 
     name: str = ""
 
@@ -75,7 +83,7 @@ class PlainSource:
 
     def identity(self) -> Mapping[str, Any]:
         settings = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return {"recipe": self.RECIPE, **{key: value for key, value in settings.items() if key not in ("name", "path")}}
+        return {"recipe": self.RECIPE, **{key: value for key, value in settings.items() if key not in _NO_STRUCTURES}}
 
     def files(self) -> Mapping[str, Path]:
         return {}
@@ -91,6 +99,9 @@ class PlainSource:
 
     def limit(self) -> int | None:
         return None
+
+    def group_blocks(self) -> int | Blocks | None:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -122,12 +133,25 @@ class FileSource(PlainSource):
     """A reader of files. path: one file, or a directory of them, searched with its subdirectories and links to others.
 
     Suffixes count in any case. Hidden files and folders are not read; `not_read` says what else was left.
+
+    group_block: cut groups into blocks of so many consecutive structures; 0: never; None: where too few groups, or one
+        that holds nearly everything, could not be split otherwise. It is no part of `identity`, which is of the
+        structures; the manifest's `blocks` are what comes of it.
     """
 
     path: str = ""
+    group_block: int | None = None
 
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
     UNPACKS: ClassVar[bool] = False  # whether the reader takes .gz, .xz, .bz2 and .zst
+
+    def group_blocks(self) -> int | Blocks | None:
+        if self.group_block is not None and self.group_block < 0:
+            raise ConfigError(
+                f"source.group_block={self.group_block} must be a number of structures, 0 (groups are never cut), "
+                "or null (they are where it is needed)"
+            )
+        return self.group_block
 
     def files(self) -> Mapping[str, Path]:
         return self._found().files

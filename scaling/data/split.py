@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.config import DataConfig
+from scaling.data.blocks import near_judged, split_units
+from scaling.data.manifest import Blocks
 from scaling.data.mixing import keyed, uniform
 from scaling.data.shards import ShardSet
 from scaling.errors import ConfigError, DataError
@@ -22,17 +24,22 @@ class Split:
     """Sorted indices of structures; no group of the freely split ones is in two of train, val and test.
 
     extra_tests: further held-out sets by name, of which errors are reported too.
+    units: (S,) what was kept together, of every structure: its group, or its block of a group that is cut.
+    gap: structures in none of the sets, since they stand too near to a judged one of a group that is cut.
     """
 
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     test: NDArray[np.int64]
+    units: NDArray[np.int64]
+    gap: NDArray[np.int64]
     extra_tests: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -> Split:
     """Split by group: each group goes where its own hash says, so that adding data never moves an old group.
 
+    Groups that the manifest's `blocks` cut are split by block, and training keeps its distance from what is judged.
     Structures the source holds out as "test" are the test set, and then no free group goes there; other held-out
     names are extra test sets.
 
@@ -54,22 +61,40 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
     if val_share + test_share >= 1.0:
         raise ConfigError(f"data.val_share + data.test_share = {val_share + test_share:g} must leave some for training")
 
+    blocks = shards.manifest.blocks
+    units = split_units(shards, blocks)
     # A group that is held out anywhere is trained on nowhere.
-    guarded = np.isin(shards.group, np.unique(shards.group[shards.holdout > 0]))
+    guarded = np.isin(units, np.unique(units[shards.holdout > 0]))
     free = np.flatnonzero((shards.holdout == 0) & ~guarded)
-    place = uniform(shards.group[free], seed, _SPLIT_SALT)
+    place = uniform(units[free], seed, _SPLIT_SALT)
     in_val = place < val_share
     in_test = ~in_val & (place < val_share + test_share)
     chosen = {"val": free[in_val], "test": free[in_test], "train": free[~in_val & ~in_test]}
+    judged = np.concatenate([chosen["val"], chosen["test"], *held_out.values()])
+    in_gap = near_judged(shards, blocks, judged)[chosen["train"]]
+    gap, chosen["train"] = chosen["train"][in_gap], chosen["train"][~in_gap]
     for name, share in (("val", val_share), ("test", test_share), ("train", 1.0)):
         if share > 0 and not len(chosen[name]):
+            settings = f"data.val_share={val_share}, data.test_share={test_share} and data.split_seed={seed}"
             raise ConfigError(
-                f"no group of {shards.path} fell to the {name} set with data.val_share={val_share}, "
-                f"data.test_share={test_share} and this seed: it has only {len(np.unique(shards.group[free]))} free "
-                "groups; change the shares, or prepare more data"
+                f"no group of {shards.path} fell to the {name} set with {settings}: {_too_few(units[free], blocks)}"
             )
     test = held_out.pop(TEST, None)
-    return Split(chosen["train"], chosen["val"], chosen["test"] if test is None or not len(test) else test, held_out)
+    if test is not None and len(test):
+        chosen["test"] = test
+    return Split(chosen["train"], chosen["val"], chosen["test"], units, gap, held_out)
+
+
+def _too_few(units: IntArray, blocks: Blocks | None) -> str:
+    """Why structures that may be split cannot be, and the ways out."""
+    _, sizes = np.unique(units, return_counts=True)
+    share = f", {sizes.max() / sizes.sum():.0%} of the structures in the largest" if len(sizes) else ""
+    kind = "groups" if blocks is None else "groups and blocks"
+    return (
+        f"it has only {len(sizes)} free {kind}{share}, and none is divided; change the shares or the seed, or prepare "
+        "it again with source.group_block=K (blocks of K consecutive structures; for trajectories), "
+        "source.group_key=KEY (where frames are independent, or a key names what belongs together), or more data"
+    )
 
 
 def choose(
@@ -92,7 +117,7 @@ def choose(
             f"data.test_share={data.test_share} leaves no test set, and {shards.path} names none: raise it"
         )
     chosen = nested_fraction(
-        shards.group[parts.train],
+        parts.units[parts.train],
         data.fraction,
         seed=data.split_seed,
         strata=shards.formula[parts.train] + _of_part(shards.source[parts.train]),

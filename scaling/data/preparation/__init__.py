@@ -1,19 +1,22 @@
 """Sources to shards: validated, duplicates removed, every record accounted for; and what splits would leak."""
 
 from scaling.data.preparation.consistency import warnings
+from scaling.data.preparation.cutting import UNCORRELATED, SplitConfig, try_split
 from scaling.data.preparation.duplicates import CONFLICT
-from scaling.data.preparation.leaks import TOLERANCE_ANG, SplitConfig, leaks_of_splits
+from scaling.data.preparation.leaks import TOLERANCE_ANG, leaks_of_splits
 from scaling.data.preparation.pipeline import Prepared, prepare, verify
 from scaling.data.preparation.validation import Bounds
 
 __all__ = [
     "CONFLICT",
     "TOLERANCE_ANG",
+    "UNCORRELATED",
     "Bounds",
     "Prepared",
     "SplitConfig",
     "leaks_of_splits",
     "prepare",
+    "try_split",
     "verify",
     "warnings",
 ]

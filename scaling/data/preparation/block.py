@@ -144,16 +144,28 @@ class Block:
 
 
 def select(columns: dict[str, NDArray[Any]], keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """The structures of columns where `keep` (S,) is true."""
+    """The structures of columns where `keep` (S,) is true; the columns themselves if that is everywhere."""
+    if keep.all():
+        return columns
     num_atoms = np.diff(columns["offsets"])
     atoms = np.repeat(keep, num_atoms)
     chosen = {name: columns[name][atoms if spec.per == "atom" else keep] for name, spec in FIELDS.items()}
     return {**chosen, "offsets": np.concatenate([[0], np.cumsum(num_atoms[keep])]).astype(np.int64)}
 
 
+def between(columns: dict[str, NDArray[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """The structures start .. stop - 1 of columns, which are not copied."""
+    offsets = columns["offsets"][start : stop + 1]
+    atoms = slice(int(offsets[0]), int(offsets[-1]))
+    chosen = {name: columns[name][atoms if spec.per == "atom" else slice(start, stop)] for name, spec in FIELDS.items()}
+    return {**chosen, "offsets": offsets - offsets[0]}
+
+
 def concatenate(parts: Iterable[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     """Columns one after another."""
     parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in FIELDS}
     sizes = np.concatenate([np.diff(part["offsets"]) for part in parts])
     return {**joined, "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)}

@@ -48,9 +48,8 @@ def label_statistics(shards: Iterable[Mapping[str, NDArray[Any]]]) -> LabelStati
         num_atoms += np.bincount(numbers, minlength=_MAX_Z + 1)
         num_forces += np.bincount(numbers[with_forces], minlength=_MAX_Z + 1)
         squares += np.bincount(numbers[with_forces], squared, minlength=_MAX_Z + 1)
-        structure = np.repeat(np.arange(len(sizes)), sizes)
-        pairs = np.unique(structure * (_MAX_Z + 1) + numbers)
-        num_structures += np.bincount(pairs % (_MAX_Z + 1), minlength=_MAX_Z + 1)
+        for z in np.flatnonzero(np.bincount(numbers, minlength=_MAX_Z + 1)).tolist():
+            num_structures[z] += np.logical_or.reduceat(numbers == z, columns["offsets"][:-1]).sum()
     present = tuple(np.flatnonzero(num_atoms).tolist())
     elements = {
         chemical_symbols[z]: ElementStatistics(

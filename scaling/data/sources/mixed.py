@@ -9,12 +9,12 @@ become one.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from scaling.data.manifest import MANIFEST, Part, Rejected, group_id, group_names, read_manifest
+from scaling.data.manifest import MANIFEST, Blocks, CutGroup, Part, Rejected, group_id, group_names, read_manifest
 from scaling.data.shards import ShardSet
 from scaling.data.source import PlainSource, slices
 from scaling.errors import ConfigError, DataError
@@ -55,6 +55,17 @@ class Mixed(PlainSource):
                 raise DataError(f"source.paths: {path} is mixed itself; name its parts")
             parts.append(Part(Path(path).name, weight, manifest.digest))
         return parts
+
+    def group_blocks(self) -> int | Blocks | None:
+        """As the parts are cut; a group of several parts is cut alike in all, into the longest blocks of any."""
+        found: dict[int, CutGroup] = {}
+        for path in self.paths:
+            blocks = read_manifest(Path(path)).blocks
+            for cut in () if blocks is None else blocks.groups:
+                known = found.get(cut.group, cut)
+                longest, widest = max(cut, known, key=lambda c: c.length), max(cut, known, key=lambda c: c.gap)
+                found[cut.group] = replace(widest, length=longest.length)
+        return Blocks(tuple(found[group] for group in sorted(found)), 0) if found else 0
 
     def num_expected(self) -> int | None:
         return sum(read_manifest(Path(path)).num_structures for path in self.paths)

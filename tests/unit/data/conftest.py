@@ -19,6 +19,7 @@ class Listed:
     entries: tuple
     name: str = "listed"
     label: str = ""
+    block: int | None = 0
 
     def identity(self):
         return {"label": self.label}
@@ -37,6 +38,9 @@ class Listed:
 
     def limit(self):
         return None
+
+    def group_blocks(self):
+        return self.block
 
     def tasks(self):
         return slices(len(self.entries), 7)
@@ -71,15 +75,15 @@ def make_structure():
 @pytest.fixture
 def listed():
     """Turn a list of entries into a source."""
-    return lambda entries, label="": Listed(tuple(entries), label=label)
+    return lambda entries, label="", block=0: Listed(tuple(entries), label=label, block=block)
 
 
 @pytest.fixture
 def prepared(tmp_path):
     """Prepare a list of entries and open the result."""
 
-    def prepare_and_open(entries, name="data", **options):
-        prepare(Listed(tuple(entries)), tmp_path / name, progress=False, **options)
+    def prepare_and_open(entries, name="data", *, block=0, **options):
+        prepare(Listed(tuple(entries), block=block), tmp_path / name, progress=False, **options)
         return ShardSet(tmp_path / name)
 
     return prepare_and_open

@@ -1,6 +1,7 @@
 """The pipeline: duplicates, rejections, running again, what the disk refuses."""
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -55,9 +56,51 @@ def test_every_rejection_is_in_the_manifest(make_structure, prepared):
 
 def test_nothing_left_is_an_error_that_says_why(make_structure, listed, tmp_path):
     bad = replace(make_structure(0), energy=np.nan)
-    with pytest.raises(DataError, match="left nothing to prepare: rejected 1 not finite"):
+    with pytest.raises(DataError, match=r"nothing to prepare: rejected 1 not finite \(the first: made#0: energy\)"):
         prepare(listed([bad]), tmp_path / "data", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data.rejected.jsonl"]
+    prepare(listed([make_structure(0)]), tmp_path / "data", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"], "the list of the earlier try is gone"
+
+
+def test_empty_source_is_an_error_and_leaves_nothing(listed, tmp_path):
+    with pytest.raises(DataError, match="left nothing to prepare: it was empty"):
+        prepare(listed([]), tmp_path / "data", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+class Keyed:
+    """Settings whose labels have names."""
+
+    energy_key = ""
+
+
+def test_where_all_is_rejected_the_first_of_each_reason_is_told_and_every_one_listed(make_structure, listed, tmp_path):
+    missing = [Rejected(f"a.xyz#{k}", "missing energy", "found vasp_energy") for k in range(300)]
+    broken = replace(make_structure(0), positions=make_structure(0).positions * np.nan, record="b.xyz#0")
+
+    class WithKeys(Keyed, type(listed([]))):
+        pass
+
+    with pytest.raises(DataError) as caught:
+        prepare(WithKeys((*missing, broken)), tmp_path / "data", progress=False)
+    assert str(caught.value) == (
+        "source listed left nothing to prepare: rejected "
+        "300 missing energy (the first: a.xyz#0: found vasp_energy; see source.energy_key), "
+        f"1 not finite (the first: b.xyz#0: positions); every rejected record is listed in "
+        f"{tmp_path / 'data.rejected.jsonl'}"
+    )
+    entries = [json.loads(line) for line in (tmp_path / "data.rejected.jsonl").read_text().splitlines()]
+    assert [entry["record"] for entry in entries] == [*(f"a.xyz#{k}" for k in range(300)), "b.xyz#0"]
+
+
+def test_long_list_of_rejected_is_in_a_file_and_its_beginning_in_the_manifest(make_structure, prepared):
+    rejected = [Rejected(f"a#{k}", f"reason {k % 2}", "found") for k in range(500)]
+    shards = prepared([make_structure(0), *rejected])
+    assert shards.manifest.num_rejected == {"reason 0": 250, "reason 1": 250}
+    assert shards.manifest.rejected == tuple(rejected[:200])
+    lines = (shards.path / "rejected.jsonl").read_text().splitlines()
+    assert [Rejected(**json.loads(line)) for line in lines] == rejected
 
 
 def test_counts_and_statistics_are_those_of_the_data(make_structure, prepared):

@@ -25,7 +25,7 @@ def some_shards(groups, holdout=None, holdouts=("", "test", "multinary")):
     return SimpleNamespace(
         group=groups,
         holdout=held_out,
-        manifest=SimpleNamespace(holdouts=holdouts),
+        manifest=SimpleNamespace(holdouts=holdouts, blocks=None),
         path="data",
         num_structures=len(groups),
     )
