@@ -21,6 +21,7 @@ from scaling.config import writable
 from scaling.data import COPIES, Blocks, Manifest, ShardSet, describe
 from scaling.data.preparation import (
     CONFLICT,
+    CONFLICT_REMEDY,
     UNCORRELATED,
     Bounds,
     SplitConfig,
@@ -114,8 +115,7 @@ def _conflicts(manifest: Manifest) -> list[str]:
     return [
         *found,
         f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all "
-        "are rejected, and listed in rejected.jsonl; if they differ in charge or spin, let the source say so (charge=, "
-        "spin=); if in the level of theory, prepare each as a set of its own and join them with source=mixed",
+        f"are rejected, and listed in rejected.jsonl; {CONFLICT_REMEDY}",
     ]
 
 

@@ -49,6 +49,10 @@ def test_magnetic_states_of_deepmd_are_not_dropped_in_silence(tmp_path):
     done = prepared(tmp_path, "source=deepmd", f"source.path={SPINS / 'NiO'}")
     assert done.returncode == 3
     assert f"rejected 60 {CONFLICT}" in done.stderr
+    assert "NiO/set.000#0: differs in energy by 0.05623 eV" in done.stderr
+    assert "spin.npy" in done.stderr, "what could have told them apart is not read, and is named"
+    assert "join them with source=mixed" in done.stderr
+    assert len((tmp_path / "d.rejected.jsonl").read_text().splitlines()) == 60
 
 
 def test_own_magnetic_states_conflict_and_single_ones_stay(tmp_path):

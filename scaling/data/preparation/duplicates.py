@@ -25,6 +25,10 @@ from scaling.data.preparation.validation import GEOMETRY_ROUNDING_ANG
 from scaling.structure import FIELDS, LABELS, FloatArray, IntArray
 
 CONFLICT = "same geometry, other labels"
+CONFLICT_REMEDY = (
+    "if they differ in charge or spin, let the source say so (charge=, spin=); if in the level of theory, prepare each "
+    "as a set of its own and join them with source=mixed"
+)
 #: Geometries compared at once when equal ones are sought: about 300 MB.
 GEOMETRIES_AT_ONCE = 2_500_000
 #: Atoms of equal geometries whose labels are held at once: about as much.

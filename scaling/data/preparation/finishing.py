@@ -12,13 +12,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.files import describe
 from scaling.data.index import INDEX, index_rows, writing_rows
 from scaling.data.manifest import COPIES, GROUPS, REJECTED, Manifest, Rejected, ShardFile, Source, write_manifest
 from scaling.data.preparation.block import between, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.cutting import cut
 from scaling.data.preparation.draft import Draft, disk_errors
-from scaling.data.preparation.duplicates import resolve
+from scaling.data.preparation.duplicates import CONFLICT, CONFLICT_REMEDY, resolve
 from scaling.data.preparation.statistics import label_statistics
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shard_file import Columns, ContentDigest, file_sha256, write_shard
@@ -69,7 +70,7 @@ def finish(
         raise DataError(f"source {source.name} names {len(notes.holdouts)} held-out sets; {MAX_HOLDOUTS} can be")
     beside = out.with_name(f"{out.name}.{REJECTED}")
     if not duplicates.keep.any():
-        raise _nothing_left(draft, source, notes, beside)
+        raise _nothing_left(draft, source, origin, notes, beside)
     contents = _Contents(directory, int(duplicates.keep.sum()))
     with disk_errors(directory):
         statistics = label_statistics(
@@ -157,7 +158,7 @@ def _write_copies(path: Path, copies: Sequence[tuple[str, str]]) -> ShardFile | 
     return ShardFile(path.name, len(copies), 0, file_sha256(path), path.stat().st_size)
 
 
-def _nothing_left(draft: Draft, source: StructureSource, notes: _Notes, listed_in: Path) -> DataError:
+def _nothing_left(draft: Draft, source: StructureSource, origin: Source, notes: _Notes, listed_in: Path) -> DataError:
     """What was wrong with the first record of each reason, and the settings that may mend it; the list is kept."""
     draft.discard()
     if not notes.reasons:
@@ -172,10 +173,13 @@ def _nothing_left(draft: Draft, source: StructureSource, notes: _Notes, listed_i
             words += f" (the first: {': '.join(filter(None, (first.record, first.detail)))}"
             keys = [key for key in WAYS_OUT.get(reason, ()) if _is_setting(source, key)]
             words += (f"; see {' and '.join(keys)}" if keys else "") + ")"
+            if reason == CONFLICT:
+                words += f" ({CONFLICT_REMEDY})"
         told.append(words)
+    files = f"; {describe(len(origin.files), origin.not_read)}" if origin.not_read else ""
     return DataError(
         f"source {source.name} left nothing to prepare: rejected {', '.join(told)}; "
-        f"every rejected record is listed in {listed_in}"
+        f"every rejected record is listed in {listed_in}{files}"
     )
 
 
