@@ -173,9 +173,9 @@ def test_absent_data_is_told_with_where_to_get_it(module, tmp_path):
 
 
 BENCHES = Path(__file__).parents[2] / "experiments" / "bench"
-#: Benches that have tests of their own above; those of the two published tables need their files.
+#: Benches that have tests of their own above, or (sweep) in tests/slurm; those of the two published tables need files.
 MEASURED_ABOVE = {"coverage", "curves", "graph_parallel", "isoflop", "kills", "memory", "next_runs", "refits"}
-MEASURED_ABOVE |= {"throughput", "triplets"}
+MEASURED_ABOVE |= {"sweep", "throughput", "triplets"}
 COMMANDS = {path.stem for path in BENCHES.glob("*.py") if '__name__ == "__main__"' in path.read_text()}
 
 

@@ -146,7 +146,7 @@ def test_study_submitted_from_inside_a_job_runs_as_from_outside(study, options, 
 def test_study_of_one_and_two_node_jobs_gives_the_table_of_the_local_one(cluster, data, tmp_path):
     grid = ["-m", "data.fraction=0.25,0.5,1.0", "seed=0,1", "train.budget.amount=40", "train.batch_size=4"]
     grid += ["train.validate_every=20"]
-    memory = "plan.device_memory_gib=0.025"  # too little for the wide network on one rank
+    memory = "plan.device_memory_gib=0.021"  # too little for the wide network on one rank
     for ranks, width in ((1, 4), (2, 256)):  # as the plan below spreads them
         given = [
             f"model.width={width}",
@@ -382,3 +382,15 @@ def test_bad_partition_is_refused_before_anything_is_submitted(study):
     assert "partitions here: ci (4 nodes of 4 cpus, 4000 MB" in done.stderr
     assert not one.cluster.jobs(one.name)
     assert not list((one.path / "slurm").glob("*/"))
+
+
+@pytest.mark.long
+def test_sweep_is_measured(cluster, tmp_path):
+    out = tmp_path / "found.json"
+    done = run_command(
+        "experiments.bench.sweep", "--quick", "--jobs", "2", "--folder", str(tmp_path), "--json", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["runs"] == 20
+    assert row["controller_requests"] > 0
