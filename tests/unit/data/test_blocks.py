@@ -232,7 +232,7 @@ def test_trajectory_that_is_too_slow_is_told(prepared):
     (entry,) = shards.manifest.blocks.groups
     assert entry.gap == entry.length // 2
     problem, _ = try_split(shards, SplitConfig())
-    assert "test errors will flatter" in problem
+    assert "test errors may flatter" in problem
     assert try_split(prepared(trajectory(400, 0.2), "fast", block=None), SplitConfig())[0] == ""
 
 
