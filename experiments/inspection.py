@@ -9,7 +9,7 @@ from matplotlib.ticker import EngFormatter
 
 from analysis.plots.style import BLUE, ORANGE, house_style, save_bytes
 from scaling.data import ShardSet, read_columns
-from scaling.data.preparation import TOLERANCE_ANG, SplitConfig, leaks_of_splits
+from scaling.data.preparation import FAR_SHARE, TOLERANCE_ANG, SplitConfig, leaks_of_splits
 from scaling.errors import DataError
 from scaling.runs import write_atomic
 
@@ -99,4 +99,8 @@ def describe_leaks(directory: str, config: SplitConfig, processes: int) -> str:
         for judged, train, distance in sorted(leaks.pairs, key=lambda pair: pair[2])[:2]:
             formula = Symbols(shards.read(judged).numbers).get_chemical_formula()
             rows.append(f"      e.g. structures {judged} and {train}, {formula}: {distance:.4f} angstrom apart")
+    if shards.manifest.blocks is not None:
+        rows.append(
+            f"  far apart: without training structures nearer than {FAR_SHARE:.0%} of the test structure's group"
+        )
     return "\n".join(rows)

@@ -1,9 +1,10 @@
-"""Sets that are larger than memory: how fast they open, what a loader's workers hold, and ten kills of a preparation.
+"""Sets that are larger than memory: how they open, what workers hold, how preparations end, and ten kills of one.
 
 python -m experiments.bench.large_data [--json FILE] [--gigabytes 5] [--kills 10] [--quick]
 
 The first set has twenty million structures: an index of its own, and shards that are all one file by different names.
-The second is real, prepared once undisturbed and once under kill -9 at random moments, to the same digest.
+The second is real, prepared once undisturbed and once under kill -9 at random moments, to the same digest. What one
+process does alone at the end of a preparation is measured on pieces of a smaller set, over and over.
 """
 
 import os
@@ -25,8 +26,12 @@ from experiments.bench.table import options, publish
 from scaling.data import ShardSet
 from scaling.data.index import INDEX, write_rows
 from scaling.data.loading import GraphDataset, Loader, TrainSampler
-from scaling.data.manifest import Rejected, write_manifest
+from scaling.data.manifest import Rejected, Source, read_manifest, write_manifest
 from scaling.data.preparation import Bounds, prepare, verify
+from scaling.data.preparation.block import Block
+from scaling.data.preparation.draft import Draft
+from scaling.data.preparation.finishing import finish
+from scaling.data.preparation.pipeline import MAX_ATOMS_PER_SHARD
 from scaling.data.source import PlainSource, slices
 from scaling.structure import Structure
 
@@ -38,6 +43,8 @@ BATCH = 32
 WORKERS = 2
 STEPS, QUICK_STEPS = 3000, 20
 BEFORE_LAST = 0.85
+#: Structures of a piece, and pieces: a gigabyte.
+PIECE, PIECES = 5000, 80
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,28 @@ def measure_kills(folder: Path, count: int, kills: int) -> dict[str, Any]:
     }
 
 
+def measure_finishing(folder: Path, num_pieces: int) -> dict[str, Any]:
+    """From pieces to shards, index, statistics, digest and manifest; this process's own time, the disk's left out."""
+    source, bounds = Lattice(count=PIECE), Bounds(CUTOFF_ANG)
+    block = Block.join([Block.of(source, bounds, task) for task in source.tasks()])
+    work = folder / "finishing"
+    work.mkdir()
+    draft = Draft(work, {})
+    for number in range(num_pieces):
+        draft.add(replace(block, geometry=block.geometry + np.uint64(number)))
+        draft.flush()
+    begin = time.process_time()
+    finish(draft, source, Source(source.name, {}, ()), bounds, work / "out", MAX_ATOMS_PER_SHARD, 1)
+    manifest = read_manifest(work)
+    row = {
+        "structures": manifest.num_structures,
+        "bytes": sum(shard.bytes for shard in manifest.shards),
+        "cpu_s": time.process_time() - begin,
+    }
+    shutil.rmtree(work)
+    return row
+
+
 def _prepare(count: int, out: Path) -> list[str]:
     return [sys.executable, "-m", "experiments.bench.large_data", "--prepare", str(count), str(out)]
 
@@ -197,9 +226,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         simulated = measure_loading(simulate(folder, QUICK_SIMULATED if given.quick else SIMULATED), steps)
+        finishing = measure_finishing(folder, 2 if given.quick else PIECES)
         kills = measure_kills(folder, count, 2 if given.quick else given.kills)
         real = measure_loading(folder / "whole", steps)
-    publish({"Loading": [simulated, real], "A preparation under kill -9": [kills]}, given.json)
+    tables = {"Loading": [simulated, real], "Finishing": [finishing], "A preparation under kill -9": [kills]}
+    publish(tables, given.json)
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def try_split(shards: ShardSet, config: SplitConfig) -> tuple[str, int]:
         return "", len(parts.gap)
     alike = sum((entry.correlation or 0.0) >= UNCORRELATED for entry in cut)
     return (
-        f"of {alike} of {len(cut)} groups, structures as far apart as the gap between training and test are still "
-        f"alike (correlation {worst.correlation:.2f} at {worst.gap}): test errors will flatter; see what leaks="
-        f"{shards.path} says, and prepare a longer trajectory, or longer blocks with source.group_block=K"
+        f"in {alike} of {len(cut)} groups that are cut, structures as far apart as the gap between training and test "
+        f"are still alike (correlation {worst.correlation or 0.0:.2f} at {worst.gap}): test errors may flatter; see "
+        f"what leaks={shards.path} says, and prepare a longer trajectory, or longer blocks with source.group_block=K"
     ), len(parts.gap)
 
 

@@ -146,6 +146,16 @@ def test_fractions_of_blocks_are_nested_and_whole(cuts, seed, fractions):
         assert not set(units[rows]) & set(units[~rows])
 
 
+def test_longer_file_of_the_same_trajectory_keeps_what_was_judged(prepared):
+    frames = trajectory(240, 0.5)
+    frames[20] = replace(frames[3], record="again")
+    frames[40] = replace(frames[40], energy=np.nan)
+    short, long = (prepared(frames[:count], f"{count}", block=4) for count in (150, 240))
+    before, after = (split(shards, **SHARES, seed=1) for shards in (short, long))
+    for name in ("val", "test"):
+        assert set(getattr(before, name)) == {k for k in getattr(after, name) if k < len(short)}
+
+
 def test_two_parts_of_a_mixed_set_are_cut_at_the_same_places():
     blocks = cut_groups([(4, 2)])
     shards = grouped([0] * 40, blocks, source=[0] * 20 + [1] * 20)
@@ -232,7 +242,7 @@ def test_trajectory_that_is_too_slow_is_told(prepared):
     (entry,) = shards.manifest.blocks.groups
     assert entry.gap == entry.length // 2
     problem, _ = try_split(shards, SplitConfig())
-    assert "test errors will flatter" in problem
+    assert "test errors may flatter" in problem
     assert try_split(prepared(trajectory(400, 0.2), "fast", block=None), SplitConfig())[0] == ""
 
 
