@@ -9,6 +9,7 @@ import torch
 from scaling.config import TrainConfig
 from scaling.data import ShardSet
 from scaling.data.baseline import Baseline
+from scaling.data.loading import GraphDataset, MicroBatch
 from scaling.data.preparation import prepare
 from scaling.data.sources.emt import Emt
 from scaling.errors import ConfigError
@@ -131,6 +132,37 @@ def test_losses_on_partly_labelled_data_do_not_depend_on_packing(mixture, tmp_pa
     )
     other = losses(trained(mixture, tmp_path / "other", ["train.energy_weight=0.6", "train.force_weight=0.5"]))
     assert other != pytest.approx(whole, rel=1e-3), "the control"
+
+
+def test_shares_of_ranks_add_up_to_the_loss_of_the_whole_step(mixture):
+    shards = ShardSet(mixture)
+    zeros = np.zeros((1, len(shards.manifest.elements)))
+    data = GraphDataset(shards, cutoff_ang=5.0, reference_ev=zeros, loss_weight=np.ones(1), cache_mb=0)
+    loss, step = Loss.of(TrainConfig(energy_weight=0.4, force_weight=0.6), BASELINE), np.arange(12)
+
+    def share(structures, of_whole):
+        labels = data.labels(MicroBatch(tuple(structures.tolist()), 1.0, True, 0))
+        labelled = {"energy": labels.has_energy, "forces": labels.has_forces}
+        found = Errors.of(
+            torch.zeros_like(labels.energy),
+            torch.zeros_like(labels.forces),
+            true_energy_G=labels.energy,
+            true_forces_N3=labels.forces,
+            graph_N=labels.batch,
+            num_atoms_G=labels.num_atoms,
+            labelled=labelled,
+        )
+        counted = step if of_whole else structures
+        upweight = {name: len(counted) / shards.has(name)[counted].sum() for name in labelled}
+        return float(loss.per_structure(found, upweight).sum()) / len(step), Sums.of(found)
+
+    whole, sums = share(step, True)
+    assert loss.mean(Means.of(sums).norms) == pytest.approx(whole)
+    for cuts in ([5], [1, 2, 7]):
+        parts = [share(part, True)[0] for part in np.split(step, cuts)]
+        assert sum(parts) == pytest.approx(whole, rel=1e-5)
+    alone = [share(part, False)[0] for part in np.split(step, [5])]
+    assert sum(alone) != pytest.approx(whole, rel=1e-2), "the control: each rank by what it has itself"
 
 
 def test_run_on_partly_labelled_data_uses_all_of_it_and_reports_each_error(mixture, tmp_path):
