@@ -2,8 +2,8 @@
 
 Units: outputs.energy is the total energy in eV (VASP, PBE), outputs.forces are -dE/dx in eV/angstrom, lattice and
 `xyz` are in angstrom. outputs.stress, where it is there, is VASP's: xx, yy, zz, xy, yz, zx in kbar, positive where the
-cell is compressed; its sign is turned. Among the sheared cells of Mo, energies change by 0.996 times what it says so (in
-Voigt's order by 0.06 times). Held out: `*_Test.json` as "test", the authors' test set, and `Multinary_Test.json` as
+cell is compressed; its sign is turned. Among the sheared cells of Mo, energies change by 0.996 times what it says so
+(in Voigt's order by 0.06 times). Held out: `*_Test.json` as "test", the authors' test set, and `Multinary_Test.json` as
 "multinary", an extra test set, since its training file is not part of every copy.
 
 Group key: molecular dynamics by element, temperature and strain tag; elastic series by element and kind of strain
