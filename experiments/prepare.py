@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data import Manifest, ShardSet
+from scaling.data import Manifest, ShardSet, describe
 from scaling.data.preparation import Bounds, SplitConfig, prepare, verify, warning
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
@@ -108,6 +108,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "energy": f"{energy.mean:.3f} +- {energy.std:.3f} eV/atom, {energy.min:.3f} to {energy.max:.3f}",
         "forces": f"{force.mean:.3f} +- {force.std:.3f} eV/angstrom (norm), at most {force.max:.2f}",
         "held out": held_out or "none",
+        "files": describe(len(manifest.source.files), manifest.source.not_read),
         "rejected": rejected or "none",
         "duplicates": f"{manifest.num_duplicates} removed",
         "labels": labels,
