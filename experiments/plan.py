@@ -79,7 +79,7 @@ def summary(rows: Sequence[dict[str, Any]], first: RunConfig, *, device: str, li
         source += f", more beyond width {MEASURED_WIDTHS[-1]}"
     if first.parallel.graph > 1:
         source += "; communication between ranks that share a batch is not counted"
-    memory = f"{limit / GIB:.1f} GiB"
+    memory = _memory(limit)
     if not first.plan.device_memory_gib:
         memory += " as here, shared by the ranks" if device == "cpu" else " as here"
         memory += "; plan.device_memory_gib says otherwise"

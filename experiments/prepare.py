@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.command import command
 from scaling.config import writable
-from scaling.data import COPIES, Manifest, ShardSet
+from scaling.data import COPIES, Manifest, ShardSet, describe
 from scaling.data.preparation import CONFLICT, Bounds, SplitConfig, prepare, verify, warnings
 from scaling.data.sources import SOURCES
 from scaling.errors import ConfigError
@@ -137,6 +137,7 @@ def summarise(manifest: Manifest, title: str, seconds: float) -> str:
         "forces": f"{force.mean:.3f} +- {force.std:.3f} eV/angstrom (norm), at most {force.max:.2f}" if force else "",
         "pressure": f"{pressure.mean:.3f} +- {pressure.std:.3f} GPa" if pressure else "",
         "held out": held_out or "none",
+        "files": describe(len(manifest.source.files), manifest.source.not_read),
         "rejected": rejected or "none",
         "duplicates": f"{manifest.num_duplicates} removed" + (f", see {COPIES}" if manifest.copies else ""),
         "checked": "; ".join(checked) or "no pairs of neighbouring structures",

@@ -5,6 +5,7 @@ Rooms of its own: `sources` (where structures come from) on `formats`, `preparat
 """
 
 from scaling.data.baseline import Baseline
+from scaling.data.files import describe
 from scaling.data.manifest import COPIES, Manifest, read_manifest
 from scaling.data.shard_file import read_columns
 from scaling.data.shards import ShardSet, StoredStructure
@@ -18,6 +19,7 @@ __all__ = [
     "Split",
     "StoredStructure",
     "choose",
+    "describe",
     "nested_fraction",
     "read_columns",
     "read_manifest",

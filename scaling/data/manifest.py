@@ -41,12 +41,25 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class NotRead:
+    """What lies beside the files that were read, of one kind (a suffix, `hidden folder`), and the first by name."""
+
+    kind: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True)
 class Source:
-    """Where the structures came from: a registered source, its configuration, the files it read."""
+    """Where the structures came from: a registered source, its configuration, the files it read and those it did not.
+
+    Manifests from before `not_read` was kept do not have it.
+    """
 
     name: str
     config: Mapping[str, Any]
     files: tuple[SourceFile, ...]
+    not_read: tuple[NotRead, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -246,7 +259,12 @@ def _from_dict(raw: dict[str, Any]) -> Manifest:
         "parts": tuple(Part(**entry) for entry in raw["parts"]),
         "consistency": Consistency(**raw["consistency"]),
         "rejected": tuple(Rejected(**entry) for entry in raw["rejected"]),
-        "source": Source(source["name"], source["config"], tuple(SourceFile(**entry) for entry in source["files"])),
+        "source": Source(
+            source["name"],
+            source["config"],
+            tuple(SourceFile(**entry) for entry in source["files"]),
+            tuple(NotRead(**entry) for entry in source.get("not_read", ())),
+        ),
         "statistics": Statistics(**{**spreads, "elements": elements}),
     }
     if raw.get("copies") is not None:

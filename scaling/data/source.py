@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from scaling.data.manifest import Part, Rejected
+from scaling.data.files import Found, find, is_packed, plain_name, suffix_of
+from scaling.data.manifest import NotRead, Part, Rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 
@@ -29,6 +30,10 @@ class StructureSource(Protocol):
         Raises:
             ConfigError, DataError: if a path is not set, or a named file or directory is missing.
         """
+        ...
+
+    def not_read(self) -> tuple[NotRead, ...]:
+        """What lies beside the files and will not be read, by kind."""
         ...
 
     def parts(self) -> Sequence[Part]:
@@ -75,6 +80,9 @@ class PlainSource:
     def files(self) -> Mapping[str, Path]:
         return {}
 
+    def not_read(self) -> tuple[NotRead, ...]:
+        return ()
+
     def parts(self) -> Sequence[Part]:
         return (Part(self.name, 1.0, ""),)
 
@@ -111,13 +119,23 @@ class GeneratedSource(PlainSource):
 
 @dataclass(frozen=True)
 class FileSource(PlainSource):
-    """A reader of files. path: one file, or a directory of them (searched with its subdirectories)."""
+    """A reader of files. path: one file, or a directory of them, searched with its subdirectories and links to others.
+
+    Suffixes count in any case. Hidden files and folders are not read; `not_read` says what else was left.
+    """
 
     path: str = ""
 
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
+    UNPACKS: ClassVar[bool] = False  # whether the reader takes .gz, .xz, .bz2 and .zst
 
     def files(self) -> Mapping[str, Path]:
+        return self._found().files
+
+    def not_read(self) -> tuple[NotRead, ...]:
+        return self._found().not_read
+
+    def _found(self) -> Found:
         if not self.path:
             raise ConfigError(
                 f"source.path is not set; name a {' or '.join(self.SUFFIXES)} file, or a directory of them"
@@ -125,15 +143,25 @@ class FileSource(PlainSource):
         path = Path(self.path)
         if not path.exists():
             raise DataError(f"source.path={path} does not exist (seen from {Path.cwd()})")
-        if path.is_file():
-            return {path.name: path}
-        found = {str(p.relative_to(path)): p for p in sorted(path.rglob("*")) if self._is_mine(p)}
-        if not found:
-            raise DataError(f"source.path={path} holds no {' or '.join(self.SUFFIXES)} file")
+        if not path.is_dir():
+            if is_packed(path) and not self.UNPACKS:
+                raise DataError(f"source.path={path} is packed, and source={self.name} reads it in places; unpack it")
+            return Found({path.name: path}, ())
+        found = find(path, lambda file: "" if self._is_mine(file) else self._kind_not_read(file))
+        if not found.files:
+            beside = ", ".join(f"{entry.count} {entry.kind}" for entry in found.not_read)
+            raise DataError(
+                f"source.path={path} holds no {' or '.join(self.SUFFIXES)} file" + (f", but {beside}" if beside else "")
+            )
         return found
 
     def _is_mine(self, path: Path) -> bool:
-        return path.is_file() and path.name.endswith(self.SUFFIXES) and not path.name.startswith(".")
+        """Whether a file of the directory is read."""
+        return (self.UNPACKS or not is_packed(path)) and plain_name(path.name).lower().endswith(self.SUFFIXES)
+
+    def _kind_not_read(self, path: Path) -> str:
+        """What a file that is not read counts as."""
+        return suffix_of(path)
 
 
 def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
@@ -144,5 +172,9 @@ def slices(total: int, size: int) -> Iterator[tuple[int, int]]:
 
 def as_rejected(record: str, error: Exception) -> Rejected:
     """What to yield for a record whose form is wrong."""
-    detail = f"{type(error).__name__}: {error}"[:200]
-    return Rejected(record, "malformed record", detail.encode("ascii", "backslashreplace").decode())
+    return Rejected(record, "malformed record", one_line(f"{type(error).__name__}: {error}"[:200]))
+
+
+def one_line(text: str) -> str:
+    """A text that may come from a file, fit to be printed: one line of ASCII."""
+    return " ".join(text.split()).encode("ascii", "backslashreplace").decode()

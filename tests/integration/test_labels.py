@@ -72,6 +72,42 @@ def test_own_magnetic_states_conflict_and_single_ones_stay(tmp_path):
     assert (manifest["num_structures"], manifest["num_duplicates"]) == (4, 0)
 
 
+@pytest.mark.skipif(not CHARGES.is_dir(), reason=f"{CHARGES} is not there")
+def test_charge_and_spin_states_of_one_geometry_are_all_kept(tmp_path):
+    path = CHARGES / "charges.xyz"
+    done = prepared(tmp_path, "source=extxyz", f"source.path={path}", "source.group_key=mol_id")
+    assert done.returncode == 0, done.stderr
+    manifest = verify(tmp_path / "d")
+    assert (manifest.num_structures, manifest.num_duplicates, manifest.rejected) == (90, 0, ())
+    assert manifest.labels["charge"] == manifest.labels["spin"] == 90
+    assert "structures are in 3 states of charge and spin" in done.stderr
+
+
+@pytest.mark.parametrize("states", ["named", "not named"])
+def test_states_of_one_geometry_are_kept_where_the_file_names_them(states, tmp_path):
+    frames = []
+    for number in range(4):
+        for charge, spin in ((0, 1), (1, 2), (0, 3)):
+            atoms = Atoms("CO", [[0, 0, 0], [1.1 + 0.02 * number, 0, 0]])
+            atoms.calc = SinglePointCalculator(atoms, energy=-14.0 + charge + spin, forces=np.zeros((2, 3)))
+            atoms.info |= {"charge": charge, "spin": spin} if states == "named" else {"state": f"{charge} {spin}"}
+            frames.append(atoms)
+    frames.append(Atoms("N2", [[0, 0, 0], [1.1, 0, 0]]))
+    frames[-1].calc = SinglePointCalculator(frames[-1], energy=-16.0, forces=np.zeros((2, 3)))
+    ase.io.write(tmp_path / "states.xyz", frames, format="extxyz")
+    done = prepared(tmp_path, "source=extxyz", f"source.path={tmp_path / 'states.xyz'}")
+    assert done.returncode == 0, done.stderr
+    shards = ShardSet(tmp_path / "d")
+    if states == "named":
+        assert (len(shards), shards.manifest.rejected) == (13, ())
+        assert (shards.read(1).charge, shards.read(1).spin) == (1, 2)
+        assert shards.read(12).charge is None
+    else:
+        assert len(shards) == 1
+        assert dict(shards.manifest.num_rejected) == {CONFLICT: 12}
+        assert "let the source say so (charge=, spin=)" in done.stderr
+
+
 def test_conflicting_levels_of_theory_and_true_copies_in_one_file(tmp_path):
     rng = np.random.default_rng(0)
     frames = []

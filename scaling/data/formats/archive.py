@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
+from scaling.data.files import is_packed, opened, plain_name
 from scaling.errors import DataError
 
-ARCHIVES = (".tar.gz", ".tgz", ".tar")
+ARCHIVES = (".tar", ".tgz")
+"""And .tar packed by gzip, xz or bzip2."""
 #: A document is held in memory whole; larger ones are bombs, or better unpacked and streamed.
 MAX_DOCUMENT_BYTES = 2**28
 #: Each document is found by reading the archive from its beginning.
@@ -27,7 +29,7 @@ def documents(path: Path, suffix: str) -> Iterator[tuple[Path, str]]:
     Raises:
         DataError: if the archive is damaged, unsafe, too large, or holds no such file.
     """
-    if not path.name.endswith(ARCHIVES):
+    if not plain_name(path.name).lower().endswith(ARCHIVES):
         yield path, ""
         return
     names = []
@@ -69,12 +71,12 @@ def read_json(path: Path, member: str) -> Any:
             assert stream is not None, "documents() lists files alone"
             text = stream.read()
     else:
-        try:
-            if (size := path.stat().st_size) > MAX_DOCUMENT_BYTES:
-                raise DataError(f"{path} has {size} bytes; a document of this format may have {MAX_DOCUMENT_BYTES}")
-            text = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        with opened(path) as document:
+            text = document.read(MAX_DOCUMENT_BYTES + 1)
+        if len(text) > MAX_DOCUMENT_BYTES:
+            raise DataError(
+                f"{path} has more than {MAX_DOCUMENT_BYTES} bytes, which a document of this format may have"
+            )
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -102,8 +104,8 @@ def _open(path: Path, most: int) -> Iterator[tarfile.TarFile]:
         DataError: if it is damaged.
     """
     try:
-        with path.open("rb") as plain:
-            is_gzip = plain.read(2) == b"\x1f\x8b"
+        with opened(path) as plain:
+            is_gzip = not is_packed(path) and plain.read(2) == b"\x1f\x8b"  # .tgz
             plain.seek(0)
             file = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if is_gzip else plain
             with tarfile.open(fileobj=cast(BinaryIO, _Bounded(file, most)), mode="r:") as archive:

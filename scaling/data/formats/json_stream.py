@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.files import opened
 from scaling.errors import DataError
 
 #: A piece ends with the last member that ends within this many bytes; seconds of work.
@@ -39,7 +40,7 @@ def pieces(path: Path) -> Iterator[tuple[int, bytes]]:
     def broken(place: int, problem: str) -> DataError:
         return DataError(f"{path}: byte {place}, after {len(seen)} members: {problem}")
 
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         chunks = _chunks(stream)
         head = next(chunks, b"")
         start = len(head) - len(head.lstrip(_BLANK)) + 1

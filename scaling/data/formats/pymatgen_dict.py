@@ -23,9 +23,19 @@ class Geometry:
     pbc: NDArray[np.bool_]
     symbols: list[str]
 
-    def labelled(self, *, energy: float, forces: FloatArray, group: str, record: str, holdout: str = "") -> Structure:
+    def labelled(
+        self,
+        *,
+        energy: float,
+        forces: FloatArray,
+        group: str,
+        record: str,
+        holdout: str = "",
+        stress: FloatArray | None = None,
+    ) -> Structure:
         """The structure with these labels."""
-        return Structure(self.numbers, self.positions, self.cell, self.pbc, energy, forces, group, record, holdout)
+        atoms = (self.numbers, self.positions, self.cell, self.pbc)
+        return Structure(*atoms, energy, forces, group, record, holdout, stress=stress)
 
 
 def parse_structure(record: str, structure: Any) -> Geometry | Rejected:

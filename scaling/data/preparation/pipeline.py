@@ -70,7 +70,7 @@ def prepare(
             cannot be written.
     """
     out, bounds = Path(out).resolve(), bounds or Bounds()
-    origin = Source(source.name, dict(source.identity()), _checksums(source.files()))
+    origin = Source(source.name, dict(source.identity()), _checksums(source.files()), source.not_read())
     identity = _identity(origin, asdict(bounds))
     if present := _already_prepared(out, identity):
         return Prepared(present, already=True)

@@ -1,11 +1,16 @@
 """ASE's SQLite databases (.db).
 
-Units: ASE's own, energy (total) eV, positions and cell angstrom, forces eV/angstrom, -dE/dx. Energy and forces are
-those of the row's calculator, forces as computed: constraints kept in the row are not applied (nor decoded).
+Labels are looked for among the results of the row's calculator, then the key-value pairs, then the row's data (where
+SchNetPack and nablaDFT keep them); names, signs and what is done with stress: see `scaling.data.formats.keyed`. Forces
+are those computed: constraints kept in the row are not applied (nor decoded).
+
+Units: ASE's own, energy (total) eV, positions and cell angstrom, forces eV/angstrom, -dE/dx; others by settings, or by
+the database's metadata: SchNetPack's `_distance_unit` and `_property_unit_dict`, or entries like energy_unit. Reference
+energies of atoms in the metadata (atomrefs) are not used: they are not in the energies, as SchNetPack reads them.
 
 Group key, where `group_key` is empty: the reduced formula, whatever the file. It holds the frames of a trajectory or
 relaxation together, also where they are scattered over several databases. Where rows name their trajectory, say so:
-`group_key` is looked up among the key-value pairs, then in the row's data.
+`group_key` is looked up where labels are.
 
 A database is opened read-only: neither an empty nor a foreign file is turned into an ASE database.
 
@@ -14,21 +19,21 @@ Source: ase.db.sqlite, versions 5 to 9 of the format.
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
+from ase.calculators.calculator import all_properties
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 
-from scaling.data.elements import reduced_formula
+from scaling.data.formats import KeyedSource, Record, stated_units
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected, slices
+from scaling.data.source import as_rejected, slices
 from scaling.errors import DataError
 from scaling.structure import Structure
 
@@ -48,15 +53,15 @@ _ROWS_PER_TASK = 256
 
 
 @dataclass(frozen=True)
-class AseDb(FileSource):
-    """Settings of the reader; path: one database, or a directory of them.
+class AseDb(KeyedSource):
+    """Settings of the reader, see `KeyedSource`; path: one database, or a directory of them.
 
     group_key: the key-value pair, or entry of the row's data, that names the group; "": the reduced formula.
     """
 
     name: str = "ase_db"
-    group_key: str = ""
 
+    RECIPE: ClassVar[int] = 2
     SUFFIXES: ClassVar[tuple[str, ...]] = (".db",)
 
     def tasks(self) -> Iterator[tuple[str, Path, tuple[int, ...]]]:
@@ -70,9 +75,34 @@ class AseDb(FileSource):
 
     def read(self, task: tuple[str, Path, tuple[int, ...]]) -> Iterator[Structure | Rejected]:
         name, path, ids = task
-        for row_id, row in zip(ids, self._load_rows(path, ids), strict=True):
+        metadata, rows = self._load_rows(path, ids)
+        stated = _units_of(path, metadata)
+        for row_id, row in zip(ids, rows, strict=True):
             label = f"{name}#{row_id}"
-            yield as_rejected(label, row) if isinstance(row, Exception) else _parse_row(row, label, self.group_key)
+            yield as_rejected(label, row) if isinstance(row, Exception) else self._parse_row(row, label, stated)
+
+    def _parse_row(self, row: Any, label: str, stated: Mapping[str, tuple[str, str]]) -> Structure | Rejected:
+        """Read one row of any of ASE's databases."""
+        try:
+            numbers, pbc = np.asarray(row.numbers), np.asarray(row.pbc)
+            if numbers.size == 0:
+                return Rejected(label, "no atoms")
+            if pbc.dtype.kind not in "bi":
+                raise ValueError(f"pbc is {row.pbc!r}")
+            results = {name: row[name] for name in all_properties if name in row}
+            sections = {"calculator": results, "key-value pairs": row.key_value_pairs, "data": dict(row.data)}
+            record = Record(
+                label=label,
+                numbers=numbers,
+                positions=row.positions,
+                cell=row.cell,
+                pbc=pbc.astype(bool),
+                sections=sections,
+                stated=stated,
+            )
+            return self._structure(record)
+        except MALFORMED_HDF5 as error:
+            return as_rejected(label, error)
 
     def _list_ids(self, path: Path) -> list[int]:
         with _opened(path) as database:
@@ -81,16 +111,17 @@ class AseDb(FileSource):
             raise DataError(f"{path} is not an ASE database: its row ids are not whole numbers")
         return ids
 
-    def _load_rows(self, path: Path, ids: Sequence[int]) -> list[AtomsRow | Exception]:
-        """The rows in the order of their ids; what went wrong in place of a malformed one."""
+    def _load_rows(self, path: Path, ids: Sequence[int]) -> tuple[Any, list[AtomsRow | Exception]]:
+        """The metadata, and the rows in the order of their ids; what went wrong in place of a malformed one."""
         rows: list[AtomsRow | Exception] = []
         with _opened(path) as database:
+            metadata = database.metadata
             for row_id in ids:
                 try:
                     rows.append(database.get(row_id))
                 except MALFORMED_HDF5 as error:
                     rows.append(error)
-        return rows
+        return metadata, rows
 
 
 class _ReadOnly(SQLite3Database):
@@ -115,36 +146,20 @@ def _opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} is not a whole ASE database: {type(error).__name__}: {error}") from error
 
 
-def _parse_row(row: Any, label: str, group_key: str) -> Structure | Rejected:
-    """Read one row of any of ASE's databases."""
+def _units_of(path: Path, metadata: Any) -> dict[str, tuple[str, str]]:
+    """What a database's metadata say of units, by quantity, or by the label's name.
+
+    Raises:
+        DataError: if `units` is not understood.
+    """
+    if not isinstance(metadata, Mapping):
+        return {}
     try:
-        energy, forces = row.get("energy"), row.get("forces")
-        if energy is None or forces is None:
-            return Rejected(label, f"missing {'energy' if energy is None else 'forces'}")
-        if isinstance(energy, bool) or not isinstance(energy, Real):
-            raise ValueError(f"energy {energy!r} is not a number")
-        numbers, pbc = np.asarray(row.numbers), np.asarray(row.pbc)
-        if numbers.size == 0:
-            return Rejected(label, "no atoms")
-        if pbc.dtype.kind not in "bi":
-            raise ValueError(f"pbc is {row.pbc!r}")
-        if not group_key:
-            group = reduced_formula(numbers)
-        elif group_key in row.key_value_pairs:
-            group = str(row.key_value_pairs[group_key])
-        elif group_key in row.data:
-            group = str(row.data[group_key])
-        else:
-            return Rejected(label, "missing group key", group_key)
-        return Structure(
-            numbers=numbers,
-            positions=np.asarray(row.positions, dtype=np.float64),
-            cell=np.asarray(row.cell, dtype=np.float64),
-            pbc=pbc.astype(bool),
-            energy=float(energy),
-            forces=np.asarray(forces, dtype=np.float64),
-            group=group,
-            record=label,
-        )
-    except MALFORMED_HDF5 as error:
-        return as_rejected(label, error)
+        found = stated_units(dict(metadata))
+    except ValueError as error:
+        raise DataError(f"{path}: metadata: {error}") from error
+    by_name = metadata.get("_property_unit_dict")
+    for name, unit in by_name.items() if isinstance(by_name, Mapping) else ():
+        if isinstance(unit, str) and unit.strip() not in ("", "1", "1.0"):  # these are SchNetPack's for none
+            found[str(name)] = (f"metadata _property_unit_dict.{name}", unit)
+    return found

@@ -1,7 +1,7 @@
 """ASE's databases in LMDB (.aselmdb), as fairchem publishes OMat24, OMol25, OMC25 and its copies of OC20.
 
-Units: ASE's own, energy (total) eV, positions and cell angstrom, forces eV/angstrom, -dE/dx; those of the row's
-calculator, forces as computed.
+Labels and units: as `ase_db` has them. Stress is that of the calculator (eV/angstrom^3, positive under tension; OMat24
+and OMC25 have it), charge and spin (multiplicity, OMol25) stand in the row's data.
 
 Group key, where `group_key` is empty: the reduced formula, whatever the file: these sets scatter the frames of one
 trajectory over many files. `group_key` is looked up among the key-value pairs, then in the row's data (fairchem: sid,
@@ -35,7 +35,7 @@ _RESERVED = (b"nextid", b"deleted_ids", b"metadata")
 
 @dataclass(frozen=True)
 class AseLmdb(AseDb):
-    """Settings of the reader; path: one .aselmdb file, or a directory of them.
+    """Settings of the reader, see `KeyedSource`; path: one .aselmdb file, or a directory of them.
 
     group_key: the key-value pair, or entry of the row's data, that names the group; "": the reduced formula.
     """
@@ -60,9 +60,13 @@ class AseLmdb(AseDb):
             )
         return [row_id for row_id in range(1, last + 1) if row_id not in deleted]
 
-    def _load_rows(self, path: Path, ids: Sequence[int]) -> list[AtomsRow | Exception]:
+    def _load_rows(self, path: Path, ids: Sequence[int]) -> tuple[Any, list[AtomsRow | Exception]]:
         with LmdbFile(path) as file:
-            return [_load_row(file, row_id) for row_id in ids]
+            try:
+                metadata = _unpack(file.get(b"metadata", MAX_ROW_BYTES))
+            except MALFORMED_HDF5 as error:
+                raise DataError(f"{path}: its metadata are damaged: {type(error).__name__}: {error}") from error
+            return metadata, [_load_row(file, row_id) for row_id in ids]
 
 
 def _load_row(file: LmdbFile, row_id: int) -> AtomsRow | Exception:

@@ -1,7 +1,10 @@
 """DeePMD-kit systems in NumPy's format: directories with type.raw, type_map.raw and set.*/{coord,energy,force,box}.npy.
 
 Units: energies (total) eV, positions and cells angstrom, forces eV/angstrom, -dE/dx. Often stored in float32, so that
-a total energy of -3e4 eV is known to 2 meV. Periodic in all directions, unless there is a file called nopbc.
+a total energy of -3e4 eV is known to 2 meV. Periodic in all directions, unless there is a file called nopbc. Of
+energy.npy and force.npy one may be missing; virial.npy (eV, -stress times volume) of a periodic system becomes its
+stress. Whatever else lies there (spin.npy, atomic energies, frame and atom parameters) is no input here: it is named,
+and not read.
 
 Group key: the system, by its directory below `path`. Frames of a system are one trajectory as a rule, and never split.
 Where several directories hold slices of one trajectory (data_0, data_1, ...), prepare one of them, or join them first.
@@ -9,10 +12,11 @@ Where several directories hold slices of one trajectory (data_0, data_1, ...), p
 type_map.raw is needed here, although DeePMD-kit can do without. Systems of mixed type (real_atom_types.npy) are not
 read: their type.raw does not say what the atoms are.
 
-Source: https://docs.deepmodeling.com/projects/deepmd, "System" and "Formats of a system".
+Source: https://docs.deepmodeling.com/projects/deepmd, "System" and "Formats of a system"; dpdata, virial = -V stress.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,13 +24,14 @@ from typing import ClassVar
 import numpy as np
 from ase.data import atomic_numbers
 
+from scaling.data.files import Found, suffix_of
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, slices
 from scaling.errors import DataError
 from scaling.structure import FloatArray, IntArray, Structure
 
 _SYSTEM_FILES = ("type.raw", "type_map.raw", "nopbc")
-_SET_FILES = ("coord.npy", "energy.npy", "force.npy", "box.npy", "real_atom_types.npy")
+_SET_FILES = ("coord.npy", "energy.npy", "force.npy", "box.npy", "virial.npy", "real_atom_types.npy")
 _ATOMS_PER_TASK = 100_000
 
 
@@ -36,12 +41,13 @@ class Deepmd(FileSource):
 
     name: str = "deepmd"
 
+    RECIPE: ClassVar[int] = 2
     SUFFIXES: ClassVar[tuple[str, ...]] = ("type.raw",)
 
-    def files(self) -> Mapping[str, Path]:
+    def _found(self) -> Found:
         if self.path and Path(self.path).is_file():
             raise DataError(f"source.path={self.path} is a file; name the directory of a system, or of several")
-        return super().files()
+        return super()._found()
 
     def tasks(self) -> Iterator[tuple[str, Path, int, int]]:
         """Name of the system, directory of the set, range of frames."""
@@ -54,7 +60,7 @@ class Deepmd(FileSource):
             system = directory.parent
             name = root.resolve().name if system == root else system.relative_to(root).as_posix()
             numbers, periodic = _read_system(system)
-            num_frames = len(_load_set(directory, len(numbers), periodic)["energy"])
+            num_frames = len(_load_set(directory, len(numbers), periodic)["coord"])
             for start, stop in slices(num_frames, max(1, _ATOMS_PER_TASK // len(numbers))):
                 yield name, directory, start, stop
 
@@ -64,20 +70,30 @@ class Deepmd(FileSource):
         arrays = _load_set(directory, len(numbers), periodic)
         for index in range(start, stop):
             frame = {key: np.asarray(array[index], dtype=np.float64) for key, array in arrays.items()}
+            cell = frame["box"].reshape(3, 3) if periodic else np.zeros((3, 3))
             yield Structure(
                 numbers=numbers,
                 positions=frame["coord"].reshape(-1, 3),
-                cell=frame["box"].reshape(3, 3) if periodic else np.zeros((3, 3)),
+                cell=cell,
                 pbc=np.full(3, periodic),
-                energy=float(frame["energy"].item()),
-                forces=frame["force"].reshape(-1, 3),
+                energy=frame["energy"].item() if "energy" in frame else None,
+                forces=frame["force"].reshape(-1, 3) if "force" in frame else None,
                 group=name,
                 record=f"{name}/{directory.name}#{index}",
+                stress=-frame["virial"].reshape(3, 3) / _volume(cell) if "virial" in frame else None,
             )
 
     def _is_mine(self, path: Path) -> bool:
         belongs = path.name in _SYSTEM_FILES or (path.name in _SET_FILES and path.parent.name.startswith("set."))
-        return belongs and path.is_file()
+        return belongs
+
+    def _kind_not_read(self, path: Path) -> str:
+        return path.name if path.suffix == ".npy" else suffix_of(path)
+
+
+def _volume(cell: FloatArray) -> float:
+    """In angstrom^3; NaN for a cell without any, which validation rejects."""
+    return abs(float(np.linalg.det(cell))) or math.nan
 
 
 def _read_system(system: Path) -> tuple[IntArray, bool]:
@@ -104,10 +120,15 @@ def _read_words(path: Path) -> list[str]:
 
 
 def _load_set(directory: Path, num_atoms: int, periodic: bool) -> dict[str, FloatArray]:
-    """Map the arrays of a set: coord and force (F, 3N), energy (F,) or (F, 1), box (F, 9) if periodic."""
+    """Map the arrays of a set: coord and force (F, 3N), energy (F,) or (F, 1), box and virial (F, 9) if periodic."""
     if (directory / "real_atom_types.npy").exists():
         raise DataError(f"{directory} is of mixed type, which is not read; write it as deepmd/npy with dpdata")
-    widths = {"coord": 3 * num_atoms, "energy": 1, "force": 3 * num_atoms} | ({"box": 9} if periodic else {})
+    widths = {"coord": 3 * num_atoms, "energy": 1, "force": 3 * num_atoms}
+    widths |= {"box": 9, "virial": 9} if periodic else {}
+    absent = {key for key in ("energy", "force", "virial") if not (directory / f"{key}.npy").exists()}
+    if {"energy", "force"} <= absent:
+        raise DataError(f"{directory} holds neither energy.npy nor force.npy; one of them is needed")
+    widths = {key: width for key, width in widths.items() if key not in absent}
     arrays = {key: _load_array(directory / f"{key}.npy") for key in widths}
     if (num_frames := len(arrays["coord"])) == 0:
         raise DataError(f"{directory / 'coord.npy'} holds no frame")

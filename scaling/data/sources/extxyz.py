@@ -1,12 +1,13 @@
-"""Extended XYZ files, one frame after another, parsed by ASE's own reader.
+"""Extended XYZ files, one frame after another, parsed by ASE's own reader; packed (.gz, .xz, .bz2, .zst) or not.
 
-Units: positions and lattice in angstrom, as the format says; energy in `energy_unit` (total; eV by default)
-and forces (-dE/dx) in `force_unit`, by ASE's values of the units. A Lattice without pbc is periodic in all directions,
-no Lattice means no periodic direction. Forces are taken as written: ASE's constraints (move_mask) do not alter them.
+Keys and columns count in any case, as GPUMD writes them (lattice=, properties=). `cell` is another name of the lattice;
+any other key that may hold one (box, unit_cell) is refused by name where there is no lattice. A lattice without pbc is
+periodic in all directions, no lattice means no periodic direction. Forces are taken as written: ASE's constraints
+(move_mask) do not alter them.
 
-Energy key, where `energy_key` is empty: energy, REF_energy or dft_energy in upper or lower case; free_energy if none of
-them is there. Forces key, where `forces_key` is empty: forces or force, alone or after REF_ or dft_. A frame with
-several of these that disagree is rejected: only its author knows which are the labels.
+Units: positions and lattice in angstrom, energy (total) in eV, forces (-dE/dx) in eV/angstrom, as the format says;
+others by settings, or by the header itself: energy-unit, force_unit, stress-unit, length_unit, units. Labels, their
+names and signs: see `scaling.data.formats.keyed`. A frame with several names of a label that disagree is rejected.
 
 Group key, where `group_key` is empty: config_type where a frame has it, else the reduced formula; neither looks at the
 file, since parts of one trajectory often lie in several. A trajectory thus stays together, whatever its length; frames
@@ -15,102 +16,77 @@ that are known to be independent want a `group_key` that says so (a molecule's o
 A blank line may stand between frames. A line that should be a number of atoms and is not ends the reading with an
 error: nothing after it can be trusted. The last line must end with a newline, or its last number may have been cut.
 
-Source: ase.io.extxyz; https://github.com/libAtoms/extxyz
+Source: ase.io.extxyz; https://github.com/libAtoms/extxyz; https://gpumd.org/nep/input_files/train_test_xyz.html
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from io import StringIO
-from itertools import islice
-from numbers import Real
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
-import ase.units
 import numpy as np
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
-from scaling.data.elements import reduced_formula
+from scaling.data.files import is_packed, opened
+from scaling.data.formats import KeyedSource, Record, frames_of, next_frame, stated_units
 from scaling.data.manifest import Rejected
-from scaling.data.source import FileSource, as_rejected
-from scaling.errors import ConfigError, DataError
-from scaling.structure import Structure
+from scaling.data.source import as_rejected
+from scaling.errors import DataError
+from scaling.structure import FloatArray, Structure
 
-ENERGY_UNITS_EV: dict[str, float] = {
-    "eV": 1.0,
-    "meV": 1e-3,
-    "Hartree": ase.units.Hartree,
-    "Rydberg": ase.units.Rydberg,
-    "kcal/mol": ase.units.kcal / ase.units.mol,
-    "kJ/mol": ase.units.kJ / ase.units.mol,
-}
-FORCE_UNITS_EV_PER_ANG: dict[str, float] = {
-    f"{energy}/{length}": energy_ev / length_ang
-    for energy, energy_ev in ENERGY_UNITS_EV.items()
-    for length, length_ang in (("Ang", 1.0), ("Bohr", ase.units.Bohr))
-}
-_ENERGY = re.compile(r"(ref_|dft_)?energy", re.IGNORECASE)
-_FORCES = re.compile(r"(ref_|dft_)?forces?", re.IGNORECASE)
-_COUNT = re.compile(rb"\s*\d{1,7}\s*")
-_MAX_LINE_BYTES = 2**20
+_VECTOR = re.compile(r"(ref_|dft_)?(forces?|gradients?)", re.IGNORECASE)
+#: Keys that ASE insists on nine numbers of; in capitals it takes them as they are.
+_NINE = re.compile(r"(?<![\w-])(stress|virial)(?=\s*=)")
+_CELL_LIKE = re.compile(r"latt|cell|box|abc", re.IGNORECASE)
+_FLAGS = {"t": True, "true": True, "f": False, "false": False}
+_COLUMNS = {"species": "species", "symbols": "species", "pos": "pos", "positions": "pos", "z": "Z", "numbers": "Z"}
 _TASK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
-class Extxyz(FileSource):
-    """Settings of the reader; path: one file in extended XYZ, or a directory of them.
+class Extxyz(KeyedSource):
+    """Settings of the reader, see `KeyedSource`; path: one file in extended XYZ, or a directory of them.
 
-    energy_key, forces_key: what the labels are called in the file; "": the usual names, see the head of the file.
     group_key: the entry of the comment line that names the group; "": config_type, else the reduced formula.
-    energy_unit: eV, meV, Hartree, Rydberg, kcal/mol or kJ/mol.
-    force_unit: one of these over Ang or Bohr; "": energy_unit over Ang.
     """
 
     name: str = "extxyz"
-    energy_key: str = ""
-    forces_key: str = ""
-    group_key: str = ""
-    energy_unit: str = "eV"
-    force_unit: str = ""
 
+    RECIPE: ClassVar[int] = 2
     SUFFIXES: ClassVar[tuple[str, ...]] = (".extxyz", ".xyz")
+    UNPACKS: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if self.energy_unit not in ENERGY_UNITS_EV:
-            raise ConfigError(f"source.energy_unit={self.energy_unit} must be one of {', '.join(ENERGY_UNITS_EV)}")
-        if self._force_unit() not in FORCE_UNITS_EV_PER_ANG:
-            allowed = ", ".join(FORCE_UNITS_EV_PER_ANG)
-            raise ConfigError(f"source.force_unit={self.force_unit} must be empty or one of {allowed}")
+    def tasks(self) -> Iterator[tuple[str, Path, int, int | bytes, int]]:
+        """Runs of frames: name and path of the file, index of the first frame, where it begins, how many.
 
-    def identity(self) -> Mapping[str, Any]:
-        return {**super().identity(), "force_unit": self._force_unit()}
-
-    def tasks(self) -> Iterator[tuple[str, Path, int, int, int]]:
-        """Runs of frames: name and path of the file, index of the first frame, where it begins, how many."""
+        Of a packed file the text itself in place of where it begins: it cannot be sought in.
+        """
         for name, path in self.files().items():
-            with _open(path) as stream:
-                first = index = begin = 0
-                while _next_frame(stream, path, index) is not None:
-                    index += 1
-                    if stream.tell() - begin >= _TASK_BYTES:
-                        yield name, path, first, begin, index - first
-                        first, begin = index, stream.tell()
-                if index == 0:
-                    raise DataError(f"{path} holds no frame")
-                if first < index:
-                    yield name, path, first, begin, index - first
+            with opened(path) as stream:
+                if is_packed(path):
+                    yield from ((name, path, first, text, n) for first, n, text in frames_of(stream, path, _TASK_BYTES))
+                else:
+                    yield from ((name, path, *run) for run in _runs(stream, path))
 
-    def read(self, task: tuple[str, Path, int, int, int]) -> Iterator[Structure | Rejected]:
+    def read(self, task: tuple[str, Path, int, int | bytes, int]) -> Iterator[Structure | Rejected]:
         name, path, first, begin, count = task
-        with _open(path) as stream:
+        if isinstance(begin, bytes):
+            yield from self._read_run(name, path, BytesIO(begin), first, count)
+            return
+        with opened(path) as stream:
             stream.seek(begin)
-            for index in range(first, first + count):
-                frame = _next_frame(stream, path, index)
-                if frame is None:
-                    raise DataError(f"{path} has become shorter while it was read")
-                yield self._parse(*frame, f"{name}#{index}")
+            yield from self._read_run(name, path, stream, first, count)
+
+    def _read_run(
+        self, name: str, path: Path, stream: BinaryIO, first: int, count: int
+    ) -> Iterator[Structure | Rejected]:
+        for index in range(first, first + count):
+            frame = next_frame(stream, path, index)
+            if frame is None:
+                raise DataError(f"{path} has become shorter while it was read")
+            yield self._parse(*frame, f"{name}#{index}")
 
     def _parse(self, num_atoms: int, lines: list[bytes], label: str) -> Structure | Rejected:
         """Read one frame; lines: its comment line, then one for each atom."""
@@ -121,48 +97,34 @@ class Extxyz(FileSource):
             return Rejected(label, "no atoms")
         try:
             comment, *rows = [line.decode() for line in lines]
-            info = key_val_str_to_dict(comment) if comment.strip() else {}  # type: ignore[no-untyped-call]
-            num_columns = self._check_columns(info)
+            header, form = _split_header(comment)
+            num_columns = self._check_columns(form["Properties"])
             for row in rows:
                 if (found := len(row.split())) != num_columns:
                     return Rejected(label, "columns disagree with Properties", f"{found}, not {num_columns}: {row:.60}")
-            _check_pbc(info.get("pbc", True))
-            text = StringIO("".join([f"{num_atoms}\n", comment, *rows]))
-            (atoms,) = read_xyz(text, index=slice(1), properties_parser=lambda _: dict(info))
-            results = atoms.calc.results if atoms.calc else {}
-            energies, vectors = {**atoms.info, **results}, {**atoms.arrays, **results}
-            energy = _pick(energies, self.energy_key, _ENERGY, "energy")
-            if energy is None and not self.energy_key:
-                energy = results.get("free_energy")
-            forces = _pick(vectors, self.forces_key, _FORCES, "forces")
-            if energy is None:
-                return Rejected(label, "missing energy", f"{self.energy_key} not among {', '.join(energies)}"[:200])
-            if forces is None:
-                return Rejected(label, "missing forces", f"{self.forces_key} not among {', '.join(vectors)}"[:200])
-            if isinstance(energy, bool) or not isinstance(energy, Real):
-                raise ValueError(f"energy {energy!r} is not a number")
-            if self.group_key and self.group_key not in info:
-                return Rejected(label, "missing group key", self.group_key)
-            return Structure(
+            text = StringIO("".join([f"{num_atoms}\n", "\n" if comment.isspace() else comment, *rows]))
+            (atoms,) = read_xyz(text, index=slice(1), properties_parser=lambda _: dict(form))
+            columns = {**atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+            record = Record(
+                label=label,
                 numbers=atoms.numbers,
-                positions=atoms.positions,
+                positions=columns.pop("positions"),
                 cell=np.asarray(atoms.cell, dtype=np.float64),
                 pbc=atoms.pbc,
-                energy=float(energy) * ENERGY_UNITS_EV[self.energy_unit],
-                forces=np.asarray(forces, dtype=np.float64) * FORCE_UNITS_EV_PER_ANG[self._force_unit()],
-                group=str(info.get(self.group_key or "config_type", "")) or reduced_formula(atoms.numbers),
-                record=label,
+                sections={"header": header, "columns": {k: v for k, v in columns.items() if k != "numbers"}},
+                arrays=("columns",),
+                group=str(header.get("config_type", "")),
+                stated=stated_units(header),
             )
+            return self._structure(record)
         except KeyError as error:  # of ASE's table of symbols
             return Rejected(label, "unknown element", str(error)[:80])
         except (IndexError, TypeError, ValueError, AttributeError, OverflowError, OSError, RuntimeError) as error:
             return as_rejected(label, error)
 
-    def _check_columns(self, info: Mapping[str, Any]) -> int:
+    def _check_columns(self, properties: str) -> int:
         """Count the columns of the atom lines after checking those that are used."""
-        fields = str(info.get("Properties", "species:S:1:pos:R:3")).split(":")
-        if len(fields) % 3:
-            raise ValueError("Properties is not a list of name:type:columns")
+        fields = properties.split(":")
         names = [REV_PROPERTY_NAME_MAP.get(name, name) for name in fields[::3]]
         kinds = dict(zip(names, zip(fields[1::3], map(int, fields[2::3]), strict=True), strict=True))
         num_columns = sum(count for _, count in kinds.values())
@@ -171,52 +133,79 @@ class Extxyz(FileSource):
         if "positions" not in kinds or not {"symbols", "numbers"} & set(kinds):
             raise ValueError("Properties has no pos, or neither species nor Z")
         for name, kind in kinds.items():
-            is_vector = name == "positions" or name == self.forces_key or _FORCES.fullmatch(name)
+            is_vector = name == "positions" or name == self.forces_key or _VECTOR.fullmatch(name)
             if is_vector and kind not in (("R", 3), ("I", 3)):
                 raise ValueError(f"Properties has {name}:{kind[0]}:{kind[1]}, which must be R:3")
         return num_columns
 
-    def _force_unit(self) -> str:
-        return self.force_unit or f"{self.energy_unit}/Ang"
 
-
-def _open(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-
-
-def _next_frame(stream: BinaryIO, path: Path, index: int) -> tuple[int, list[bytes]] | None:
-    """Read the stated number of atoms and the lines after it (fewer if the file ends before); None at the end."""
-    lines = iter(partial(stream.readline, _MAX_LINE_BYTES), b"")
-    header = next((line for line in lines if not line.isspace()), None)
-    if header is None:
-        return None
-    if not _COUNT.fullmatch(header):
-        raise DataError(f"{path}, frame {index}: expected a number of atoms, found {header[:60]!r}")
-    num_atoms = int(header)
-    frame = list(islice(lines, num_atoms + 1))
-    if max(map(len, frame), default=0) == _MAX_LINE_BYTES:
-        raise DataError(f"{path}, frame {index}: a line is longer than {_MAX_LINE_BYTES} bytes")
-    return num_atoms, frame
-
-
-def _check_pbc(value: Any) -> None:
-    """Raise ValueError unless it is one truth value, or three."""
-    flags = np.asarray(value)
-    if flags.shape not in ((), (3,)) or flags.dtype.kind not in "bi" or not np.isin(flags, (0, 1)).all():
-        raise ValueError(f"pbc is {value!r}")
-
-
-def _pick(values: Mapping[str, Any], key: str, usual: re.Pattern[str], what: str) -> Any:
-    """The value called `key`, or by any of the usual names; None if there is none.
+def _split_header(comment: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a comment line says, and apart from it the form of the frame by ASE's names: Lattice, pbc, Properties.
 
     Raises:
-        ValueError: if there are several that disagree.
+        ValueError: if a cell is written in a way that is not understood, or in two ways that disagree.
     """
-    names = [key] if key else [name for name in values if usual.fullmatch(name)]
-    found = [values[name] for name in names if name in values]
-    if any(not np.array_equal(found[0], other) for other in found[1:]):
-        raise ValueError(f"{' and '.join(names)} disagree; choose with source.{what}_key")
-    return found[0] if found else None
+    entries = key_val_str_to_dict(_NINE.sub(lambda m: m[1].upper(), comment)) if comment.strip() else {}  # type: ignore[no-untyped-call]
+    by_name: dict[str, list[str]] = {}
+    for key in entries:
+        by_name.setdefault(key.lower(), []).append(key)
+    cells = {key: _cell(key, entries[key]) for name in ("lattice", "cell") for key in by_name.get(name, [])}
+    if len(cells) > 1 and any(not np.array_equal(cell, next(iter(cells.values()))) for cell in cells.values()):
+        raise ValueError(f"{' and '.join(cells)} disagree")
+    form: dict[str, Any] = {"Properties": _properties(entries, by_name)}
+    if cells:
+        form["Lattice"] = next(iter(cells.values())).T  # as ASE has it
+    elif odd := [k for k, v in entries.items() if _CELL_LIKE.search(k) and np.ndim(v) and np.size(v) in (3, 6, 9)]:
+        raise ValueError(f"{odd[0]} is not understood; write the cell as Lattice= with nine numbers")
+    if "pbc" in by_name:
+        (key,) = by_name["pbc"]
+        form["pbc"] = _pbc(entries[key])
+    used = {*cells, *by_name.get("properties", []), *by_name.get("pbc", [])}
+    return {key: value for key, value in entries.items() if key not in used}, form
+
+
+def _cell(key: str, value: Any) -> FloatArray:
+    """(3, 3) rows."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or array.size not in (3, 9):
+        raise ValueError(f"{key} is not understood: {value!r:.60}; a cell is nine numbers, or three at right angles")
+    if array.size == 3:
+        return np.diag(array.reshape(3).astype(np.float64))
+    in_rows = array.T if key == "Lattice" else array.reshape(3, 3)  # ASE transposes what has this name alone
+    return in_rows.astype(np.float64)
+
+
+def _properties(entries: Mapping[str, Any], by_name: Mapping[str, list[str]]) -> str:
+    """The columns by the names and types that ASE knows."""
+    keys = by_name.get("properties", [])
+    if len(keys) > 1:
+        raise ValueError(f"{' and '.join(keys)}: Properties comes twice")
+    fields = str(entries[keys[0]] if keys else "species:S:1:pos:R:3").split(":")
+    if len(fields) % 3:
+        raise ValueError("Properties is not a list of name:type:columns")
+    names = [_COLUMNS.get(name.lower(), name) for name in fields[::3]]
+    return ":".join(":".join(entry) for entry in zip(names, map(str.upper, fields[1::3]), fields[2::3], strict=True))
+
+
+def _pbc(value: Any) -> list[bool]:
+    """Raise ValueError unless it is one truth value, or three."""
+    if isinstance(value, str):
+        value = [_FLAGS.get(word.lower(), word) for word in value.split()]
+    flags = np.asarray(value).squeeze()
+    if flags.shape not in ((), (3,)) or flags.dtype.kind not in "bi" or not np.isin(flags, (0, 1)).all():
+        raise ValueError(f"pbc is {value!r}")
+    return [bool(flag) for flag in np.broadcast_to(flags, 3)]
+
+
+def _runs(stream: BinaryIO, path: Path) -> Iterator[tuple[int, int, int]]:
+    """Runs of frames of a file that can be sought in: index of the first, where it begins, how many."""
+    first = index = begin = 0
+    while next_frame(stream, path, index) is not None:
+        index += 1
+        if stream.tell() - begin >= _TASK_BYTES:
+            yield first, begin, index - first
+            first, begin = index, stream.tell()
+    if index == 0:
+        raise DataError(f"{path} holds no frame")
+    if first < index:
+        yield first, begin, index - first

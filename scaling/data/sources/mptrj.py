@@ -5,7 +5,8 @@ energies, `force`, `stress`, `magmom` and `bandgap`. It is cut into pieces of wh
 so that memory stays small whatever its size.
 
 Units: energies in eV for the whole cell (VASP, PBE and PBE+U), `force` is -dE/dx in eV/angstrom, lattice and `xyz` are
-in angstrom. Stress (kbar, VASP's sign), magnetic moments and band gaps are not stored.
+in angstrom. `stress` is in kbar with VASP's sign (positive where it is compressed), and stored with the other one.
+Magnetic moments and band gaps are not stored.
 
 Energy: `uncorrected_total_energy` is VASP's own, of which the forces are the derivatives; materials computed with PBE
 and with PBE+U have different zeros. `corrected_total_energy` adds the MP2020 corrections: constants per anion and per
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ase.units
 import numpy as np
 
 from scaling.data.formats import parse_structure, pieces
@@ -34,6 +36,7 @@ from scaling.structure import Structure
 
 ENERGIES = ("uncorrected_total_energy", "corrected_total_energy")
 MAX_KEY_LENGTH = 100
+_EV_PER_ANG3 = -1e3 * ase.units.bar
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class MPtrj(FileSource):
     name: str = "mptrj"
     energy: str = "uncorrected_total_energy"
 
+    RECIPE: ClassVar[int] = 2
     SUFFIXES: ClassVar[tuple[str, ...]] = (".json",)
+    UNPACKS: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.energy not in ENERGIES:
@@ -97,9 +102,11 @@ def _parse_frame(label: str, mp_id: str, frame: Any, energy_key: str) -> Structu
             return geometry
         energy = float(frame[energy_key])
         forces = np.array(frame["force"], dtype=np.float64)
+        pressure = frame.get("stress")
+        stress = None if pressure is None else _EV_PER_ANG3 * np.array(pressure, dtype=np.float64).reshape(3, 3)
         stated = frame.get("mp_id", mp_id)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return as_rejected(label, error)
     if stated != mp_id:
         return Rejected(label, "mp_id disagrees with the material", f"{stated!a}"[:MAX_KEY_LENGTH])
-    return geometry.labelled(energy=energy, forces=forces, group=mp_id, record=label)
+    return geometry.labelled(energy=energy, forces=forces, group=mp_id, record=label, stress=stress)

@@ -23,6 +23,9 @@ class Listed:
     def identity(self):
         return {"label": self.label}
 
+    def not_read(self):
+        return ()
+
     def files(self):
         return {}
 

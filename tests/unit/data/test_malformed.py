@@ -8,9 +8,14 @@ from typing import Any
 import ase.io
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr as BOHR
+from ase.units import Hartree as HARTREE
+from ase.units import invcm as INVCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +115,45 @@ def write_ani(path: Path) -> None:
         group["forces"] = np.array([m["forces"] for m in molecules()], dtype=np.float32) / 27.2114
 
 
+def write_traj(path: Path) -> None:
+    ase.io.write(path, [atoms_of(m) for m in molecules()], format="traj")
+
+
+def write_qm22(path: Path) -> None:
+    """Gradients in Hartree/bohr, energies in cm^-1."""
+    lines = []
+    for m in molecules():
+        lines += ["3", f"{m['energy'] / INVCM:.10f}"]
+        columns = np.hstack([m["positions"], -m["forces"] / (HARTREE / BOHR)]).tolist()
+        lines += [f"{s} {' '.join(f'{x:.9f}' for x in row)}" for s, row in zip(m["symbols"], columns, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def arrays_of() -> dict[str, Any]:
+    return {key: np.array([m[key] for m in molecules()]) for key in ("positions", "energy", "forces", "cell")}
+
+
+def write_npz(path: Path) -> None:
+    np.savez(path, z=np.array([8, 1, 1]), e_unit=np.array("eV"), r_unit=np.array("Ang"), **arrays_of())
+
+
+def write_hdf5(path: Path) -> None:
+    units = {"positions": "Ang", "energy": "eV", "forces": "eV/Ang"}
+    with h5py.File(path, "w") as file:
+        group = file.create_group("water")
+        group["atomic_numbers"] = np.array([8, 1, 1])
+        for key, values in arrays_of().items():
+            if key in units:
+                group[key] = values
+                group[key].attrs["units"] = units[key]
+
+
+def write_parquet(path: Path) -> None:
+    columns = {key: values.tolist() for key, values in arrays_of().items()}
+    columns["atomic_forces"] = columns.pop("forces")
+    pq.write_table(pa.table({"atomic_numbers": [[8, 1, 1]] * NUM, **columns}), path)
+
+
 FORMATS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mvl": ("data.json", write_mvl),
     "jarvis": ("data.json", write_jarvis),
@@ -117,11 +161,18 @@ FORMATS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "extxyz": ("data.extxyz", write_extxyz),
     "ase_db": ("data.db", write_ase_db),
     "ani": ("data.h5", write_ani),
+    "ase": ("data.traj", write_traj),
+    "qm22": ("data.xyz", write_qm22),
+    "npz": ("data.npz", write_npz),
+    "hdf5": ("data.h5", write_hdf5),
+    "parquet": ("data.parquet", write_parquet),
 }
+#: Of water whose zero of energy is that of no real file.
+SETTINGS = {"qm22": {"energy_unit": "cm^-1"}}
 
 
 def prepared(name: str, path: Path, out: Path) -> ShardSet:
-    source = SOURCES[name](path=str(path))  # type: ignore[call-arg]
+    source = SOURCES[name](path=str(path), **SETTINGS.get(name, {}))  # type: ignore[call-arg]
     prepare(source, out, progress=False)
     return ShardSet(out)
 

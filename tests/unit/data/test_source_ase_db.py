@@ -9,7 +9,7 @@ from pathlib import Path
 import ase.db
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.db.core import object_to_bytes
@@ -114,11 +114,71 @@ def test_large_database_is_shared_out_and_every_part_stands_alone(tmp_path, monk
     assert [entry.energy for entry in entries] == [written[row_id - 1].calc.results["energy"] for row_id in kept]
 
 
-@pytest.mark.parametrize(("labels", "missing"), [((), "energy"), (("forces",), "energy"), (("energy",), "forces")])
-def test_row_without_a_label_is_rejected(labels, missing, tmp_path):
+def test_stress_charge_and_spin_are_read(tmp_path):
+    atoms = make_atoms()
+    stress = np.arange(1.0, 7.0)
+    atoms.calc.results["stress"] = stress
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.write(atoms, data={"charge": -1, "spin": 2})
+        database.write(atoms, total_charge=1, multiplicity=3)
+    first, second = read(tmp_path / "set.db")
+    np.testing.assert_array_equal(first.stress, stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3))
+    assert [(entry.charge, entry.spin) for entry in (first, second)] == [(-1, 2), (1, 3)]
+    in_gpa = read(tmp_path / "set.db", stress_unit="GPa")[0]
+    np.testing.assert_allclose(in_gpa.stress, first.stress * units.GPa)
+
+
+def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
+    atoms = make_atoms(labels=())
+    forces = np.ones((len(atoms), 3))
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.write(atoms, E_dft=-1.5, data={"F": forces, "energy": -9.0})
+        database.write(atoms, data={"energies": [1.0, 2.0]})
+    found, refused = read(tmp_path / "set.db", energy_key="E_dft", forces_key="F")
+    assert found.energy == -1.5
+    np.testing.assert_array_equal(found.forces, forces)
+    assert refused.detail == (
+        "source.energy_key=E_dft is not there; found calculator: nothing; key-value pairs: nothing; data: energies"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metadata", "energy", "force", "length"),
+    [
+        ({}, 1.0, 1.0, 1.0),
+        ({"_distance_unit": "Ang", "_property_unit_dict": {"energy": "1.0", "forces": 1.0}}, 1.0, 1.0, 1.0),
+        (
+            {"_distance_unit": "Bohr", "_property_unit_dict": {"energy": "Hartree", "forces": "Hartree/Bohr"}},
+            units.Hartree,
+            units.Hartree / units.Bohr,
+            units.Bohr,
+        ),
+        ({"energy_unit": "kcal/mol", "force_unit": "kcal/mol/Ang"}, units.kcal / units.mol, units.kcal / units.mol, 1),
+    ],
+)
+def test_units_in_the_metadata_count(metadata, energy, force, length, tmp_path):
+    atoms = make_atoms()
+    with ase.db.connect(str(tmp_path / "set.db")) as database:
+        database.metadata = metadata
+        database.write(atoms)
+    (found,) = read(tmp_path / "set.db")
+    assert found.energy == pytest.approx(atoms.calc.results["energy"] * energy)
+    np.testing.assert_allclose(found.forces, atoms.calc.results["forces"] * force)
+    np.testing.assert_allclose(found.positions, atoms.positions * length)
+    if energy != 1.0:
+        with pytest.raises(DataError, match=r"set\.db#1 states .*source\.energy_unit=eV"):
+            read(tmp_path / "set.db", energy_unit="eV")
+
+
+@pytest.mark.parametrize("labels", [(), ("forces",), ("energy",)])
+def test_row_without_a_label_says_so_and_one_without_any_is_rejected(labels, tmp_path):
     write_db(tmp_path / "set.db", [make_atoms(labels=labels), make_atoms()])
-    bad, good = read(tmp_path / "set.db")
-    assert (bad.record, bad.reason) == ("set.db#1", f"missing {missing}")
+    entry, good = read(tmp_path / "set.db")
+    if labels:
+        assert (entry.energy is None, entry.forces is None) == ("energy" not in labels, "forces" not in labels)
+    else:
+        assert (entry.record, entry.reason) == ("set.db#1", "missing energy and forces")
+        assert "name them by source.energy_key, source.forces_key" in entry.detail
     assert not isinstance(good, Rejected)
 
 
@@ -131,8 +191,7 @@ BOMB = json.dumps({"run": {"__ndarray__": [[10**15], "float64", [0.0]]}})
         ({"energy": float("inf")}, "not finite"),
         ({"energy": "low"}, "malformed record"),
         ({"energy": b"\x00\x01"}, "malformed record"),
-        ({"energy": None}, "missing energy"),
-        ({"forces": None}, "missing forces"),
+        ({"energy": None, "forces": None}, "missing energy and forces"),
         ({"forces": np.full(6, np.nan).tobytes()}, "not finite"),
         ({"forces": np.ones(3).tobytes()}, "atom count disagrees with the forces"),
         ({"forces": np.ones(6, np.float32).tobytes()}, "atom count disagrees with the forces"),
@@ -179,12 +238,12 @@ def test_malformed_row_is_rejected_by_name_and_the_rest_is_read(columns, reason,
     [b"", b"\xff" * 40, object_to_bytes({"run": 1})[:-3], b"\x08" + bytes(7) + b"[" * 100_000, "{", '{"run": [1, {"a"'],
     ids=itertools.count(),
 )
-def test_malformed_data_is_rejected_where_it_names_the_group(data, tmp_path):
+def test_row_with_malformed_data_is_rejected_since_a_charge_may_be_lost_with_them(data, tmp_path):
     write_db(tmp_path / "set.db", [make_atoms(), make_atoms()])
     change_row(tmp_path / "set.db", 1, data=data)
-    found = read(tmp_path / "set.db", group_key="run")[0]
+    found, good = read(tmp_path / "set.db")
     assert (found.record, found.reason) == ("set.db#1", "malformed record")
-    assert not any(isinstance(entry, Rejected) for entry in read(tmp_path / "set.db"))  # data is not needed otherwise
+    assert not isinstance(good, Rejected)
 
 
 def test_constraints_are_never_decoded(tmp_path):

@@ -108,13 +108,36 @@ def test_trajectory_is_one_group_even_in_two_files(tmp_path):
     assert [entry.group for entry in read(tmp_path)] == ["Mo1 O1", "Mo1 O1", "Mo1 O2", "Mo1 O1"]
 
 
+def test_stress_charge_and_spin_are_read_exactly(tmp_path):
+    atoms = make_atoms(pbc=(True, True, True))
+    stress = np.random.default_rng(0).normal(size=6)
+    atoms.calc.results["stress"] = stress
+    write_lmdb(tmp_path / "set.aselmdb", [atoms], data={"charge": -2, "spin": 4, "sid": "a"})
+    (entry,) = read(tmp_path / "set.aselmdb")
+    np.testing.assert_array_equal(entry.stress, stress[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3))
+    assert (entry.charge, entry.spin) == (-2, 4)
+    (flipped,) = read(tmp_path / "set.aselmdb", stress_unit="GPa")
+    assert not np.allclose(flipped.stress, entry.stress)
+
+
+def test_metadata_state_units_and_damaged_ones_are_an_error(tmp_path):
+    write_lmdb(tmp_path / "set.aselmdb", [make_atoms()])
+    put(tmp_path / "set.aselmdb", metadata=packed({"energy_unit": "Hartree", "force_unit": "Hartree/Bohr"}))
+    with pytest.raises(DataError, match=r"states energy_unit=Hartree, but source\.energy_unit=eV"):
+        read(tmp_path / "set.aselmdb", energy_unit="eV")
+    put(tmp_path / "set.aselmdb", metadata=b"\xff")
+    with pytest.raises(DataError, match=r"set\.aselmdb: its metadata are damaged"):
+        read(tmp_path / "set.aselmdb")
+
+
 def test_group_is_an_entry_of_the_data_or_a_key_value_pair(tmp_path):
     write_lmdb(tmp_path / "a.aselmdb", [make_atoms()], data={"sid": "random7", "fid": 3})
     write_lmdb(tmp_path / "b.aselmdb", [make_atoms()], sid=7)
     write_lmdb(tmp_path / "c.aselmdb", [make_atoms()])
     first, second, third = read(tmp_path, group_key="sid")
     assert (first.group, second.group) == ("random7", "7")
-    assert (third.record, third.reason, third.detail) == ("c.aselmdb#1", "missing group key", "sid")
+    assert (third.record, third.reason) == ("c.aselmdb#1", "missing group key")
+    assert third.detail.startswith("sid; found calculator: energy, forces; key-value pairs: nothing")
 
 
 def test_constraints_do_not_alter_the_forces(tmp_path):
@@ -165,8 +188,7 @@ def test_one_process_may_list_and_read_a_file_by_turns(tmp_path, monkeypatch):
             zlib.compress(json.dumps({"numbers": {"__ndarray__": [[10**15], "float64", [0]]}}).encode()),
             "malformed record",
         ),
-        (packed(row(energy=None)), "missing energy"),
-        (packed(row(forces=None)), "missing forces"),
+        (packed(row(energy=None, forces=None)), "missing energy and forces"),
         (packed(row(energy=float("nan"))), "not finite"),
         (packed(row(energy=True)), "malformed record"),
         (packed(row(energy="-1.5")), "malformed record"),

@@ -9,6 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from scaling.data.manifest import Rejected
 from scaling.data.preparation.validation import Bounds, validate
@@ -95,9 +96,88 @@ def test_forces_go_by_their_usual_names(key, tmp_path):
 
 
 def test_forces_of_another_name_are_found_by_key_alone(tmp_path):
-    text = frame("Properties=species:S:1:pos:R:3:my_f:R:3 energy=1")
-    (without,), (found,) = read_text(tmp_path, text), read_text(tmp_path, text, forces_key="my_f")
+    text = frame("Properties=species:S:1:pos:R:3:my_force:R:3 energy=1")
+    (without,), (found,) = read_text(tmp_path, text), read_text(tmp_path, text, forces_key="my_force")
     assert (without.reason, found.forces[0].tolist()) == ("missing forces", [0.1, 0.2, -0.3])
+    assert without.detail == "is it my_force? name it by source.forces_key"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        f"{LATTICE.lower()} {PROPERTIES.lower()} ENERGY=-20.5",
+        f'{LATTICE.upper()} PROPERTIES=SPECIES:s:1:POS:r:3:Forces:r:3 energy=-20.5 PBC="t T true"',
+        f"{LATTICE.replace('Lattice', 'cell')} {PROPERTIES} energy=-20.5",
+        f"{LATTICE} {LATTICE.replace('Lattice', 'cell')} {PROPERTIES} energy=-20.5",
+        f"{LATTICE.replace('=', ' = ')} {PROPERTIES} energy = -20.5",
+    ],
+)
+def test_keys_and_columns_count_in_any_case_and_cell_is_a_lattice(comment, tmp_path):
+    (plain,), (found,) = read_text(tmp_path, frame()), read_text(tmp_path, frame(comment))
+    for name in ("numbers", "positions", "cell", "pbc", "energy", "forces"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_cell_of_three_numbers_is_rectangular(tmp_path):
+    (found,) = read_text(tmp_path, frame(f'cell="4 5 6" {PROPERTIES} energy=1'))
+    assert found.cell.tolist() == np.diag([4.0, 5.0, 6.0]).tolist()
+    assert found.pbc.all()
+
+
+@pytest.mark.parametrize(
+    ("header", "word"),
+    [
+        ('cell="4 5 6 90 90 90"', "cell is not understood"),
+        ('box="4 5 6"', "box is not understood"),
+        ('Lattice_vectors="4 0 0 0 5 0 0 0 6"', "Lattice_vectors is not understood"),
+        ('lattice="4 0 0 0 5 0 0 0"', "lattice is not understood"),
+        (f'{LATTICE} cell="4 5 6"', "Lattice and cell disagree"),
+        (f"{LATTICE} {LATTICE.lower()} cell=cubic", "cell is not understood"),
+    ],
+)
+def test_cell_that_is_not_understood_is_refused_by_its_key(header, word, tmp_path):
+    (found,) = read_text(tmp_path, frame(f"{header} {PROPERTIES} energy=1"))
+    assert found.reason == "malformed record"
+    assert word in found.detail
+
+
+def test_other_numbers_do_not_pass_for_a_cell(tmp_path):
+    (found,) = read_text(tmp_path, frame(f'{LATTICE} supercell="2 2 2" dipole="1 2 3" {PROPERTIES} energy=1'))
+    assert isinstance(found, Structure)
+    (free,) = read_text(tmp_path, frame(f'dipole="1 2 3" config_type=supercell {PROPERTIES} energy=1'))
+    assert not free.pbc.any()
+
+
+def test_labels_written_by_ase_come_back_exactly(tmp_path):
+    rng = np.random.default_rng(0)
+    written = []
+    for _ in range(5):
+        atoms = Atoms("MoO", rng.uniform(0, 3, (2, 3)), cell=rng.normal(0, 0.3, (3, 3)) + np.eye(3) * 5, pbc=True)
+        results = {"energy": rng.normal(-1e3, 1), "forces": rng.normal(size=(2, 3)), "stress": rng.normal(size=6)}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        atoms.info.update(charge=int(rng.integers(-2, 3)), spin=2)
+        written.append(atoms)
+    ase.io.write(tmp_path / "set.extxyz", written)
+    ase.io.write(tmp_path / "columns.xyz", written, format="extxyz", write_info=True)
+    for entry, atoms in zip(read(tmp_path / "set.extxyz"), written, strict=True):
+        results = atoms.calc.results
+        assert entry.energy == results["energy"]
+        np.testing.assert_allclose(entry.forces, results["forces"], atol=5e-9)  # ASE writes eight decimals
+        np.testing.assert_array_equal(entry.stress, atoms.get_stress(voigt=False))
+        assert (entry.charge, entry.spin) == (atoms.info["charge"], 2)
+
+
+def test_stress_of_six_numbers_and_virial_are_read(tmp_path):
+    volume = np.linalg.det(read_text(tmp_path, frame())[0].cell)
+    texts = {key: f'{key}="{value}"' for key, value in (("stress", "1 2 3 4 5 6"), ("virial", "1 6 5 6 2 4 5 4 3"))}
+    expected = np.array([[1.0, 6, 5], [6, 2, 4], [5, 4, 3]])
+    for key in ("stress", "STRESS"):
+        (found,) = read_text(
+            tmp_path, frame(f"{LATTICE} {PROPERTIES} energy=1 {texts['stress'].replace('stress', key)}")
+        )
+        np.testing.assert_array_equal(found.stress, expected)
+    (found,) = read_text(tmp_path, frame(f"{LATTICE} {PROPERTIES} energy=1 {texts['virial']}"))
+    np.testing.assert_allclose(found.stress, -expected / volume, rtol=1e-14)
 
 
 def test_labels_that_disagree_are_not_guessed_at(tmp_path):
@@ -117,7 +197,7 @@ def test_units_are_converted(tmp_path):
     np.testing.assert_allclose(kcal.energy, -20.5 * 0.0433641, rtol=1e-6)
     np.testing.assert_allclose(kcal.forces, plain.forces * 0.0433641, rtol=1e-6)
     np.testing.assert_array_equal(hartree.positions, plain.positions)
-    assert Extxyz().identity() == Extxyz(force_unit="eV/Ang").identity() != Extxyz(energy_unit="meV").identity()
+    assert Extxyz().identity() != Extxyz(energy_unit="meV").identity()
 
 
 @pytest.mark.parametrize("settings", [{"energy_unit": "cal"}, {"force_unit": "eV"}, {"force_unit": "Ha/Bohr"}])
@@ -139,7 +219,8 @@ def test_group_is_config_type_or_the_key_given(tmp_path):
     assert read_text(tmp_path, text)[0].group == "bulk md"
     assert read_text(tmp_path, text, group_key="run")[0].group == "7"
     (entry,) = read_text(tmp_path, text, group_key="walker")
-    assert (entry.record, entry.reason, entry.detail) == ("set.xyz#0", "missing group key", "walker")
+    assert (entry.record, entry.reason) == ("set.xyz#0", "missing group key")
+    assert entry.detail == "walker; found header: config_type, energy, run; columns: forces"
 
 
 def test_constraints_do_not_alter_the_forces(tmp_path):
@@ -167,8 +248,7 @@ def test_large_file_is_shared_out_and_every_part_stands_alone(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (frame(f"{LATTICE} {PROPERTIES}"), "missing energy"),
-        (frame(f"{LATTICE} energy=1", ["Mo 0 0 0", "O 1.5 1 1"]), "missing forces"),
+        (frame(f"{LATTICE} step=1", ["Mo 0 0 0", "O 1.5 1 1"]), "missing energy and forces"),
         (frame(f"{PROPERTIES} energy=low"), "malformed record"),
         (frame(f"{PROPERTIES} energy"), "malformed record"),
         (frame(f'{PROPERTIES} energy="1 2"'), "malformed record"),
@@ -189,7 +269,7 @@ def test_large_file_is_shared_out_and_every_part_stands_alone(tmp_path, monkeypa
         (frame(rows=(ROWS[0], "O 1.5 1 1 0 0 0 0")), "columns disagree with Properties"),
         (frame(rows=(ROWS[0], "O 1.5 one 1 0 0 0")), "malformed record"),
         (frame(rows=()), "no atoms"),
-        (frame("", ["Mo 0 0 0", "O 1.5 1 1"]), "missing energy"),
+        (frame("", ["Mo 0 0 0", "O 1.5 1 1"]), "missing energy and forces"),
         (frame("Properties=species:S:1:forces:R:3 energy=1", ["Mo 0 0 0"]), "malformed record"),
         (frame("Properties=pos:R:3:forces:R:3 energy=1", ["0 0 0 0 0 0"]), "malformed record"),
         (frame("Properties=species:S:1:pos:R:3:forces:L:3 energy=1", ["O 0 0 0 T T F"]), "malformed record"),
@@ -307,7 +387,7 @@ def test_published_ethanol_is_in_kcal_per_mol():
 @pytest.mark.parametrize("name", ["qm7x", "qm9"])
 def test_published_files_without_labels_are_rejected_frame_by_frame(name):
     entries = read(FORMATS / f"metatrain_{name}_reduced_100.xyz")
-    assert [entry.reason for entry in entries] == ["missing energy"] * 100
+    assert [entry.reason for entry in entries] == ["missing energy and forces"] * 100
     if name == "qm9":
         with_energy = read(FORMATS / "metatrain_qm9_reduced_100.xyz", energy_key="U0", energy_unit="Hartree")
-        assert {entry.reason for entry in with_energy} == {"missing forces"}
+        assert all(entry.forces is None and entry.energy < -1000 for entry in with_energy)

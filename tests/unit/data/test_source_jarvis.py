@@ -237,7 +237,7 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
     path = tmp_path / "data.tar.gz"
     write_tar(path, [("id_prop.json", np.random.default_rng(0).bytes(9000))])
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DataError, match=r"data\.tar\.gz is not a whole tar archive"):
+    with pytest.raises(DataError, match=r"data\.tar\.gz is not a whole (tar archive|\.gz file)"):
         read(path)
 
 

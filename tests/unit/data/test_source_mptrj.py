@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from ase.data import atomic_numbers
+from ase.units import GPa
 
 from scaling.data.formats import json_stream
 from scaling.data.manifest import Rejected
@@ -47,7 +48,7 @@ def frame(mp_id="mp-1", symbols=("Li", "O"), seed=0, **changes):
         "e_per_atom_relaxed": -5.6,
         "ef_per_atom_relaxed": -1.1,
         "force": rng.normal(size=(len(symbols), 3)).tolist(),
-        "stress": rng.normal(size=(3, 3)).tolist(),
+        "stress": np.cov(rng.normal(size=(3, 5))).tolist(),  # symmetric
         "magmom": [0.1] * len(symbols),
         "bandgap": 1.5,
         "mp_id": mp_id,
@@ -103,6 +104,7 @@ def test_frames_are_read_exactly_whatever_the_pieces(energy, chunk_bytes, tmp_pa
         assert structure.cell.tolist() == entry["structure"]["lattice"]["matrix"]
         assert structure.forces.tolist() == entry["force"]
         assert structure.energy == entry[energy]
+        np.testing.assert_allclose(structure.stress, np.array(entry["stress"]) * (-0.1 * GPa), rtol=1e-14)
         assert structure.pbc.tolist() == [True] * 3
         assert (structure.group, structure.holdout) == (mp_id, "")
         assert structure.record == f"MPtrj.json#{mp_id}/{frame_id}"

@@ -172,7 +172,7 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
         path, [("Mo_SS.json", json.dumps([record()] * 50).encode() + bytes(np.random.default_rng(0).bytes(9000)))]
     )
     path.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(DataError, match=r"data\.tar\.gz is not a whole tar archive"):
+    with pytest.raises(DataError, match=r"data\.tar\.gz is not a whole (tar archive|\.gz file)"):
         read(path)
 
 

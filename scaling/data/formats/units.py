@@ -1,0 +1,155 @@
+"""Units as people write them into files, and what they are in eV and angstrom (ASE's values, CODATA 2014)."""
+
+import re
+
+import ase.units
+
+ENERGY_UNITS_EV: dict[str, float] = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Hartree": ase.units.Hartree,
+    "Rydberg": ase.units.Rydberg,
+    "kcal/mol": ase.units.kcal / ase.units.mol,
+    "kJ/mol": ase.units.kJ / ase.units.mol,
+    "cm^-1": ase.units.invcm,
+}
+LENGTH_UNITS_ANG: dict[str, float] = {"Ang": 1.0, "Bohr": ase.units.Bohr, "nm": 10.0}
+FORCE_UNITS_EV_PER_ANG: dict[str, float] = {
+    f"{energy}/{length}": energy_ev / length_ang
+    for energy, energy_ev in ENERGY_UNITS_EV.items()
+    for length, length_ang in LENGTH_UNITS_ANG.items()
+}
+_PRESSURES = {
+    "eV/Ang^3": 1.0,
+    "Hartree/Bohr^3": ase.units.Hartree / ase.units.Bohr**3,
+    "kcal/mol/Ang^3": ENERGY_UNITS_EV["kcal/mol"],
+    "GPa": ase.units.GPa,
+    "kbar": 1e3 * ase.units.bar,
+    "bar": ase.units.bar,
+}
+#: With a minus where pressure is positive, as VASP prints it (-kbar); plain where tension is.
+STRESS_UNITS_EV_PER_ANG3: dict[str, float] = _PRESSURES | {f"-{name}": -value for name, value in _PRESSURES.items()}
+
+#: Spellings in lower case, without blanks, brackets and powers (`mol^-1` is `/mol`), of the names above.
+_ENERGY_SPELLINGS = {
+    "eV": "ev electronvolt electronvolts",
+    "meV": "mev millielectronvolt",
+    "Hartree": "hartree hartrees ha eh e_h au a.u. atomic",
+    "Rydberg": "rydberg rydbergs ry",
+    "kcal/mol": "kcal/mol kcal/mole kcal_mol kcalmol kcalpermol",
+    "kJ/mol": "kj/mol kj/mole kj_mol kjmol kjpermol",
+    "cm^-1": "cm^-1 cm-1 /cm 1/cm invcm wavenumber wavenumbers",
+}
+_LENGTH_SPELLINGS = {
+    "Ang": "ang ang. angstrom angstroms a å ångström ångstrom",
+    "Bohr": "bohr bohrs a0 a_0 au a.u. atomic",
+    "nm": "nm nanometer nanometre",
+}
+_STRESS_SPELLINGS = {"GPa": "gpa", "kbar": "kbar kb kilobar", "bar": "bar"}
+
+_INVERSE = re.compile(r"[\s*·.]*\b([a-zåö_]+0?)\^?(?:-|\*\*-)([13])\b")  # Å^-1, mol-1
+_Spelt = dict[str, float]
+
+
+def _spelt(spellings: dict[str, str], values: dict[str, float]) -> _Spelt:
+    return {word: values[name] for name, words in spellings.items() for word in words.split()}
+
+
+_ENERGIES = _spelt(_ENERGY_SPELLINGS, ENERGY_UNITS_EV)
+_LENGTHS = _spelt(_LENGTH_SPELLINGS, LENGTH_UNITS_ANG)
+_STRESSES = _spelt(_STRESS_SPELLINGS, _PRESSURES)
+
+
+def _plain(text: str) -> str:
+    """`kcal mol^-1 Å^-1` and `kcal/(mol*Ang)` as `kcal/mol/ang`."""
+    word = re.sub(r"\s+", " ", re.sub(r"[{}]", "", text).strip().lower().replace("³", "^3"))
+    if word.replace(" ", "") in _ENERGY_SPELLINGS["cm^-1"].split():
+        return word.replace(" ", "")
+    word = _INVERSE.sub(r"/\1^\2", word)
+    word = re.sub(r"/\(([^()]*)\)", lambda match: "/" + re.sub(r"[\s*·]+", "/", match[1]), word)
+    return re.sub(r"[\s()]+", "", word).replace("**", "^").replace("^1", "")
+
+
+def energy_unit_ev(text: str) -> float:
+    """Raises ValueError if it is not understood; so do the others."""
+    return _known(_ENERGIES, _plain(text), text, "energy", ENERGY_UNITS_EV)
+
+
+def length_unit_ang(text: str) -> float:
+    return _known(_LENGTHS, _plain(text), text, "length", LENGTH_UNITS_ANG)
+
+
+def force_unit_ev_per_ang(text: str) -> float:
+    """A unit of energy over one of length, or `au`."""
+    word = _plain(text)
+    if word in ("au", "a.u.", "atomic"):
+        return ase.units.Hartree / ase.units.Bohr
+    energy, _, length = word.rpartition("/")
+    if energy not in _ENERGIES or length not in _LENGTHS:
+        raise ValueError(f"{text!r} is no unit of force that is known; write it as Hartree/Bohr or eV/Ang")
+    return _ENERGIES[energy] / _LENGTHS[length]
+
+
+def stress_unit_ev_per_ang3(text: str) -> float:
+    """A pressure, or a unit of energy over the cube of one of length; negative with a minus before it."""
+    word = _plain(text.strip().removeprefix("-"))
+    sign = -1.0 if text.strip().startswith("-") else 1.0
+    if word in _STRESSES:
+        return sign * _STRESSES[word]
+    energy, _, volume = word.rpartition("/")
+    length = volume.removesuffix("3").removesuffix("^")
+    if energy not in _ENERGIES or length not in _LENGTHS or not volume.endswith("3"):
+        raise ValueError(f"{text!r} is no unit of stress that is known; write it as eV/Ang^3, GPa or kbar")
+    return sign * _ENERGIES[energy] / _LENGTHS[length] ** 3
+
+
+def _known(table: _Spelt, word: str, text: str, what: str, names: dict[str, float]) -> float:
+    if word not in table:
+        raise ValueError(f"{text!r} is no unit of {what} that is known; write {', '.join(names)}")
+    return table[word]
+
+
+#: What is stated at once by the name of a system of units.
+SYSTEMS: dict[str, dict[str, str]] = {
+    "metal": {"energy": "eV", "forces": "eV/Ang", "length": "Ang"},
+    "ase": {"energy": "eV", "forces": "eV/Ang", "length": "Ang", "stress": "eV/Ang^3"},
+    "real": {"energy": "kcal/mol", "forces": "kcal/mol/Ang", "length": "Ang"},
+    "atomic": {"energy": "Hartree", "forces": "Hartree/Bohr", "length": "Bohr"},
+}
+_QUANTITIES = (
+    ("forces", r"forc|grad"),
+    ("virial", r"virial"),
+    ("stress", r"stress|pressure"),
+    ("length", r"length|dist|pos|coord|cell|lattice|^r$|geometry"),
+    ("energy", r"energ|^e$"),
+)
+_UNIT_KEY = re.compile(r"_?(.*?)[-_ ]?units?", re.IGNORECASE)
+
+
+def stated_units(entries: dict[str, object]) -> dict[str, tuple[str, str]]:
+    """Of a header's entries, those that name a unit: the quantity, and the entry's key and text.
+
+    Entries are `energy-unit`, `force_units`, `_distance_unit` and the like, and `units` alone, which names a system of
+    units (metal, real, atomic) or that of energies. Units of quantities that are not read (dipoles, times) are passed
+    over.
+
+    Raises:
+        ValueError: if `units` alone is neither.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for key, value in entries.items():
+        match = _UNIT_KEY.fullmatch(str(key))
+        if match is None or not isinstance(value, str) or not value.strip():
+            continue
+        if not match[1]:
+            system = {"au": "atomic", "a.u.": "atomic"}.get(value.strip().lower(), value.strip().lower())
+            if system not in SYSTEMS:
+                energy_unit_ev(value)
+            words = SYSTEMS.get(system, {"energy": value})
+            found |= {quantity: (str(key), word) for quantity, word in words.items() if quantity not in found}
+            continue
+        for quantity, pattern in _QUANTITIES:
+            if re.search(pattern, match[1], re.IGNORECASE):
+                found[quantity] = (str(key), value)
+                break
+    return found

@@ -1,0 +1,227 @@
+"""Labels by name: where they are looked for, their signs and units, and what is said where they are not found."""
+
+import ase.units as u
+import numpy as np
+import pytest
+
+from scaling.data.formats import KeyedSource, Record
+from scaling.data.manifest import Rejected
+from scaling.errors import ConfigError, DataError
+from scaling.structure import Structure
+
+FORCES = np.array([[0.1, 0.2, -0.3], [-0.1, -0.2, 0.3]])
+STRESS = np.array([[1.0, 0.2, 0.3], [0.2, 2.0, 0.4], [0.3, 0.4, 3.0]])
+VOIGT = [1.0, 2.0, 3.0, 0.4, 0.3, 0.2]
+VOLUME = 4.0 * 5.0 * 6.0
+
+
+def record(sections=None, *, cell=(4.0, 5.0, 6.0), stated=None, layout=None, arrays=("arrays",), **header):
+    return Record(
+        label="set#0",
+        numbers=np.array([42, 8]),
+        positions=np.array([[0.0, 0, 0], [1.5, 1.25, 1.0]]),
+        cell=np.diag(cell),
+        pbc=np.ones(3, dtype=bool),
+        sections=sections or {"header": {"energy": -2.0, **header}, "arrays": {"forces": FORCES}},
+        arrays=arrays,
+        stated=stated or {},
+        layout=layout or {},
+    )
+
+
+def structure(entry, **settings):
+    found = KeyedSource(**settings)._structure(entry)
+    assert isinstance(found, Structure), found
+    return found
+
+
+def rejected(entry, **settings):
+    found = KeyedSource(**settings)._structure(entry)
+    assert isinstance(found, Rejected), found
+    return found
+
+
+def test_first_section_that_has_a_label_counts():
+    sections = {"calculator": {"forces": FORCES}, "info": {"energy": -1.0}, "data": {"energy": -9.0, "forces": -FORCES}}
+    found = structure(record(sections))
+    assert found.energy == -1.0
+    np.testing.assert_array_equal(found.forces, FORCES)
+    chosen = structure(record({**sections, "info": {"E_total": -3.0, "energy": -1.0}}), energy_key="E_total")
+    assert chosen.energy == -3.0
+
+
+@pytest.mark.parametrize("missing", ["energy", "forces"])
+def test_either_label_may_be_missing_where_nothing_looks_like_it(missing):
+    sections = {"info": {"energy": -1.0, "step": 3}, "arrays": {"forces": FORCES, "magmoms": FORCES}}
+    sections = {name: {k: v for k, v in section.items() if k != missing} for name, section in sections.items()}
+    found = structure(record(sections))
+    assert (found.energy is None, found.forces is None) == (missing == "energy", missing == "forces")
+    assert found.stress is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "reason", "words"),
+    [
+        ({"info": {"energy": -1.0}, "arrays": {"vasp_force": FORCES}}, "missing forces", ("vasp_force", "forces_key")),
+        ({"info": {"E0_energy": 1.0}, "arrays": {"forces": FORCES}}, "missing energy", ("E0_energy", "energy_key")),
+        (
+            {"info": {"vasp_energy": -1.0}, "arrays": {"vasp_force": FORCES}},
+            "missing energy and forces",
+            ("info: vasp_energy", "arrays: vasp_force", "source.energy_key, source.forces_key"),
+        ),
+        ({"info": {}, "arrays": {}}, "missing energy and forces", ("info: nothing",)),
+        (
+            {"info": {"energy": 1.0, "dft_stress_xx": VOIGT}, "arrays": {}},
+            "missing stress",
+            ("dft_stress_xx", "stress_key"),
+        ),
+    ],
+)
+def test_label_by_another_name_is_never_passed_over(sections, reason, words):
+    found = rejected(record(sections))
+    assert found.reason == reason
+    assert all(word in found.detail for word in words), found.detail
+
+
+def test_scalar_that_only_sounds_like_forces_hides_nothing():
+    sections = {"info": {"energy": -1.0, "max_force": 0.3, "force_converged": True}, "arrays": {}}
+    assert structure(record(sections)).forces is None
+
+
+def test_values_of_atoms_are_no_label_of_the_whole():
+    columns = {"forces": FORCES, "virial": np.ones((2, 9)), "energy": np.ones(2), "stress": np.ones((2, 6))}
+    found = structure(record({"header": {"energy": -1.0}, "columns": columns}, arrays=("columns",)))
+    assert (found.energy, found.stress) == (-1.0, None)
+    alone = structure(record({"header": {}, "columns": columns}, arrays=("columns",)))
+    assert alone.energy is None
+
+
+def test_names_from_files_are_printed_on_one_line():
+    found = rejected(record({"header": {"a\nb\u2603": 1.0}}))
+    assert "a b\\u2603" in found.detail
+
+
+def test_key_that_is_set_and_not_there_is_said_with_what_is_there():
+    found = rejected(record(), energy_key="U0")
+    assert (found.reason, found.detail.startswith("source.energy_key=U0 is not there; found header: energy")) == (
+        "missing energy",
+        True,
+    )
+
+
+def test_gradients_are_forces_with_the_other_sign():
+    of_gradient = structure(record({"a": {"energy": 1.0, "gradients": FORCES}}))
+    by_key = structure(record({"a": {"energy": 1.0, "dft_total_gradient": FORCES}}), forces_key="dft_total_gradient")
+    for found in (of_gradient, by_key):
+        np.testing.assert_array_equal(found.forces, -FORCES)
+
+
+@pytest.mark.parametrize("value", [STRESS, STRESS.ravel(), VOIGT, STRESS.tolist()])
+def test_stress_of_six_or_nine_numbers_is_positive_under_tension(value):
+    np.testing.assert_array_equal(structure(record(stress=value)).stress, STRESS)
+    virial = structure(record(virial=np.asarray(value) * -VOLUME)).stress
+    np.testing.assert_allclose(virial, STRESS, rtol=1e-15)
+    in_kbar = structure(record(stress=np.asarray(value) / (0.1 * u.GPa)), stress_unit="kbar").stress
+    of_vasp = structure(record(stress=-np.asarray(value) / (0.1 * u.GPa)), stress_unit="-kbar").stress
+    for found in (in_kbar, of_vasp):
+        np.testing.assert_allclose(found, STRESS, rtol=1e-14)
+
+
+def test_wrong_sign_or_order_of_stress_would_be_seen():
+    assert not np.allclose(structure(record(virial=STRESS * VOLUME)).stress, STRESS)
+    of_vasp_order = [VOIGT[k] for k in (0, 1, 2, 5, 3, 4)]  # xx yy zz xy yz zx
+    assert not np.allclose(structure(record(stress=of_vasp_order)).stress, STRESS)
+
+
+def test_stress_and_virial_must_agree_up_to_the_sign():
+    both = {"stress": STRESS, "virial": -VOLUME * STRESS}
+    np.testing.assert_array_equal(structure(record(**both)).stress, STRESS)
+    with pytest.raises(ValueError, match=r"stress and virial disagree.*source\.stress_key"):
+        KeyedSource()._structure(record(**(both | {"virial": VOLUME * STRESS})))
+    chosen = structure(record(**(both | {"virial": VOLUME * STRESS})), stress_key="stress")
+    np.testing.assert_array_equal(chosen.stress, STRESS)
+
+
+def test_virial_without_a_cell_is_an_error_unless_it_is_nought():
+    assert structure(record(cell=(0.0, 0.0, 0.0), virial=np.zeros(9))).stress is None
+    with pytest.raises(ValueError, match="no cell"):
+        KeyedSource()._structure(record(cell=(0.0, 0.0, 0.0), virial=STRESS))
+
+
+def test_stress_of_nan_is_not_there():
+    assert structure(record(stress=np.full(6, np.nan))).stress is None
+
+
+@pytest.mark.parametrize("value", [np.ones(5), np.ones((3, 2)), np.ones((6, 2)), "text", [1, "x"]])
+def test_stress_of_another_shape_is_an_error(value):
+    with pytest.raises(ValueError, match="stress"):
+        KeyedSource()._structure(record(stress=value))
+
+
+def test_charge_and_multiplicity_are_read_by_their_usual_names():
+    found = structure(record(charge=-1, spin=2))
+    assert (found.charge, found.spin) == (-1, 2)
+    found = structure(record(total_charge=np.float64(1.0), multiplicity=3))
+    assert (found.charge, found.spin) == (1, 3)
+    found = structure(record(charge=0, spin=0))
+    assert (found.charge, found.spin) == (0, None)
+    of_atoms = {"header": {"energy": 1.0}, "arrays": {"charge": np.array([0.5, -0.5]), "forces": FORCES}}
+    assert structure(record(of_atoms)).charge is None
+    with pytest.raises(ValueError, match=r"charge 0\.5 is not a whole number"):
+        KeyedSource()._structure(record(charge=0.5))
+
+
+def test_units_by_setting_by_the_file_and_by_the_layout():
+    hartree = {"energy": ("energy-unit", "hartree"), "forces": ("force-unit", "hartree/bohr")}
+    for found in (
+        structure(record(), energy_unit="Hartree", force_unit="Hartree/Bohr"),
+        structure(record(stated=hartree)),
+        structure(record(stated=hartree), energy_unit="Hartree"),
+        structure(record(layout={"energy": "Hartree", "forces": "Hartree/Bohr"})),
+    ):
+        assert found.energy == -2.0 * u.Hartree
+        np.testing.assert_array_equal(found.forces, FORCES * (u.Hartree / u.Bohr))
+    over_ang = structure(record(layout={"energy": "Hartree", "forces": "Hartree/Bohr"}), energy_unit="kcal/mol")
+    np.testing.assert_allclose(over_ang.forces, FORCES * (u.kcal / u.mol))
+
+
+def test_unit_of_a_label_by_its_name_counts_before_that_of_the_quantity():
+    sections = {"data": {"energy_U0": -2.0, "energy": -9.0}}
+    stated = {"energy_U0": ("metadata", "Hartree"), "energy": ("metadata", "eV")}
+    assert structure(record(sections, stated=stated), energy_key="energy_U0").energy == -2.0 * u.Hartree
+
+
+def test_setting_that_contradicts_the_file_is_an_error_that_names_both():
+    stated = {"energy": ("energy-unit", "hartree"), "forces": ("force-unit", "hartree/bohr")}
+    for setting in ({"energy_unit": "eV"}, {"force_unit": "eV/Ang"}):
+        ((name, value),) = setting.items()
+        with pytest.raises(DataError, match=rf"set#0 states .*-unit=.*source\.{name}={value}"):
+            KeyedSource(**setting)._structure(record(stated=stated))
+
+
+def test_energies_in_another_unit_do_not_say_that_of_forces_or_stress():
+    stated = {"energy": ("energy-unit", "hartree")}
+    with pytest.raises(ValueError, match=r"no unit of forces is stated: say source\.force_unit"):
+        KeyedSource()._structure(record(stated=stated))
+    assert structure(record({"header": {"energy": -2.0}}, stated=stated)).energy == -2.0 * u.Hartree
+    with pytest.raises(ValueError, match=r"no unit of stress is stated: say source\.stress_unit"):
+        KeyedSource(energy_unit="Hartree")._structure(record(stress=STRESS))
+
+
+def test_lengths_in_bohr():
+    found = structure(record(stated={"length": ("length-unit", "Bohr")}, virial=-STRESS))
+    np.testing.assert_array_equal(found.positions[1], np.array([1.5, 1.25, 1.0]) * u.Bohr)
+    np.testing.assert_allclose(found.cell, np.diag([4.0, 5.0, 6.0]) * u.Bohr)
+    np.testing.assert_allclose(found.stress, STRESS / (VOLUME * u.Bohr**3))
+    assert structure(record(), length_unit="Bohr").positions[1, 0] == 1.5 * u.Bohr
+
+
+@pytest.mark.parametrize("unit", ["energy_unit", "force_unit", "stress_unit", "length_unit"])
+def test_unit_that_is_not_known_is_refused_with_those_that_are(unit):
+    with pytest.raises(ConfigError, match=rf"source\.{unit}=furlong must be empty or one of \w"):
+        KeyedSource(**{unit: "furlong"})
+
+
+def test_unknown_unit_of_the_file_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match="'furlong'"):
+        KeyedSource()._structure(record(stated={"energy": ("energy-unit", "furlong")}))
