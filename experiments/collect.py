@@ -3,12 +3,13 @@
 import argparse
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from experiments.command import command
-from scaling.errors import ConfigError
+from scaling.errors import ConfigError, RunError
 from scaling.runs import STATES, collect, digest_of, write_atomic
 
 
@@ -20,15 +21,25 @@ def write_table(table: pd.DataFrame, directory: Path) -> None:
     write_atomic(directory / "runs.csv", table.to_csv(index=False))
 
 
-def _collected(study_dir: Path) -> pd.DataFrame:
-    """The table of a study, with what each run computes: the same in two studies, whatever its name there."""
-    table = collect(study_dir)
-    has_config = [(study_dir / name / "config.yaml").exists() for name in table["run_id"]]
-    computed = [
-        (digest_of(study_dir / name) if known else None) or str(study_dir / name)
-        for name, known in zip(table["run_id"], has_config, strict=True)
-    ]
-    return table.assign(computed=computed)
+def _computed(run_dir: Path) -> str:
+    """What a run computes: the same wherever it lies and whatever its name; its own where that cannot be read."""
+    try:
+        return digest_of(run_dir) or str(run_dir)
+    except (ConfigError, RunError):
+        return str(run_dir)
+
+
+def _joined(study_dirs: Sequence[Path]) -> pd.DataFrame:
+    """The tables of all studies; of runs that compute the same one that is done, else the first."""
+    tables = [collect(study_dir) for study_dir in study_dirs]
+    table = pd.concat(tables, ignore_index=True)
+    run_dirs = [study_dir / name for study_dir, of in zip(study_dirs, tables, strict=True) for name in of["run_id"]]
+    computed = pd.Series(map(_computed, run_dirs), index=table.index, dtype=object)
+    done_first = table["status"].ne("done").sort_values(kind="stable").index
+    again = computed[done_first].duplicated().sort_index()
+    if again.any():
+        print(f"there more than once, taken once: {', '.join(table.loc[again, 'run_id'])}")
+    return table[~again]
 
 
 @command
@@ -42,14 +53,9 @@ def main() -> int:
     if arguments.out is None and len(study_dirs) > 1:
         raise ConfigError("--out must name a directory for the table of several studies, e.g. --out studies/all")
     out = arguments.out or study_dirs[0]
-    if len(study_dirs) == 1:
-        table = collect(study_dirs[0])
-    else:
-        table = pd.concat([_collected(study_dir) for study_dir in study_dirs], ignore_index=True)
-        again = table.pop("computed").duplicated()
-        if again.any():
-            print(f"in more than one study, taken once: {', '.join(table.loc[again, 'run_id'])}")
-            table = table[~again]
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out={out} is a file; name a directory")
+    table = _joined(study_dirs)
     out.mkdir(parents=True, exist_ok=True)
     write_table(table, out)
     found = table["status"].value_counts()

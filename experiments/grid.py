@@ -1,6 +1,7 @@
 """A grid of runs from what Hydra composes: every cell validated before the first one is written down or computed."""
 
 import copy
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class Grid:
     is_drawn: bool = False
 
 
+#: Hydra's flag that prints the configuration, in all its spellings.
+PRINTS = re.compile(r"(--cfg|-c)(=?(job|hydra|all))?")
 #: What is given a grid, and returns of each cell the validation loss, the error with which it failed, or None.
 Outcome = float | Exception | None
 
@@ -52,8 +55,11 @@ def over_grid(compute: Callable[[Grid], Sequence[Outcome]]) -> None:
         ConfigError: naming the first key that is not allowed.
     """
     _refuse_number_as_choice(sys.argv[1:])
-    if {"--cfg", "-c"} & set(sys.argv) and {"-m", "--multirun"} & set(sys.argv):
-        raise ConfigError("--cfg prints one configuration: leave out -m, and give each key one value")
+    words = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
+    if len(words) < len(sys.argv) - 1:
+        if any(PRINTS.fullmatch(word) for word in words):
+            raise ConfigError("--cfg prints one configuration: leave out -m, and give each key one value")
+        sys.argv[1:] = ["-m", *words]  # Hydra wants all overrides on one side of it
 
     @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="config")
     def take(grid: Grid | DictConfig) -> Any:

@@ -115,6 +115,8 @@ def plan(grid: Grid) -> list[None]:
     Raises:
         ConfigError: if a run fits nowhere.
     """
+    if grid.is_drawn:
+        raise ConfigError("a plan is of cells that are known beforehand: leave out hydra/sweeper=..., and list values")
     configs = grid.configs
     first = configs[0]
     device, limit = planned_device(first)

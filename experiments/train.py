@@ -105,14 +105,14 @@ def _fitted(config: RunConfig, run: RunDir) -> RunConfig:
 
     begun_at = run.config().zero.stage if any(run.checkpoints.glob("step-*")) else None
     launcher = config.launcher
-    if launcher.kind == "torchrun":
-        if not config.plan.device_memory_gib:
-            raise ConfigError("plan.device_memory_gib=0 must be what one rank has where you start it, for zero=auto")
-        side_by_side = 1
+    if launcher.kind == "local":
+        side_by_side = max(Counter(slots(config)).values())
     elif launcher.kind == "slurm":
         side_by_side = max(1, launcher.workers) if launcher.slurm.gpus_per_rank else 1  # they share its GPUs
+    elif config.plan.device_memory_gib:
+        side_by_side = 1
     else:
-        side_by_side = max(Counter(slots(config)).values())
+        raise ConfigError("plan.device_memory_gib=0 must be what one rank has where you start it, for zero=auto")
     return fitted(config, begun_at=begun_at, side_by_side=side_by_side)
 
 

@@ -5,6 +5,7 @@ part of the run's identity (scaling/runs/identity.py). The keys of `model` and `
 and of the optimiser that `name` names: scaling/models/*/config.py, scaling/optim/config.py.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -124,15 +125,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "train.batch_size", self.batch_size, ">= 1")
-        require(self.energy_weight >= 0, "train.energy_weight", self.energy_weight, ">= 0")
-        require(self.force_weight >= 0, "train.force_weight", self.force_weight, ">= 0")
-        require(
-            sum(getattr(self, entry.name) for entry in fields(self) if entry.name.endswith("_weight")) > 0,
-            "the sum of the weights in train",
-            0,
-            "> 0",
-            "nothing would be learned",
-        )
+        weights = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name.endswith("_weight")}
+        for name, weight in weights.items():
+            require(weight >= 0, f"train.{name}", weight, ">= 0")
+        require(sum(weights.values()) > 0, "the sum of the weights in train", 0, "> 0", "nothing would be learned")
         require(self.precision in PRECISIONS, "train.precision", self.precision, f"one of {', '.join(PRECISIONS)}")
         require(self.validate_every >= 1, "train.validate_every", self.validate_every, ">= 1")
         require(self.checkpoint_every >= 1, "train.checkpoint_every", self.checkpoint_every, ">= 1")
@@ -230,7 +226,17 @@ def validated(config: DictConfig) -> RunConfig:
         remedies = [remedy for pattern, remedy in REMEDIES.items() if pattern.search(what)]
         raise ConfigError("; ".join([f"{getattr(error, 'full_key', '')}: {what}", *remedies[:1]])) from error
     assert isinstance(run, RunConfig)
+    _require_finite(run)
     return run
+
+
+def _require_finite(part: Any, prefix: str = "") -> None:
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if is_dataclass(value):
+            _require_finite(value, f"{prefix}{entry.name}.")
+        elif isinstance(value, float):
+            require(math.isfinite(value), f"{prefix}{entry.name}", value, "a finite number")
 
 
 def _name(section: Any, choice: Choice) -> str:

@@ -7,8 +7,12 @@ import pandas as pd
 
 from analysis.tables import MIXED_COLUMNS, SETTING, RunTable, numbers
 
-YARDSTICKS = re.compile(r"test_structures|data_digest|dataset|source|domain|task|loss_\w*scale\w*", re.IGNORECASE)
+YARDSTICKS = re.compile(
+    r"test_structures|data_digest|dataset|source|domain|task|loss_\w*scale\w*|train\.\w+_weight", re.IGNORECASE
+)
 """Columns that say by what a loss is measured: where they differ, losses are different quantities."""
+WEIGHTS = re.compile(r"train\.\w+_weight")
+"""Of these, those of which the loss itself is made, also where they are what parts the table."""
 OWN = ("model.", "optim.")
 """Configuration keys of which every architecture has its own."""
 TRAINING = ("steps", "samples_seen")
@@ -19,7 +23,7 @@ SHOWN_LETTERS = 12  # of a value that is a digest
 def unlike_losses(by: str, tables: Mapping[str, RunTable]) -> tuple[str, ...]:
     """A caution if losses of different tables are not one quantity; `by` is the column whose values name them."""
     first = next(iter(tables.values())).frame
-    columns = [str(column) for column in first if YARDSTICKS.fullmatch(str(column)) and column != by]
+    columns = [name for name in map(str, first) if YARDSTICKS.fullmatch(name) and (name != by or WEIGHTS.fullmatch(by))]
     differing = [f"{column} ({text})" for column in columns if (text := _differing(column, tables))]
     if not differing:
         return ()

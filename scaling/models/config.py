@@ -17,6 +17,8 @@ FAMILIES = {
     "gemnet_t": "scaling.models.gemnet.config:GemNetTConfig",
 }
 FORCES = ("conservative", "direct")
+#: Of a width or any other size: the products of two are counted in 64 bits.
+MAX_SIZE = 2**20
 #: Torch's modules, which this file does not know: backbone, energy head, and force head or None.
 Parts = tuple[Any, Any, Any]
 
@@ -47,6 +49,7 @@ class ModelConfig(ABC):
                 value, least = getattr(self, entry.name), 0 if entry.default == 0 else 1
                 allowed = f">= {least}" if least else ">= 0 (0: it follows from the width)"
                 require(value >= least, f"model.{entry.name}", value, allowed)
+                require(value <= MAX_SIZE, f"model.{entry.name}", value, f"at most {MAX_SIZE:,}")
         require(self.forces in FORCES, "model.forces", self.forces, f"one of {', '.join(FORCES)}")
         if self.num_params is not None:
             require(1 <= self.num_params < 1e13, "model.num_params", self.num_params, "in [1, 1e13)")

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from scaling.config import DataConfig, PlanConfig, RunConfig
-from scaling.data import ShardSet, choose
+from scaling.data import ShardSet, Split, choose
+from scaling.structure import IntArray
 from scaling.training import count_edges
 
 
@@ -32,8 +33,17 @@ def data_of(config: RunConfig) -> Data:
 
     Raises:
         DataError: if neither is there.
+        ConfigError: if the run's fraction of the data picks nothing.
     """
-    return _data_of(replace(config.data, fraction=1.0), config.plan, tuple(config.train.labels.items()))
+    labels = tuple(config.train.labels.items())
+    if not config.plan.num_structures:
+        _chosen(config.data, labels)
+    return _data_of(replace(config.data, fraction=1.0), config.plan, labels)
+
+
+@cache
+def _chosen(data: DataConfig, labels: tuple[tuple[str, str], ...]) -> tuple[Split, IntArray]:
+    return choose(data, ShardSet(data.path), dict(labels))
 
 
 @cache
@@ -43,7 +53,7 @@ def _data_of(data: DataConfig, given: PlanConfig, labels: tuple[tuple[str, str],
         mean = (given.num_atoms, given.num_edges, given.num_elements, given.num_edges)
         return Data(given.num_structures, *mean, data.val_share * whole, data.test_share * whole)
     shards = ShardSet(data.path)
-    split, train = choose(data, shards, dict(labels))
+    split, train = _chosen(data, labels)
     edges, atoms = count_edges(shards, data.cutoff_ang), shards.num_atoms[train]
     mean = (float(atoms.mean()), float(edges[train].mean()), len(shards.manifest.elements), float(edges.max()))
     num_test = len(split.test) + sum(len(apart) for apart in split.extra_tests.values())

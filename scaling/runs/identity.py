@@ -8,11 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from scaling.config import RunConfig, read_config, result_fields
+from scaling.errors import ConfigError
 from scaling.runs.files import read_json
 from scaling.runs.former import former_digest
 
@@ -91,7 +93,7 @@ def run_id(config: RunConfig, data_digest: str, swept: Collection[str] = ()) -> 
     values = settings(config)
     parts = [f"{short}{_readable(values[key])}" for key, short in PREFIX.items()]
     for key in sorted(set(swept) & values.keys() - PREFIX.keys()):
-        parts.append(f"{key.rpartition('.')[2]}{_readable(values[key])}")
+        parts.append(f"{key.removesuffix('.name').rpartition('.')[2]}{_readable(values[key])}")
     return "-".join([*parts, digest(config, data_digest)])
 
 
@@ -113,10 +115,16 @@ class Known:
     """The runs that a study's directory holds, found by what they compute."""
 
     def __init__(self, study_dir: Path) -> None:
-        names = [path.parent.name for path in study_dir.glob("*/config.yaml")]
-        self._by_digest = {
-            (name[-DIGEST_LENGTH:] if NAMED.search(name) else digest_of(study_dir / name)): name for name in names
-        }
+        """Look at all directories; of a run and its copies under other names the run is known, else a finished copy."""
+        names = sorted(path.parent.name for path in study_dir.glob("*/config.yaml"))
+        named = {name[-DIGEST_LENGTH:]: name for name in names if NAMED.search(name)}
+        renamed = [name for name in names if not NAMED.search(name)]
+        renamed.sort(key=lambda name: (study_dir / name / "result.json").exists())
+        self._by_digest: dict[str | None, str] = {}
+        for name in renamed:
+            with suppress(ConfigError):  # whatever has a config.yaml of another kind is no run
+                self._by_digest[digest_of(study_dir / name)] = name
+        self._by_digest.update(named)
 
     def name_of(self, config: RunConfig, data_digest: str) -> str | None:
         """The directory of the run that computes this, also if an earlier version named it; None if there is none."""

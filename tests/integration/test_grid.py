@@ -200,6 +200,14 @@ def test_several_studies_become_one_table(tiny_data, tmp_path):
     assert "--out must name a directory" in refused.stderr
     done = run_command("experiments.collect", *studies, "--out", str(tmp_path / "both"))
     assert done.returncode == 0, done.stderr
-    assert "in more than one study, taken once: egnn-w4" in done.stdout
+    assert "there more than once, taken once: egnn-w4" in done.stdout
     table = pd.read_parquet(tmp_path / "both" / "runs.parquet")
     assert sorted(zip(table["study"], table["width"], strict=True)) == [("a", 4), ("b", 6)]
+    (run / "result.json").unlink()
+    (run / "status.json").unlink()
+    (tmp_path / "b" / "junk").mkdir()
+    (tmp_path / "b" / "junk" / "config.yaml").write_text("foo: 1\n")
+    assert run_command("experiments.collect", *studies, "--out", str(tmp_path / "both")).returncode == 0
+    table = pd.read_parquet(tmp_path / "both" / "runs.parquet")
+    done_in = table.loc[table["status"] == "done", ["study", "width"]]
+    assert sorted(done_in.itertuples(index=False, name=None)) == [("b", 6), ("c", 4)], "the one that is done counts"

@@ -15,6 +15,8 @@ from tests.conftest import run_command
         (["model.name=gemnet_t"], "error: model.name=gemnet_t would"),
         (["-m", "study.name=a", "model.width=4,4"], "name a value twice"),
         (["-m", "--cfg", "job", "model.width=4,6"], "--cfg prints one configuration"),
+        (["--cfg=job", "-m", "model.width=4,6"], "--cfg prints one configuration"),
+        (["model.width=1000000000"], "model.width=1000000000 must be at most"),
         (["model.width=4,5", "model.width=6,7"], "model.width is swept twice"),
         (["data.split_seed=-1"], "data.split_seed=-1 must be >= 0"),
         (["launcher.slurm.time_min=4:00:00"], "a whole number is wanted\ntimes are in the unit"),

@@ -66,6 +66,16 @@ def test_unknown_key_and_wrong_type_are_refused():
         validated(OmegaConf.create({"model": {"width": "x"}}))
 
 
+FLOATS = ["data.cutoff_ang", "train.force_weight", "optim.weight_decay", "optim.lr_width_exponent"]
+
+
+@pytest.mark.parametrize("key", FLOATS)
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_number_that_is_not_finite_is_refused_by_its_key(key, value):
+    with pytest.raises(ConfigError, match=f"{key}={value} must be"):
+        validated(OmegaConf.from_dotlist([f"{key}={value}"]))
+
+
 def test_config_survives_its_file(tmp_path):
     config = RunConfig(seed=3, train=TrainConfig(budget=BudgetConfig("epochs", 1.5)))
     (tmp_path / "config.yaml").write_text(to_yaml(config))

@@ -103,15 +103,25 @@ def test_exponent_that_is_not_determined_is_not_said_to_differ(make_study):
         ("data_digest", "ff00", "data_digest (egnn ab12cd34; gemnet_t ff00)"),
         ("test_structures", 500.0, "test_structures (egnn 863; gemnet_t 500)"),
         ("loss_force_scale_ev_per_ang", 0.4, "loss_force_scale_ev_per_ang (egnn 0.9; gemnet_t 0.4)"),
+        ("train.force_weight", 10.0, "train.force_weight (egnn 1; gemnet_t 10)"),
     ],
 )
 def test_losses_of_different_kinds_are_noticed_and_not_compared(make_study, column, value, words):
-    frame = two_models(make_study).assign(test_structures=863.0, loss_force_scale_ev_per_ang=0.9)
+    same = {"test_structures": 863.0, "loss_force_scale_ev_per_ang": 0.9, "train.force_weight": 1.0}
+    frame = two_models(make_study).assign(**same)
     assert not groups_of(frame).cautions
     frame.loc[frame["model"] == "gemnet_t", column] = value
     groups = groups_of(frame)
     assert "NOT comparable" in groups.cautions[0]
     assert words in groups.cautions[0]
+    assert [one.quantity for one in groups.differences] == ["alpha", "beta"]
+
+
+def test_losses_of_other_weights_are_not_compared_where_the_weight_parts_the_table(make_study):
+    frame = two_models(make_study)
+    frame["train.force_weight"] = np.where(frame["model"] == "egnn", 1.0, 10.0)
+    groups = groups_of(frame, by="train.force_weight")
+    assert any("NOT comparable" in caution for caution in groups.cautions)
     assert [one.quantity for one in groups.differences] == ["alpha", "beta"]
 
 

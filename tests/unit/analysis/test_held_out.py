@@ -12,6 +12,7 @@ from analysis.fitting.law import fit
 from analysis.selection.comparison import compare
 from analysis.selection.held_out import backtest
 from analysis.selection.origins import cut_sizes, largest_origin, rolling_origins
+from analysis.selection.scores import Score, mean_coverage, mean_rmse
 from analysis.tables import load_runs
 
 LAW = {"E": 0.05, "A": 2.0, "alpha": 0.35, "B": 3.0, "beta": 0.5}
@@ -93,3 +94,10 @@ def test_one_origin_an_axis_holds_out_the_largest_tenth(law):
     sizes = np.geomspace(1e4, 1e6, 60)
     line = load_runs(pd.DataFrame({"num_params": sizes, "test_loss": 0.1 + sizes**-0.3}), axes=("N",))
     np.testing.assert_array_equal(largest_origin(line, "N").held_out, np.arange(60) >= 54)
+
+
+def test_coverage_of_several_origins_is_of_all_their_runs():
+    origins = [Score("N", 1e4, 20, 1, rmse=0.1, coverage=1.0), Score("N", 1e5, 12, 9, rmse=0.2, coverage=0.0)]
+    assert mean_coverage(origins) == pytest.approx(0.1)
+    assert mean_coverage([*origins, Score("D", 1e3, 12, 3, rmse=0.1)]) is None
+    assert mean_rmse(origins) == pytest.approx(0.15)

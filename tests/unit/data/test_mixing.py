@@ -22,7 +22,7 @@ def test_a_few_positions_cost_no_table(count, seed):
 
 
 def test_permutations_look_random():
-    count, trials = 20, 1000
+    count, trials = 20, 4000
     orders = np.stack([shuffled(np.arange(count), count, seed) for seed in range(trials)])
     # Chi-square of where each position goes: 20 x 20 cells, 19 x 19 degrees of freedom.
     table = np.stack([np.bincount(orders[:, k], minlength=count) for k in range(count)])

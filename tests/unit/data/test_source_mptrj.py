@@ -48,7 +48,7 @@ def frame(mp_id="mp-1", symbols=("Li", "O"), seed=0, **changes):
         "e_per_atom_relaxed": -5.6,
         "ef_per_atom_relaxed": -1.1,
         "force": rng.normal(size=(len(symbols), 3)).tolist(),
-        "stress": np.cov(rng.normal(size=(3, 5))).tolist(),  # symmetric
+        "stress": np.add(stress := rng.normal(size=(3, 3)), stress.T).tolist(),
         "magmom": [0.1] * len(symbols),
         "bandgap": 1.5,
         "mp_id": mp_id,

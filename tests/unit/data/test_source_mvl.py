@@ -1,6 +1,7 @@
 """Reading lists of pymatgen dictionaries: fields, groups, held-out files, and what is wrong with them."""
 
 import io
+import itertools
 import json
 import tarfile
 from collections import Counter
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.units import GPa
 
 from scaling.data.manifest import Rejected, group_names
 from scaling.data.preparation.validation import Accepted, Bounds, validate
@@ -176,6 +178,17 @@ def test_truncated_archive_is_an_error_that_names_it(tmp_path):
         read(path)
 
 
+def test_stress_is_turned_into_order_and_sign_of_ase(tmp_path):
+    outputs = {"energy": -20.5, "forces": [[0.1, 0.0, -0.2]] * 2}
+    records = [record(outputs=outputs | extra) for extra in ({"stress": [10, 20, 30, 1, 3, 2]}, {"stress": []}, {})]
+    (tmp_path / "MoTa_SS.json").write_text(json.dumps(records))
+    first, *others = read(tmp_path)
+    np.testing.assert_allclose(first.stress, -0.1 * GPa * np.array([[10, 1, 2], [1, 20, 3], [2, 3, 30]]), rtol=1e-14)
+    assert [entry.stress for entry in others] == [None, None]
+    refused = read_one(tmp_path, record(outputs=outputs | {"stress": [1, 2, 3]}))
+    assert (refused.reason, "not 6 numbers" in refused.detail) == ("malformed record", True)
+
+
 @pytest.fixture(scope="module")
 def published():
     if not MONBTAW.exists():
@@ -193,6 +206,29 @@ def test_published_records_are_all_fit_to_learn_from(published):
     owners = {}
     for entry in accepted:
         assert owners.setdefault(entry.group, entry.holdout) == entry.holdout, f"{entry.group} is free and held out"
+
+
+def test_published_stress_does_the_work_of_strains_and_in_another_order_would_not(published):
+    """Over neighbours among the sheared cells of molybdenum: dE = V stress : strain."""
+    series = [entry for entry in published if entry.record.startswith("Mo_Elastic")]
+    changes, right, voigt = [], [], []
+    for before, after in itertools.combinations(series, 2):
+        deformation = np.linalg.solve(before.cell, after.cell) if len(before.numbers) == len(after.numbers) else None
+        if deformation is None or not np.abs(deformation - np.eye(3)).max() < 0.03:
+            continue
+        strain = np.abs(deformation + deformation.T - 2 * np.eye(3))
+        if np.trace(strain) > 0.1 * strain.sum():
+            continue
+        work = (np.linalg.det(before.cell) + np.linalg.det(after.cell)) / 2 * (deformation - np.eye(3))
+        stress = (before.stress + after.stress) / 2
+        shears = stress - np.diag(np.diag(stress))
+        changes.append(after.energy - before.energy)
+        right.append(np.sum(stress * work))
+        voigt.append(np.sum((stress - shears + np.roll(shears, 1, (0, 1))) * work))
+    assert len(changes) > 100
+    slopes = [np.dot(changes, works) / np.dot(works, works) for works in (right, voigt)]
+    assert slopes[0] == pytest.approx(1.0, abs=0.05)
+    assert abs(slopes[1]) < 0.5
 
 
 def test_published_set_is_read_whole(published, prepared):

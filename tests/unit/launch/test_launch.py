@@ -130,7 +130,7 @@ def wait_for_attempt(run: RunDir, attempt: int) -> None:
 
 @pytest.mark.long
 @linux
-def test_killed_rank_is_named_with_its_signal_and_the_run_goes_on(endless, study):
+def test_killed_rank_is_named_with_its_signal_and_the_run_is_tried_again(endless, study):
     first = study(endless.path)
     wait_for_a_step(endless, first)
     (rank_1,) = set(first.living(*RANK, "RANK=1")) - set(loaders(first))
@@ -181,16 +181,35 @@ def test_run_that_is_killed_again_and_again_without_getting_further_is_given_up(
     assert (run.status().attempts, run.status().cause) == (MAX_FRUITLESS, "killed")
 
 
+def stop_and_resume(run: RunDir, study: Study) -> None:
+    """Ask a run to stop, and see it go on from its last step."""
+    wait_for_a_step(run, study)
+    os.kill(holder(run.path)["pid"], signal.SIGTERM)
+    log, deadline = run.path / "log.txt", time.monotonic() + 100
+    while "resumed at step" not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert f"stopped at step {run.newest_checkpoint()} of" in log.read_text()
+    assert f"resumed at step {run.newest_checkpoint()}" in log.read_text()
+
+
+@pytest.mark.long
+@linux
+def test_run_of_one_rank_asked_to_stop_goes_on_from_its_last_step(tiny_data, tmp_path, study):
+    config = RunConfig(
+        data=DataConfig(path=str(tiny_data)),
+        model=EGNNConfig(width=4),
+        train=FOREVER,
+        study=StudyConfig(root=str(tmp_path)),
+    )
+    (run,) = stage([config])
+    stop_and_resume(run, study(run.path))
+
+
 @linux
 def test_run_asked_to_stop_goes_on_from_its_last_step_and_a_killed_study_leaves_no_process_behind(endless, study):
     first = study(endless.path)
-    wait_for_a_step(endless, first)
-    os.kill(holder(endless.path)["pid"], signal.SIGTERM)
-    log, deadline = endless.path / "log.txt", time.monotonic() + 100
-    while "resumed at step" not in log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert f"stopped at step {endless.newest_checkpoint()} of" in log.read_text()
-    assert f"resumed at step {endless.newest_checkpoint()}" in log.read_text()
+    stop_and_resume(endless, first)
+    deadline = time.monotonic() + 100
     while len(loaders(first)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(loaders(first)) == 2

@@ -121,6 +121,23 @@ def test_renamed_run_is_found_by_its_configuration(tmp_path):
     assert Known(tmp_path).name_of(replace(config, seed=1), "d") is None
 
 
+def test_run_is_found_beside_its_copies_and_what_is_no_run(tmp_path):
+    config = replace(BASE, data=replace(BASE.data, digest="d"))
+    for name in ("a-copy", run_id(config, "d"), "z-copy"):
+        RunDir(tmp_path / name).stage(config)
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "config.yaml").write_text("foo: 1\n")
+    assert Known(tmp_path).name_of(config, "d") == run_id(config, "d")
+
+
+def test_of_copies_alone_the_finished_one_is_the_run(tmp_path):
+    config = replace(BASE, data=replace(BASE.data, digest="d"))
+    for name in ("a-copy", "b-copy", "c-copy"):
+        RunDir(tmp_path / name).stage(config)
+    (tmp_path / "b-copy" / "result.json").write_text("{}")
+    assert Known(tmp_path).name_of(config, "d") == "b-copy"
+
+
 def test_recipe_of_an_earlier_study_admits_its_runs_again(tmp_path):
     from scaling.errors import RunError
     from scaling.runs.study import admitted
