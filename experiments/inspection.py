@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.plots.style import BLUE, ORANGE, house_style, save_bytes
-from scaling.data import ShardSet, read_columns
+from scaling.data import Manifest, ShardSet, read_columns
 from scaling.data.preparation import FAR_SHARE, TOLERANCE_ANG, SplitConfig, leaks_of_splits
 from scaling.errors import DataError
 from scaling.runs import write_atomic
@@ -51,7 +51,7 @@ def _figure(shards: ShardSet) -> Figure:
     for name, color, chosen in _by_part(shards):
         chosen = chosen[has_energy[chosen]]
         energies.hist(shards.energy[chosen] / shards.num_atoms[chosen], bins=BINS, color=color, alpha=alpha, label=name)
-    energies.set_xlabel("energy (eV/atom)")
+    energies.set_xlabel("energy (eV/atom)" + _share(manifest, "energy"))
     energies.set_ylabel("structures")
     if len(manifest.parts) > 1:
         energies.legend()
@@ -61,7 +61,9 @@ def _figure(shards: ShardSet) -> Figure:
         forces.hist(positive, bins=list(edges), color=BLUE)
         forces.set_xscale("log")
     zero = np.count_nonzero(norms == 0) / max(1, len(norms))
-    forces.set_xlabel("force on an atom (eV/Å)" + (f"; {zero:.1%} are zero" if zero else ""))
+    forces.set_xlabel(
+        "force on an atom (eV/Å)" + (f"; {zero:.1%} are zero" if zero else "") + _share(manifest, "forces")
+    )
     forces.set_ylabel("atoms" + (f" (1 shard in {step})" if step > 1 else ""))
     sizes.hist(shards.num_atoms, bins=BINS, color=BLUE)
     sizes.set_xlabel("atoms of a structure")
@@ -81,6 +83,12 @@ def _figure(shards: ShardSet) -> Figure:
         f"{manifest.num_groups:,} groups"
     )
     return figure
+
+
+def _share(manifest: Manifest, label: str) -> str:
+    """Of an axis: how many structures have the label, unless all have."""
+    count = manifest.labels[label]
+    return "" if count == manifest.num_structures else f"; {count:,} structures have it"
 
 
 def _by_part(shards: ShardSet) -> list[tuple[str, str, np.ndarray]]:

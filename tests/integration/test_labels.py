@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from scaling.data import ShardSet
 from scaling.data.preparation import CONFLICT, prepare, verify
 from tests.conftest import ROOT, run_command
-from tests.unit.training.test_labels import Poorer
+from tests.unit.training.test_labels import Mixture, Poorer
 
 CASES = ROOT.parent / "shared" / "cases"
 CHARGES, SPINS = CASES / "05-charge-states-dropped", CASES / "06-spin-states-dropped"
@@ -136,6 +136,17 @@ def test_conflicting_levels_of_theory_and_true_copies_in_one_file(tmp_path):
         ("both.xyz#7", "both.xyz#6"),
     ]
     assert "duplicates  2 removed, see copies.jsonl" in done.stdout
+
+
+@pytest.mark.parametrize("source", [Poorer, Mixture])
+def test_inspection_says_which_labels_there_are(source, tmp_path):
+    manifest = prepare(source(num_structures=60), tmp_path / "data", progress=False).manifest
+    drawn = run_command("experiments.prepare", f"inspect={tmp_path / 'data'}")
+    assert (drawn.returncode, drawn.stderr) == (0, "")
+    assert (tmp_path / "data" / "inspect.png").stat().st_size > 1000
+    words = {name: "all" if count == 60 else count for name, count in manifest.labels.items() if count}
+    assert ", ".join(f"{name} of {count}" for name, count in words.items()) in drawn.stdout
+    assert len(words) == (1 if source is Poorer else 2)
 
 
 def test_energies_alone_go_through_every_command(tmp_path):
