@@ -4,10 +4,12 @@ Sets of one molecule, composition or trajectory are one group, or few. Where the
 sum of their squared shares, is below MIN_EFFECTIVE_GROUPS, shares of a tenth fall to no group more often than not, and
 every group that is longer than a block is cut.
 
-The gap of a group is as long as its structures stay alike: the first power of two at which the correlation of their
-fingerprints is below UNCORRELATED. Its block is the power of two that makes BLOCKS of the whole set or somewhat more,
-but at least BLOCK_PER_GAP gaps, so that gaps cost little, and at most what makes MIN_BLOCKS of the whole set; where
-that is short, the gap is half a block, and the correlation that is left stands in the manifest.
+The gap of a group is as long as its structures stay alike: the first power of two from which on the correlation of
+their fingerprints stays below UNCORRELATED. It is the largest of LAGS lags from each power of two to the next, so that
+a vibration that is back after a period does not pass for one that was forgotten. Its block is the power of two that
+makes BLOCKS of the whole set or somewhat more, but at least BLOCK_PER_GAP gaps, so that gaps cost little, and at most
+what makes MIN_BLOCKS of the whole set; where that is short, the gap is half a block, and the correlation that is left
+stands in the manifest.
 
 Powers of two, so that a set that grows keeps its blocks until it has doubled; `source.group_block` keeps them for good.
 """
@@ -30,11 +32,13 @@ BLOCKS, MIN_BLOCKS = 200, 40
 BLOCK_PER_GAP = 4
 #: Training, validation and test.
 NUM_SETS = 3
-UNCORRELATED = 0.1
+UNCORRELATED = 0.2
 #: Structures whose likeness to later ones is measured: over all groups, but so many of each at least.
-ANCHORS, MIN_ANCHORS = 256, 64
+ANCHORS, MIN_ANCHORS = 256, 128
+#: Lags that are looked at from each power of two to the next.
+LAGS = 2
 #: Groups that are measured, the largest; others are taken to be like the slowest of these.
-MAX_MEASURED = 12
+MAX_MEASURED = 8
 
 
 @dataclass(frozen=True)
@@ -117,39 +121,48 @@ def is_cut_so(shards: ShardSet, rule: int | Blocks | None) -> bool:
 
 @dataclass(frozen=True)
 class _Correlation:
-    """By lag; apart: the first lag at which it is low, or the last one."""
+    """By lag; apart: the first lag from which on it is low, or the last one."""
 
     at: dict[int, float]
 
     @property
     def apart(self) -> int:
-        return next((lag for lag, left in self.at.items() if left < UNCORRELATED), max(self.at))
+        alike = max((lag for lag, left in self.at.items() if left >= UNCORRELATED), default=0)
+        return min(max(1, 2 * alike), max(self.at))
 
 
 def correlations(shards: ShardSet, groups: IntArray, num_processes: int = 1) -> list[dict[int, float]]:
-    """Of each group, how alike structures are that stand 1, 2, 4, ... places apart, up to half of the group.
+    """Of each group, how alike structures are that stand 1, 2 to 3, 4 to 7, ... places apart, up to half of the group.
 
     1 - D(lag) / D, D being the mean squared distance of fingerprints of any two structures of a formula, D(lag) of
-    those so far apart. Structures of different formulas are not alike: 0.
+    those so far apart; the largest of LAGS such. Structures of different formulas are not alike: 0.
     """
-    pairs, starts = [], []
+    pairs: list[dict[int, list[IntArray]]] = []
+    starts = []
     for group in groups.tolist():
         frames = np.flatnonzero(shards.group == group)
         count = max(MIN_ANCHORS, ANCHORS // len(groups))
         anchors = np.unique(np.linspace(0, len(frames) - 1, count).astype(np.int64))
-        lags = [2**k for k in range(max(1, len(frames) // 2).bit_length())]
         starts.append(frames[anchors])
-        pairs.append({lag: frames[np.stack([a := anchors[anchors + lag < len(frames)], a + lag])] for lag in lags})
+        pairs.append({})
+        for lag in (2**k for k in range(max(1, len(frames) // 2).bit_length())):
+            steps = sorted({lag + lag * part // LAGS for part in range(LAGS)})
+            tried = [(anchors[number :: len(steps)], step) for number, step in enumerate(steps)]
+            kept = [(a[a + step < len(frames)], step) for a, step in tried]
+            if found := [frames[np.stack([a, a + step])] for a, step in kept if len(a)]:
+                pairs[-1][lag] = found
     wanted = np.unique(
-        np.concatenate([np.zeros(0, np.int64), *starts, *(p.ravel() for of in pairs for p in of.values())])
+        np.concatenate(
+            [np.zeros(0, np.int64), *starts, *(p.ravel() for of in pairs for some in of.values() for p in some)]
+        )
     )
     prints: dict[int, FloatArray] = {}
-    for indices, found in fingerprints(shards, wanted, num_processes):
-        prints |= dict(zip(indices.tolist(), found, strict=True))
+    for indices, rows in fingerprints(shards, wanted, num_processes):
+        prints |= dict(zip(indices.tolist(), rows, strict=True))
     curves = []
     for start, by_lag in zip(starts, pairs, strict=True):
         spread = _spread(shards, prints, start)
-        curves.append({lag: _alike(shards, prints, of_lag, spread) for lag, of_lag in by_lag.items()})
+        curves.append({lag: max(_alike(shards, prints, p, spread) for p in some) for lag, some in by_lag.items()})
     return curves
 
 

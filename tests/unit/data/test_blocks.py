@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scaling.config import DataConfig
 from scaling.data.blocks import count_blocks, split_units
 from scaling.data.manifest import Blocks, CutGroup
-from scaling.data.preparation.cutting import SplitConfig, correlations, try_split
+from scaling.data.preparation.cutting import UNCORRELATED, SplitConfig, correlations, try_split
 from scaling.data.preparation.leaks import leaks_of_splits
 from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.shards import ShardSet
@@ -215,26 +215,43 @@ def test_one_group_that_dominates_is_cut_and_small_ones_stay_whole(prepared):
     assert len(blocks.groups) == 1
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.8, 0.95])
+@pytest.mark.parametrize("memory", [0.8, 0.95])
 def test_correlation_is_that_of_the_process(memory, prepared):
-    shards = prepared(trajectory(800, memory))
+    shards = prepared(trajectory(700, memory))
     (found,) = correlations(shards, np.unique(shards.group))
     for lag in (1, 2, 4, 8, 16):
-        assert found[lag] == pytest.approx(memory**lag, abs=0.15)
-    (shuffled,) = correlations(
-        prepared(np.random.default_rng(0).permutation(trajectory(800, memory)), "shuffled"), np.unique(shards.group)
-    )
-    assert abs(shuffled[1]) < 0.15
+        assert found[lag] == pytest.approx(memory**lag, abs=0.2)
+
+
+def test_vibration_that_comes_back_is_not_taken_for_forgotten(prepared):
+    """A wave of twelve frames is at its mean after three, and itself again after twelve."""
+    move = np.random.default_rng(3).normal(0, 0.1, (6, 3))
+    frames = [
+        replace(frame, positions=frame.positions + np.sin(2 * np.pi * k / 12) * move)
+        for k, frame in enumerate(trajectory(400, 0.0))
+    ]
+    shards = prepared(frames, block=None)
+    (found,) = correlations(shards, np.unique(shards.group))
+    assert found[4] < 0.2 < found[1], "or else there would be nothing to be fooled by"
+    assert min(found[8], found[32]) > 0.2
+    (entry,) = shards.manifest.blocks.groups
+    assert entry.gap == entry.length // 2, "as wide as so few frames allow"
+
+
+def test_shuffled_trajectory_shows_no_correlation(prepared):
+    shards = prepared(np.random.default_rng(0).permutation(trajectory(300, 0.95)))
+    (found,) = correlations(shards, np.unique(shards.group))
+    assert abs(found[1]) < 0.15
 
 
 def test_slower_trajectories_have_wider_gaps_and_longer_blocks(prepared):
     fast, slow = (
-        prepared(trajectory(1000, memory), f"{memory}", block=None).manifest.blocks.groups[0] for memory in (0.0, 0.6)
+        prepared(trajectory(700, memory), f"{memory}", block=None).manifest.blocks.groups[0] for memory in (0.0, 0.6)
     )
     assert fast.gap == 1
-    assert slow.gap in (4, 8), "0.6**4 is 0.13, 0.6**8 is 0.02"
+    assert slow.gap in (4, 8), "0.6**2 is 0.36, 0.6**4 is 0.13"
     assert slow.length > fast.length
-    assert max(fast.correlation, slow.correlation) < 0.1
+    assert max(fast.correlation, slow.correlation) < UNCORRELATED
 
 
 def test_trajectory_that_is_too_slow_is_told(prepared):
@@ -324,7 +341,7 @@ def test_leaks_tell_a_split_by_block_from_one_by_frame(prepared):
     assert by_block == pytest.approx(far, rel=0.1)
     independent = prepared(trajectory(500, 0.0), "independent", block=None)
     found = leaks_of_splits(independent, SplitConfig())
-    assert found["by frame, test"].nearest_ang == pytest.approx(found["by block, test"].nearest_ang, rel=0.1)
+    assert found["by frame, test"].nearest_ang == pytest.approx(found["by block, test"].nearest_ang, rel=0.2)
 
 
 def test_blocks_come_back_from_the_manifest(prepared):
