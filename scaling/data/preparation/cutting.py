@@ -11,7 +11,7 @@ makes BLOCKS of the whole set or somewhat more, but at least BLOCK_PER_GAP gaps,
 what makes MIN_BLOCKS of the whole set; where that is short, the gap is half a block, and the correlation that is left
 stands in the manifest.
 
-Powers of two, so that a set that grows keeps its blocks until it has doubled; `source.group_block` keeps them for good.
+Powers of two, so that a set that grows a little mostly keeps its blocks; `source.group_block` keeps them for good.
 """
 
 from dataclasses import dataclass, replace
