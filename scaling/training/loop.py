@@ -155,14 +155,13 @@ class Trainer:
         self.engine.module.train()
         task = self.task
         train_loss, loss_sum = task.train_loss, 0.0
-        upweight = self._upweight(step)
         while True:
             batch = next(batches)
             assert batch.step == step, "loader and loop disagree about the step"
             batch = batch.to(self.world.device)
             prediction = self._predict(batch, forces=task.learns_forces)
             errors = _errors(batch, prediction.energy_G, prediction.forces_N3)
-            losses_G = train_loss.per_structure(errors, upweight)
+            losses_G = train_loss.per_structure(errors, task.upweight)
             loss = (losses_G * batch.loss_weight).sum() * (batch.weight / self.config.train.batch_size)
             loss_sum += loss.item()
             usual = train_loss.composition_only
@@ -177,14 +176,6 @@ class Trainer:
         total, asked = self.world.sum(mine).tolist()
         self.is_asked_to_stop = asked > 0  # by all ranks at the same step
         return total, grad_norm, lr
-
-    def _upweight(self, step: int) -> dict[str, float]:
-        """By label, the structures of a step, over all ranks, over those that have it; empty where all have all."""
-        if not self.task.labelled:
-            return {}
-        structures = self._structures(step)
-        counts = {label: int(there[structures].sum()) for label, there in self.task.labelled.items()}
-        return {label: len(structures) / count for label, count in counts.items() if count}
 
     def _structures(self, step: int) -> list[int]:
         """All that a step learns from, over all ranks."""

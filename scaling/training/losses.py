@@ -156,8 +156,9 @@ class Loss:
         """(G,) losses, differentiable.
 
         Args:
-            upweight: by label, the batch's structures over those of them that have it; 1 where it is left out. With it
-                the mean of this over the batch is the sum of each term's mean over the structures that have its label.
+            upweight: by label, one over the share of the structures, batches of which these are, that have it; 1 where
+                it is left out. With it the mean over all of them is the sum of each term's mean over the structures
+                that have its label, and the mean over a random batch is that on average.
         """
         first, *others = (
             entry.coefficient

@@ -1,9 +1,9 @@
 """What a run learns from and is judged on: the data, its split and fraction, and the scales of the loss."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scaling.config import RunConfig
@@ -22,8 +22,9 @@ class Task:
     """train: the run's own training structures. baseline, train_loss: fitted to them; judge_loss: to all of them.
 
     edges: (S,) edges of every structure within the run's cut-off. loss_weight: (num_parts,) of the structures of each
-    part of a mixed set in the training loss, 1 on average over the training structures. labelled: by label that the
-    loss asks for, (S,) which structures have it; left out where all training structures do.
+    part of a mixed set in the training loss, 1 on average over the training structures. upweight: by label that
+    not all training structures have, one over the share that has it: with it a term's mean over a batch is, on average
+    over batches, its mean over the structures that have its label.
     """
 
     shards: ShardSet
@@ -34,7 +35,7 @@ class Task:
     train_loss: Loss
     judge_loss: Loss
     loss_weight: FloatArray
-    labelled: dict[str, NDArray[np.bool_]]
+    upweight: Mapping[str, float]
 
     @property
     def learns_forces(self) -> bool:
@@ -62,8 +63,9 @@ class Task:
         losses = Loss.of(config.train, own), Loss.of(config.train, whole)
         weight = np.array([part.weight for part in shards.manifest.parts])
         weight = weight / weight[shards.source[train]].mean()
-        labelled = {name: there for name in config.train.labels if not (there := shards.has(name))[train].all()}
-        return cls(shards, parts, train, edges, own, *losses, weight, labelled)
+        shares = {label: float(shards.has(label)[train].mean()) for label in config.train.labels}
+        upweight = {label: 1 / share for label, share in shares.items() if share < 1}
+        return cls(shards, parts, train, edges, own, *losses, weight, upweight)
 
 
 def count_edges(shards: ShardSet, cutoff_ang: float) -> IntArray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from scaling.config import TrainConfig
+from scaling.config import DataConfig, RunConfig, TrainConfig
 from scaling.data import ShardSet
 from scaling.data.baseline import Baseline
 from scaling.data.loading import GraphDataset, MicroBatch
@@ -17,6 +17,7 @@ from scaling.models import build, family
 from scaling.structure import Structure
 from scaling.training.losses import Errors, Loss
 from scaling.training.metrics import Means, Sums
+from scaling.training.task import Task
 from scaling.use import TrainedPotential, s2ef
 from tests.unit.models.test_physics import crystal, graphs
 from tests.unit.training.runs import losses, trained
@@ -134,35 +135,28 @@ def test_losses_on_partly_labelled_data_do_not_depend_on_packing(mixture, tmp_pa
     assert other != pytest.approx(whole, rel=1e-3), "the control"
 
 
-def test_shares_of_ranks_add_up_to_the_loss_of_the_whole_step(mixture):
-    shards = ShardSet(mixture)
-    zeros = np.zeros((1, len(shards.manifest.elements)))
-    data = GraphDataset(shards, cutoff_ang=5.0, reference_ev=zeros, loss_weight=np.ones(1), cache_mb=0)
-    loss, step = Loss.of(TrainConfig(energy_weight=0.4, force_weight=0.6), BASELINE), np.arange(12)
-
-    def share(structures, of_whole):
-        labels = data.labels(MicroBatch(tuple(structures.tolist()), 1.0, True, 0))
-        labelled = {"energy": labels.has_energy, "forces": labels.has_forces}
-        found = Errors.of(
-            torch.zeros_like(labels.energy),
-            torch.zeros_like(labels.forces),
-            true_energy_G=labels.energy,
-            true_forces_N3=labels.forces,
-            graph_N=labels.batch,
-            num_atoms_G=labels.num_atoms,
-            labelled=labelled,
-        )
-        counted = step if of_whole else structures
-        upweight = {name: len(counted) / shards.has(name)[counted].sum() for name in labelled}
-        return float(loss.per_structure(found, upweight).sum()) / len(step), Sums.of(found)
-
-    whole, sums = share(step, True)
-    assert loss.mean(Means.of(sums).norms) == pytest.approx(whole)
-    for cuts in ([5], [1, 2, 7]):
-        parts = [share(part, True)[0] for part in np.split(step, cuts)]
-        assert sum(parts) == pytest.approx(whole, rel=1e-5)
-    alone = [share(part, False)[0] for part in np.split(step, [5])]
-    assert sum(alone) != pytest.approx(whole, rel=1e-2), "the control: each rank by what it has itself"
+def test_each_label_weighs_in_the_steps_as_if_all_structures_had_it(mixture):
+    config = RunConfig(data=DataConfig(path=str(mixture)), train=TrainConfig(energy_weight=0.4, force_weight=0.6))
+    task = Task.of(config)
+    shares = {label: task.shards.has(label)[task.train].mean() for label in ("energy", "forces")}
+    assert all(0 < share < 1 for share in shares.values())
+    assert task.upweight == pytest.approx({label: 1 / share for label, share in shares.items()})
+    labels = GraphDataset(
+        task.shards, cutoff_ang=5.0, reference_ev=task.baseline.reference_ev, loss_weight=np.ones(1), cache_mb=0
+    ).labels(MicroBatch(tuple(task.train.tolist()), 1.0, True, 0))
+    found = Errors.of(
+        torch.zeros_like(labels.energy),
+        torch.zeros_like(labels.forces),
+        true_energy_G=labels.energy,
+        true_forces_N3=labels.forces,
+        graph_N=labels.batch,
+        num_atoms_G=labels.num_atoms,
+        labelled={"energy": labels.has_energy, "forces": labels.has_forces},
+    )
+    of_the_set = task.train_loss.mean(Means.of(Sums.of(found)).norms)
+    assert float(task.train_loss.per_structure(found, task.upweight).mean()) == pytest.approx(of_the_set, rel=1e-5)
+    without = float(task.train_loss.per_structure(found).mean())
+    assert without != pytest.approx(of_the_set, rel=1e-2), "the control: what is missing counted as right"
 
 
 def test_run_on_partly_labelled_data_uses_all_of_it_and_reports_each_error(mixture, tmp_path):
