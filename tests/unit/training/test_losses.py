@@ -77,4 +77,4 @@ def test_run_learns_from_a_new_term_and_is_judged_by_it(tiny_data, tmp_path, squ
     without = losses_at(0.0)
     assert with_term != pytest.approx(without, rel=0.01)
     del losses.TERMS["squares"]
-    assert without == losses_at(-1.0), "the control: a coefficient of zero is no term"
+    assert without == losses_at(1.0), "the control: a coefficient of zero is no term"
