@@ -41,8 +41,8 @@ check: setup ## style, types and imports
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --config setup.cfg
 
-suite: setup # three workers on two cores: tests wait for processes a third of the time
-	$(PY) -m pytest -m 'not long and not slurm' -n 3 --dist worksteal
+suite: setup
+	$(PY) -m pytest -m 'not long and not slurm' -n 2 --dist worksteal
 
 test-long: check ## every test but SLURM's, the long ones too, with more examples and every figure (an hour)
 	$(PY) -m pytest --thorough -m 'not slurm' -n 2 --dist worksteal

@@ -7,7 +7,7 @@ import pytest
 
 from tests.distributed.runs import staged, trained
 
-STEPS = 12
+STEPS = 8
 COMMON = [
     "model.width=8",
     f"train.budget.amount={STEPS}",

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, run_command, run_process
+from tests.ranks import run_ranks
 
 TINY = ["model.width=4", "model.depth=1", "train.budget.amount=20", "train.validate_every=10", "train.batch_size=4"]
 OPTUNA = [
@@ -182,8 +183,7 @@ def test_ranks_started_by_hand_compute_a_staged_run(tiny_data, tmp_path):
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"best.safetensors"}
     assert not (run / "claim.json").exists()
     before = (run / "result.json").read_text()
-    again = run_process("scaling.launch.worker", str(run))
-    assert again.returncode == 0, again.stderr
+    assert run_ranks("scaling.launch.worker", 1, str(run), log=tmp_path / "again.txt") == [0]
     assert (run / "result.json").read_text() == before, "what is done is not trained again"
 
 

@@ -36,19 +36,20 @@ def test_what_cannot_fit_is_refused_before_anything_is_written(tmp_path):
     assert not list(tmp_path.rglob("plan.json"))
 
 
-def test_printed_command_trains_as_planned(tiny_data, tmp_path):
+def test_printed_command_says_what_was_planned(tiny_data, tmp_path):
     ways = ["launcher.ranks=2", "parallel.graph=2", "zero=stage2", "zero.checkpointing=1"]
     where = [f"data.path={tiny_data}", f"study.root={tmp_path}", "study.name=s"]
     cheap = ["model.width=4", "train.budget.amount=2", "train.validate_every=2"]
     planned = run_command("experiments.plan", *where, *cheap, *ways, "plan.flops_per_s=1e9")
     assert planned.returncode == 0, planned.stderr
     words = shlex.split(planned.stdout.splitlines()[-1].partition("experiments.train ")[2])
-    trained = run_command("experiments.train", *words)
-    assert trained.returncode == 0, trained.stderr
+    staged = run_command("experiments.train", *words, "launcher=torchrun")
+    assert staged.returncode == 0, staged.stderr
     (run,) = json.loads((tmp_path / "s" / "plan.json").read_text())["runs"]
     (config_path,) = (tmp_path / "s").glob("*/config.yaml")
     config = OmegaConf.load(config_path)
     assert (run["zero_stage"], run["checkpointing"]) == (config.zero.stage, config.zero.checkpointing) == (2, 1)
+    assert (run["ranks"], config.launcher.ranks, config.parallel.graph) == (2, 2, 2)
 
 
 def test_runs_are_fitted_to_the_memory_of_a_device(tiny_data, tmp_path):
