@@ -20,8 +20,7 @@ from experiments.command import command
 from scaling.config import writable
 from scaling.data import COPIES, Blocks, Manifest, ShardSet, describe
 from scaling.data.preparation import (
-    CONFLICT,
-    CONFLICT_REMEDY,
+    REMEDIES,
     UNCORRELATED,
     Bounds,
     SplitConfig,
@@ -109,14 +108,14 @@ def _conflicts(manifest: Manifest) -> list[str]:
             f"structures are in {manifest.num_states} states of charge and spin, which are stored, but networks do not "
             "see them: train on one state, or prepare each as a set of its own"
         )
-    if not (count := manifest.num_rejected.get(CONFLICT)):
-        return found
-    first = next(entry for entry in manifest.rejected if entry.reason == CONFLICT)
-    return [
-        *found,
-        f"{count} structures have the geometry of another but other labels, e.g. {first.record} {first.detail}: all "
-        f"are rejected, and listed in rejected.jsonl; {CONFLICT_REMEDY}",
-    ]
+    for reason, remedy in REMEDIES.items():
+        if count := manifest.num_rejected.get(reason):
+            first = next(entry for entry in manifest.rejected if entry.reason == reason)
+            found.append(
+                f"{count} structures are rejected for {reason}, e.g. {first.record} {first.detail}; all are listed in "
+                f"rejected.jsonl; {remedy}"
+            )
+    return found
 
 
 def summarise(manifest: Manifest, title: str, seconds: float, in_gaps: int = 0) -> str:

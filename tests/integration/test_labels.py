@@ -68,7 +68,7 @@ def test_own_magnetic_states_conflict_and_single_ones_stay(tmp_path):
     done = prepared(tmp_path, "source=deepmd", f"source.path={tmp_path / 'both'}")
     assert done.returncode == 0, done.stderr
     assert re.search(rf"rejected +15 {CONFLICT}", done.stdout)
-    assert "15 structures have the geometry of another but other labels, e.g. several/set.000#0" in done.stderr
+    assert f"15 structures are rejected for {CONFLICT}, e.g. several/set.000#0" in done.stderr
     assert "join them with source=mixed" in done.stderr
     manifest = json.loads((tmp_path / "d" / "manifest.json").read_text())
     assert {entry["reason"] for entry in manifest["rejected"]} == {CONFLICT}

@@ -2,15 +2,15 @@
 
 from scaling.data.preparation.consistency import warnings
 from scaling.data.preparation.cutting import UNCORRELATED, SplitConfig, try_split
-from scaling.data.preparation.duplicates import CONFLICT, CONFLICT_REMEDY
+from scaling.data.preparation.duplicates import CONFLICT, REMEDIES
 from scaling.data.preparation.leaks import FAR_SHARE, TOLERANCE_ANG, leaks_of_splits
 from scaling.data.preparation.pipeline import Prepared, prepare, verify
 from scaling.data.preparation.validation import Bounds
 
 __all__ = [
     "CONFLICT",
-    "CONFLICT_REMEDY",
     "FAR_SHARE",
+    "REMEDIES",
     "TOLERANCE_ANG",
     "UNCORRELATED",
     "Bounds",

@@ -3,7 +3,8 @@
 Equal are species, cell and positions after rounding (`validation.GEOMETRY_ROUNDING_ANG`), in any order of the atoms and
 any periodic images, of the same part of a mixed set and with the same charge and spin: another charge, spin or part is
 another structure, and so is one whose charge or spin is not known. Where the labels are equal too, they are copies;
-where they are not, nobody can say which is right, and all of them are rejected.
+where they are not, nobody can say which is right, and all of them are rejected. So they are where the record that would
+stay lacks a label that another has: no record may lose it, and nothing shows that they are of one calculation.
 
 Labels are equal if they differ by no more than rounding when they were written, and by what the geometries' own
 difference, which rounding hides, can change: forces and stress by STIFFNESS times it, energies by the work over it.
@@ -25,10 +26,18 @@ from scaling.data.preparation.validation import GEOMETRY_ROUNDING_ANG
 from scaling.structure import FIELDS, LABELS, FloatArray, IntArray
 
 CONFLICT = "same geometry, other labels"
-CONFLICT_REMEDY = (
-    "if they differ in charge or spin, let the source say so (charge=, spin=); if in the level of theory, prepare each "
-    "as a set of its own and join them with source=mixed"
+SCATTERED = "labels of one structure in several records"
+SCATTERED_REMEDY = (
+    "join the labels of each structure into one record; or leave the records with fewer labels out; or prepare records "
+    "of each kind as a set of their own, and join the sets with source=mixed"
 )
+SCATTERED = "labels of one structure in several records"
+REMEDIES = {
+    CONFLICT: "if they differ in charge or spin, let the source say so (charge=, spin=); if in the level of theory, "
+    "prepare each as a set of its own and join them with source=mixed",
+    SCATTERED: "join the labels of each structure into one record, or leave the records with fewer labels out, or "
+    "prepare records of each kind as a set of their own and join the sets with source=mixed",
+}
 #: Geometries compared at once when equal ones are sought: about 300 MB.
 GEOMETRIES_AT_ONCE = 2_500_000
 #: Atoms of equal geometries whose labels are held at once: about as much.
@@ -80,19 +89,60 @@ def resolve(draft: Draft) -> Duplicates:
     conflicts: list[tuple[int, Rejected]] = []
     for members in _groups(draft):
         first, *others = sorted(members, key=lambda m: (m.is_free, -len(m.labels), m.index))
-        differing = {m.index: words for m in others if (words := difference(first, m))}
-        if not differing:
+        rejected = _differing(first, others) or _scattered(first, others)
+        if rejected:
+            keep[[m.index for m in members]] = False
+            conflicts += [(m.index, entry) for m, entry in zip((first, *others), rejected, strict=True)]
+        else:
             keep[[m.index for m in others]] = False
             copies += [(m.index, m.record, first.record) for m in others]
-            continue
-        keep[[m.index for m in members]] = False
-        example = next(m for m in others if m.index in differing)
-        for m in members:
-            words, other = (differing[m.index], first) if m.index in differing else (differing[example.index], example)
-            conflicts.append((m.index, Rejected(m.record, CONFLICT, f"{words} from {other.record}")))
     copies.sort()
     conflicts.sort(key=lambda entry: entry[0])
     return Duplicates(keep, [(record, kept) for _, record, kept in copies], [entry for _, entry in conflicts])
+
+
+def _differing(first: Member, others: Sequence[Member]) -> list[Rejected]:
+    """An entry for each member if any two differ in a label that both have, else none.
+
+    Each is compared with those before it that have labels of their own, of which there are few, and not with all.
+    """
+    compared = [first]
+    clashes: dict[int, tuple[str, Member]] = {}
+    for member in others:
+        for known in compared:
+            if words := difference(known, member):
+                clashes.setdefault(member.index, (words, known))
+        if not any(member.labels.keys() <= known.labels.keys() for known in compared):
+            compared.append(member)
+    if not clashes:
+        return []
+    example = next(m for m in others if m.index in clashes)
+    words, known = clashes[example.index]
+    found = []
+    for member in (first, *others):
+        if member.index in clashes:
+            detail = f"{clashes[member.index][0]} from {clashes[member.index][1].record}"
+        elif own := difference(member, example):
+            detail = f"{own} from {example.record}"
+        else:
+            detail = f"{example.record} {words} from {known.record}"
+        found.append(Rejected(member.record, CONFLICT, detail))
+    return found
+
+
+def _scattered(first: Member, others: Sequence[Member]) -> list[Rejected]:
+    """An entry for each member if the first lacks a label that another has, else none."""
+    richer = next((m for m in others if not m.labels.keys() <= first.labels.keys()), None)
+    if richer is None:
+        return []
+
+    def has(member: Member) -> str:
+        return f"has {' and '.join(member.labels)}"
+
+    return [
+        Rejected(m.record, SCATTERED, f"{has(m)}; {other.record} {has(other)}")
+        for m, other in ((first, richer), *((m, first) for m in others))
+    ]
 
 
 def difference(one: Member, other: Member) -> str:

@@ -19,7 +19,7 @@ from scaling.data.preparation.block import between, concatenate, select
 from scaling.data.preparation.consistency import measure
 from scaling.data.preparation.cutting import cut
 from scaling.data.preparation.draft import Draft, disk_errors
-from scaling.data.preparation.duplicates import CONFLICT, CONFLICT_REMEDY, resolve
+from scaling.data.preparation.duplicates import REMEDIES, resolve
 from scaling.data.preparation.statistics import label_statistics
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shard_file import Columns, ContentDigest, file_sha256, write_shard
@@ -173,8 +173,8 @@ def _nothing_left(draft: Draft, source: StructureSource, origin: Source, notes: 
             words += f" (the first: {': '.join(filter(None, (first.record, first.detail)))}"
             keys = [key for key in WAYS_OUT.get(reason, ()) if _is_setting(source, key)]
             words += (f"; see {' and '.join(keys)}" if keys else "") + ")"
-            if reason == CONFLICT:
-                words += f" ({CONFLICT_REMEDY})"
+            if reason in REMEDIES:
+                words += f" ({REMEDIES[reason]})"
         told.append(words)
     files = f"; {describe(len(origin.files), origin.not_read)}" if origin.not_read else ""
     return DataError(

@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.data.preparation.duplicates import CONFLICT, MAX_MOVE_ANG, Member, difference
+from scaling.data.preparation import duplicates
+from scaling.data.preparation.duplicates import CONFLICT, MAX_MOVE_ANG, SCATTERED, Member, difference
 from scaling.data.preparation.pipeline import verify
 from scaling.data.sources.mixed import Mixed
+from scaling.errors import DataError
+from scaling.structure import LABELS
 
 
 def copies(shards):
@@ -92,9 +95,70 @@ def test_held_out_copy_stays_and_else_the_one_with_most_labels(make_structure, p
     shards = prepared([poor, whole])
     assert copies(shards) == [{"record": "poor", "copy_of": "made#0"}]
     assert shards.read(0).forces is not None
-    shards = prepared([whole, replace(poor, holdout="test")], "held out")
-    assert copies(shards) == [{"record": "made#0", "copy_of": "poor"}]
-    assert shards.read(0).forces is None
+    shards = prepared([poor, replace(whole, holdout="test")], "held out")
+    assert copies(shards) == [{"record": "poor", "copy_of": "made#0"}]
+    assert shards.read(0).forces is not None
+
+
+@pytest.mark.parametrize(
+    ("kinds", "details"),
+    [
+        ([("energy",), ("forces",)], ["has energy; b has forces", "has forces; a has energy"]),
+        (
+            [("energy", "forces"), ("energy", "stress"), ("energy",)],
+            [
+                "has energy and forces; b has energy and stress",
+                "has energy and stress; a has energy and forces",
+                "has energy; a has energy and forces",
+            ],
+        ),
+    ],
+)
+def test_labels_of_one_structure_in_several_records_are_not_lost_in_silence(kinds, details, make_structure, prepared):
+    whole = replace(make_structure(0), stress=np.eye(3) * 0.01)
+    entries = [
+        replace(whole, record="abc"[k], **{name: None for name in LABELS if name not in names})
+        for k, names in enumerate(kinds)
+    ]
+    shards = prepared([*entries, make_structure(1)])
+    assert {entry.record: entry.detail for entry in shards.manifest.rejected} == dict(zip("abc", details, strict=False))
+    assert dict(shards.manifest.num_rejected) == {SCATTERED: len(entries)}
+    assert (shards.num_structures, copies(shards)) == (1, [])
+    with_all = prepared([*entries, make_structure(1), replace(whole, record="whole")], "whole")
+    assert not with_all.manifest.rejected, "the control: one record has all that the others have"
+    assert {entry["copy_of"] for entry in copies(with_all)} == {"whole"}
+    with pytest.raises(DataError, match=rf"{SCATTERED} \(the first: a: {details[0]}\).*join the labels of each"):
+        prepared(entries, "nothing")
+
+
+def test_held_out_record_that_lacks_a_label_of_its_copy_is_not_kept_in_its_place(make_structure, prepared):
+    whole = make_structure(0)
+    poor = replace(whole, forces=None, record="poor", holdout="test")
+    shards = prepared([whole, make_structure(1), poor])
+    assert dict(shards.manifest.num_rejected) == {SCATTERED: 2}
+
+
+def test_records_that_share_no_label_with_the_first_are_compared_with_one_another(make_structure, prepared):
+    whole = make_structure(0)
+    low, high = (
+        replace(whole, record=f"{size}", energy=None, forces=None, stress=np.eye(3) * size) for size in (0.01, 0.5)
+    )
+    shards = prepared([whole, low, high, make_structure(1)])
+    assert conflicts(shards) == {
+        "made#0": "0.5 differs in stress by 0.49 eV/angstrom^3 from 0.01",
+        "0.01": "differs in stress by 0.49 eV/angstrom^3 from 0.5",
+        "0.5": "differs in stress by 0.49 eV/angstrom^3 from 0.01",
+    }
+
+
+def test_many_copies_are_each_compared_with_few(make_structure, prepared, monkeypatch):
+    counted = []
+    monkeypatch.setattr(duplicates, "difference", lambda one, other: counted.append(1) or difference(one, other))
+    whole = replace(make_structure(0), stress=np.eye(3) * 0.01)
+    without = [{}, {"stress": None}, {"forces": None}, {"energy": None, "forces": None}]
+    entries = [replace(whole, record=f"{k}", **without[k % 4]) for k in range(200)]
+    assert prepared(entries).num_structures == 1
+    assert len(counted) == 199
 
 
 def test_conflict_with_a_held_out_structure_rejects_both(make_structure, prepared):
