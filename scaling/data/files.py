@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ PACKED = (".gz", ".xz", ".bz2", ".zst")
 
 @dataclass(frozen=True)
 class Found:
-    """files: by their name below the root, in order. not_read: what else lies there, by kind."""
+    """files: by their name below the root, in `natural_order`. not_read: what else lies there, by kind."""
 
     files: Mapping[str, Path]
     not_read: tuple[NotRead, ...]
@@ -45,7 +46,21 @@ def find(root: Path, kind_not_read: Callable[[Path], str]) -> Found:
         else:
             files[name] = path
     not_read = tuple(NotRead(kind, len(names), min(names)) for kind, names in sorted(left.items()))
-    return Found(dict(sorted(files.items(), key=lambda entry: Path(entry[0]))), not_read)
+    return Found(dict(sorted(files.items(), key=lambda entry: natural_order(entry[0]))), not_read)
+
+
+def natural_order(name: str) -> tuple[list[list[tuple[int, int]]], str]:
+    """A key by which names of files sort as they were counted: folder by folder, runs of digits as numbers.
+
+    So md_2 comes before md_10, and the frames of a trajectory in several files stay in the order of time.
+    """
+    parts = ([_place(token) for token in re.findall(r"[0-9]+|[^0-9]", part)] for part in Path(name).parts)
+    return list(parts), name  # md_1 and md_01 are alike but for their names
+
+
+def _place(token: str) -> tuple[int, int]:
+    """Of a character, or of a number among the digits."""
+    return (ord("0"), int(token)) if token[0] in "0123456789" else (ord(token), 0)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, Path]]:

@@ -84,7 +84,8 @@ class Rejected:
 class Consistency:
     """Over pairs of neighbouring structures: the slope of dE against what the labels say, and how far signs agree.
 
-    The labels say -dx . (F + F') / 2 where atoms have moved, V (stress + stress') / 2 : strain where the cell has.
+    The labels say -dx . (F + F') / 2 where atoms have moved, V (stress + stress') / 2 : strain where the cell has;
+    there dE is what is left of it after the work of forces on atoms that have moved beside the strain.
 
     agreement: share of pairs of equal sign less that of opposite sign. num_pairs may be 0 (no neighbours in the data);
     slope and agreement are then null.

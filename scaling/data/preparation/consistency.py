@@ -1,4 +1,7 @@
-"""Whether labels belong together: between neighbouring structures dE = -dx . F, or dE = V stress : strain.
+"""Whether labels belong together: between neighbouring structures dE = -dx . F + V stress : strain.
+
+The strain is that of the cell, dx what atoms move beside it. Forces are checked where the cell stays, stress where it
+changes: against the part of dE that forces do not explain.
 
 It finds forces and stress of the wrong sign, energies per atom taken for totals, and units mixed up, without knowing
 the source.
@@ -12,8 +15,15 @@ from scaling.structure import FloatArray, Structure
 
 #: Displacements of an atom between neighbours, angstrom: below, nothing is measured; above, F is not nearly linear.
 MIN_MOVE_ANG, MAX_MOVE_ANG = 1e-4, 0.5
-#: Strains between neighbours whose atoms move with the cell; and how far atoms may be from where that takes them.
-MIN_STRAIN, MAX_STRAIN, MAX_OFF_ANG = 1e-5, 0.05, 1e-3
+#: Strains between neighbours whose cells differ.
+MIN_STRAIN, MAX_STRAIN = 1e-5, 0.05
+#: How far atoms may be from where the strain takes them if there are no forces that say what that costs, angstrom.
+MAX_OFF_ANG = 1e-3
+#: What the work of strain must be to be seen: a share of the work of forces on each atom, and many times the error.
+MIN_SEEN, MIN_OVER_ERROR = 0.02, 10.0
+#: By what share stiffness changes with strain (a Grueneisen parameter of 2 makes it 12, of which the rule of trapezoids
+#: takes a quarter) and with displacement (3 per angstrom in a Morse bond, a twelfth): what its error of third order is.
+SOFTENING_BY_STRAIN, SOFTENING_PER_ANG = 12.0 / 4, 3.0 / 12
 MIN_PAIRS = 20
 MIN_AGREEMENT = 0.8
 MAX_DEVIATION = 0.25
@@ -88,11 +98,12 @@ def work(before: Structure, after: Structure) -> tuple[float, float] | None:
 
 
 def work_of_stress(before: Structure, after: Structure) -> tuple[float, float] | None:
-    """Change of energy between two structures, and volume times mean stress : strain; None if no neighbours.
+    """Change of energy that forces do not explain, and volume times mean stress : strain; None if no neighbours.
 
-    Neighbours have the same group and atoms in the same order at the same fractional coordinates, in cells that differ
-    by a strain of at most MAX_STRAIN, periodic in all directions. Both strain and volume are taken at the mean cell, so
-    that the error is of third order.
+    Neighbours have the same group and atoms in the same order, in cells that differ by a strain of at most MAX_STRAIN,
+    periodic in all directions. Atoms may have moved by MAX_MOVE_ANG beside the strain, or by MAX_OFF_ANG where forces
+    are missing; the strain's work must be large enough to be seen beside that of the forces. Strain and volume are
+    taken at the mean cell, stress and forces at their mean, so that the error is of third order.
     """
     if before.energy is None or after.energy is None or before.stress is None or after.stress is None:
         return None
@@ -104,12 +115,34 @@ def work_of_stress(before: Structure, after: Structure) -> tuple[float, float] |
     if not MIN_STRAIN <= np.abs(gradient).max() <= MAX_STRAIN:
         return None
     fractional = [np.asarray(s.positions) @ np.linalg.inv(c) for s, c in zip((before, after), cells, strict=True)]
-    off = fractional[1] - fractional[0]
-    if np.abs((off - np.rint(off)) @ mean).max() > MAX_OFF_ANG:
+    move = fractional[1] - fractional[0]
+    move = (move - np.rint(move)) @ mean
+    found = _work_beside_strain(before, after, move, float(np.abs(gradient).max()))
+    if found is None:
         return None
+    by_forces, unseen = found
     stress = (np.asarray(before.stress) + np.asarray(after.stress)) / 2
     strain = (gradient + gradient.T) / 2
-    return float(after.energy - before.energy), float(abs(np.linalg.det(mean)) * (stress * strain).sum())
+    left = float(after.energy - before.energy) - by_forces
+    by_stress = float(abs(np.linalg.det(mean)) * (stress * strain).sum())
+    return (left, by_stress) if max(abs(left), abs(by_stress)) >= unseen else None
+
+
+def _work_beside_strain(
+    before: Structure, after: Structure, move: FloatArray, strain: float
+) -> tuple[float, float] | None:
+    """Work of forces, eV, on atoms that have moved by (N, 3) angstrom beside a strain, and below which the strain's own
+    work is not seen beside it; None if they have moved too far."""
+    farthest = float(np.abs(move).max())
+    if before.forces is None or after.forces is None:
+        return (0.0, 0.0) if farthest <= MAX_OFF_ANG else None
+    if farthest > MAX_MOVE_ANG:
+        return None
+    first, second = np.asarray(before.forces, dtype=np.float64), np.asarray(after.forces, dtype=np.float64)
+    work_N = -((first + second) / 2 * move).sum(axis=1)
+    softening = SOFTENING_BY_STRAIN * strain + SOFTENING_PER_ANG * farthest
+    error = softening * np.abs(((second - first) * move).sum(axis=1)).sum()
+    return float(work_N.sum()), float(MIN_SEEN * np.abs(work_N).sum() + MIN_OVER_ERROR * error)
 
 
 def _is_next(before: Structure, after: Structure) -> bool:

@@ -41,6 +41,7 @@ WAYS_OUT = {
     "missing group key": ("source.group_key",),
     "energy out of bounds": ("source.energy_unit", "bounds.max_energy_ev_per_atom"),
     "force out of bounds": ("source.force_unit", "bounds.max_force_ev_per_ang"),
+    "stress out of bounds": ("source.stress_unit", "bounds.max_stress_ev_per_ang3"),
     "atoms too close": ("bounds.min_distance_ang",),
     "isolated atom": ("bounds.cutoff_ang",),
 }

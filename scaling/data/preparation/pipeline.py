@@ -33,6 +33,8 @@ from scaling.data.source import StructureSource
 from scaling.errors import DataError
 
 MAX_ATOMS_PER_SHARD = 4_000_000  # about 100 MB
+#: Differences between what is there and what is asked for that are told.
+MAX_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,9 @@ def _already_prepared(out: Path, now: Mapping[str, Any], rule: int | Blocks | No
         if before.get(key) != now.get(key)
     ]
     if differing:
-        raise DataError(f"out={out} holds other data: {'; '.join(differing)}; choose another out=, or remove it")
+        more = f"; {len(differing) - MAX_TOLD} more" if len(differing) > MAX_TOLD else ""
+        told = "; ".join(differing[:MAX_TOLD]) + more
+        raise DataError(f"out={out} holds other data: {told}; choose another out=, or remove it")
     try:
         shards = ShardSet(out)
     except DataError as error:
@@ -209,6 +213,7 @@ def _identity(origin: Source, validation: Mapping[str, float]) -> dict[str, Any]
         "source": origin.name,
         **{f"source.{key}": value for key, value in origin.config.items()},
         **{f"the checksum of {entry.file}": entry.sha256[:12] for entry in origin.files},
+        **{f"file {number} in order": entry.file for number, entry in enumerate(origin.files)},
         **{f"bounds.{key}": value for key, value in validation.items()},
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
@@ -216,7 +221,8 @@ def _identity(origin: Source, validation: Mapping[str, float]) -> dict[str, Any]
 
 
 def _identity_of(manifest: Manifest) -> dict[str, Any]:
-    return _identity(manifest.source, manifest.validation)
+    """Of what was prepared; a bound that did not exist then is its default."""
+    return _identity(manifest.source, {**asdict(Bounds()), **manifest.validation})
 
 
 @contextmanager

@@ -27,8 +27,6 @@ _SHIFT = (5**0.5 - 1) / 2
 MAX_ATOMS = 200_000
 MAX_EDGES = 30_000_000
 """What one structure may have: about a gigabyte of neighbour list."""
-MAX_STRESS_EV_PER_ANG3 = 10.0
-"""Larger ones, 1600 GPa, are errors of unit: kB or GPa taken for eV/angstrom^3, or a virial for a stress."""
 ASYMMETRY = 1e-3
 """What a stress's two halves may differ by, as a share of its largest component, and at least STRESS_ROUNDING."""
 STRESS_ROUNDING = 1e-5
@@ -42,12 +40,14 @@ class Bounds:
     cutoff_ang: every atom must have a neighbour within it; edges are counted within it.
     min_distance_ang: closer pairs, images included, are errors.
     max_force_ev_per_ang, max_energy_ev_per_atom: larger absolute values are errors of unit or of convergence.
+    max_stress_ev_per_ang3: a larger component, 160 GPa, is an error of unit (kB or GPa), or a virial.
     """
 
     cutoff_ang: float = 5.0
     min_distance_ang: float = 0.5
     max_force_ev_per_ang: float = 100.0
     max_energy_ev_per_atom: float = 1.0e4
+    max_stress_ev_per_ang3: float = 1.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -173,19 +173,19 @@ def _label_problem(row: dict[str, NDArray[Any]], structure: Structure, bounds: B
         if abs(per_atom) > bounds.max_energy_ev_per_atom:
             hint = plausible_unit(float(row["energy"]), row["numbers"], bounds.max_energy_ev_per_atom)
             return "energy out of bounds", f"{per_atom:.6g} eV/atom; {hint}"
-    if structure.stress is not None and (problem := _stress_problem(row["stress"].astype(np.float64), row["pbc"])):
+    if structure.stress is not None and (problem := _stress_problem(row["stress"].astype(np.float64), row, bounds)):
         return problem
     return _state_problem(structure)
 
 
-def _stress_problem(stress: FloatArray, pbc: NDArray[Any]) -> tuple[str, str] | None:
+def _stress_problem(stress: FloatArray, row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, str] | None:
     """Reason and detail if a stress (3, 3), eV/angstrom^3, cannot be right."""
-    if not pbc.any():
+    if not row["pbc"].any():
         return "stress without a periodic direction", ""
     largest, asymmetry = np.abs(stress).max(), np.abs(stress - stress.T).max()
     if asymmetry > max(ASYMMETRY * largest, STRESS_ROUNDING):
         return "stress is not symmetric", f"halves differ by {asymmetry:.3g} eV/angstrom^3"
-    if largest > MAX_STRESS_EV_PER_ANG3:
+    if largest > bounds.max_stress_ev_per_ang3:
         return "stress out of bounds", f"{largest:.4g} eV/angstrom^3; as kB it would be {largest / EV_PER_ANG3_KB:.3g}"
     return None
 

@@ -123,6 +123,63 @@ def strained(num_frames: int = 30, shear: bool = True) -> list[Structure]:
     return frames
 
 
+def breathing(strain: float, num_frames: int = 60, shake: float = 0.015) -> list[Structure]:
+    """Copper whose cell breathes by this strain and whose atoms move by `shake` angstrom in it, labelled by EMT."""
+    rng = np.random.default_rng(2)
+    first: Atoms = bulk("Cu", cubic=True) * (1, 1, 2)
+    first.set_cell(np.array(first.cell) * 1.02, scale_atoms=True)
+    frames = []
+    for frame in range(num_frames):
+        atoms = first.copy()
+        size = 1 + strain * np.sin(frame / 3) + rng.uniform(-strain, strain, 3) / 4
+        atoms.set_cell(np.array(atoms.cell) @ np.diag(size), scale_atoms=True)
+        atoms.positions += rng.normal(0, shake, atoms.positions.shape)
+        atoms.wrap()
+        atoms.calc = EMT()
+        frames.append(
+            Structure(
+                numbers=atoms.numbers.copy(),
+                positions=atoms.positions.copy(),
+                cell=np.array(atoms.cell),
+                pbc=np.ones(3, bool),
+                energy=float(atoms.get_potential_energy()),
+                forces=atoms.get_forces().copy(),
+                group="breathing",
+                record=f"breathing#{frame}",
+                stress=atoms.get_stress(voigt=False),
+            )
+        )
+    return frames
+
+
+GPA = 6.241509e-3  # eV/angstrom^3
+
+
+@pytest.mark.parametrize(
+    ("spoil", "slope", "words"),
+    [
+        (lambda s: s, 1.0, ""),
+        (lambda s: replace(s, stress=-s.stress / GPA), -GPA, "opposite sign"),
+        (lambda s: replace(s, stress=-s.stress), -1.0, "opposite sign"),
+        (lambda s: replace(s, stress=s.stress / GPA), GPA, "other units"),
+        (lambda s: replace(s, stress=s.stress * 0.01), 100.0, "other units"),
+    ],
+)
+def test_stress_is_checked_where_atoms_move_in_a_cell_that_breathes(spoil, slope, words):
+    check = found_of_stress([spoil(frame) for frame in breathing(0.01)])
+    assert check.num_pairs > 40
+    assert check.slope == pytest.approx(slope, rel=0.05)
+    assert check.agreement * slope > 0.9 * abs(slope)
+    assert words in warning(check, "stress")
+    assert bool(words) == bool(warning(check, "stress"))
+
+
+def test_strain_too_small_to_be_seen_beside_the_forces_is_not_judged():
+    assert found_of_stress(breathing(0.01, shake=0.1)).num_pairs == 0
+    assert found_of_stress(breathing(1e-4)).num_pairs == 0
+    assert found_of_stress(breathing(1e-4, shake=0.001)).num_pairs > 40, "the control"
+
+
 def found_of_stress(frames: list[Structure]) -> Consistency:
     pairs = [work_of_stress(*pair) for pair in itertools.pairwise(frames)]
     return measure(sums(np.array([pair for pair in pairs if pair]).reshape(-1, 2)))
@@ -160,7 +217,10 @@ def test_only_strained_neighbours_with_stress_are_compared():
     assert work_of_stress(replace(first, energy=None), second) is None
     assert work_of_stress(first, replace(second, group="other")) is None
     assert work_of_stress(first, replace(second, pbc=np.array([True, True, False]))) is None
-    assert work_of_stress(first, replace(second, positions=second.positions + np.eye(8, 3) * 0.01)) is None
+    moved = replace(second, positions=second.positions + np.eye(8, 3) * 0.01)
+    assert work_of_stress(first, moved) is not None
+    assert work_of_stress(first, replace(moved, forces=None)) is None, "nothing says what the move costs"
+    assert work_of_stress(first, replace(second, positions=second.positions + np.eye(8, 3) * 0.6)) is None
     assert work_of_stress(first, first) is None, "nothing strained"
     walk = trajectory(2)
     assert work_of_stress(*[replace(s, stress=np.zeros((3, 3))) for s in walk]) is None

@@ -4,11 +4,14 @@ import bz2
 import gzip
 import lzma
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from scaling.data.files import describe, find, opened, plain_name, suffix_of
+from scaling.data.files import describe, find, natural_order, opened, plain_name, suffix_of
 from scaling.data.manifest import NotRead
 from scaling.data.sources.extxyz import Extxyz
 from scaling.data.sources.mptrj import MPtrj
@@ -65,6 +68,36 @@ def test_linked_folders_are_entered_each_folder_once_and_by_its_own_name(tmp_pat
         ("link to a folder above", 1, "top"),
         ("broken link", 1, "gone.xyz"),
     }
+
+
+def test_numbers_in_names_are_counted_and_all_else_is_as_it_was(tmp_path):
+    names = [
+        "md_2.xyz",
+        "md_10.xyz",
+        "md_1.xyz",
+        "md_01.xyz",
+        "9/x.xyz",
+        "10/a2.xyz",
+        "10/a10.xyz",
+        "md.xyz",
+        "md1.xyz",
+    ]
+    lie(tmp_path, *names)
+    assert list(find(tmp_path, xyz_alone).files) == [
+        *("9/x.xyz", "10/a2.xyz", "10/a10.xyz", "md.xyz", "md1.xyz", "md_01.xyz", "md_1.xyz", "md_2.xyz", "md_10.xyz")
+    ]
+
+
+@given(st.lists(st.text("aZ_-. \u00b2\u0663b/", min_size=1), max_size=8))
+def test_names_without_digits_sort_as_paths_do(names):
+    names = [name for name in names if not name.startswith("/")]
+    assert sorted(names, key=natural_order) == sorted(sorted(names), key=Path)
+
+
+def test_frames_of_several_files_are_read_in_the_order_of_time(tmp_path):
+    for number in range(12):
+        lie(tmp_path, f"md_{number}.xyz", content=text(10 * number, 10 * number + 1))
+    assert energies(tmp_path) == [10 * number + k for number in range(12) for k in (0, 1)]
 
 
 def test_what_is_not_read_is_counted_by_kind_with_an_example(tmp_path):

@@ -18,6 +18,7 @@ from scaling.data.preparation.pipeline import prepare, verify
 from scaling.data.preparation.validation import Bounds
 from scaling.data.shards import ShardSet
 from scaling.data.source import slices
+from scaling.data.sources.extxyz import Extxyz
 from scaling.data.sources.mixed import Mixed
 from scaling.data.split import choose, split
 from scaling.errors import ConfigError, DataError
@@ -147,6 +148,32 @@ def test_other_settings_are_refused_with_the_difference_named(make_structure, li
         prepare(listed([make_structure(0)], label="new"), tmp_path / "data", progress=False)
     with pytest.raises(DataError, match=r"bounds\.cutoff_ang is 5\.0 there and 6\.0 here"):
         prepare(listed([make_structure(0)]), tmp_path / "data", Bounds(cutoff_ang=6.0), progress=False)
+
+
+def test_files_in_another_order_are_another_set(tmp_path):
+    frame = "2\nenergy={0} pbc='F F F'\nH 0 0 0\nH 0 0 {0}\n"
+    for number in range(1, 12):
+        (tmp_path / f"md_{number}.xyz").write_text(frame.format(number / 10 + 0.6))
+    source, out = Extxyz(path=str(tmp_path)), tmp_path / "out"
+    assert not prepare(source, out, progress=False).already
+    assert ShardSet(out).energy == pytest.approx([number / 10 + 0.6 for number in range(1, 12)])
+    assert prepare(source, out, progress=False).already, "the control"
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["source"]["files"].sort(key=lambda entry: entry["file"])  # as before: md_1, md_10, md_11, md_2
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"file 1 in order is 'md_10\.xyz' there and 'md_2\.xyz' here; .*; \d more; ch"):
+        prepare(source, out, progress=False)
+
+
+def test_bound_that_is_newer_than_a_directory_is_its_default_there(make_structure, listed, tmp_path):
+    source, out = listed([make_structure()]), tmp_path / "out"
+    prepare(source, out, progress=False)
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["validation"].pop("max_stress_ev_per_ang3") == 1.0
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert prepare(source, out, progress=False).already
+    with pytest.raises(DataError, match=r"bounds\.max_stress_ev_per_ang3 is 1\.0 there and 2\.0 here"):
+        prepare(source, out, Bounds(max_stress_ev_per_ang3=2.0), progress=False)
 
 
 def test_directory_with_something_else_is_left_alone(make_structure, listed, tmp_path):
