@@ -25,7 +25,8 @@ class Split:
 
     extra_tests: further held-out sets by name, of which errors are reported too.
     units: (S,) what was kept together, of every structure: its group, or its block of a group that is cut.
-    gap: structures in none of the sets, since they stand too near to a judged one of a group that is cut.
+    gap: structures in none of the sets, since they stand too near to a test structure, or to one of validation that is
+        kept, of a group that is cut.
     """
 
     train: NDArray[np.int64]
@@ -39,7 +40,8 @@ class Split:
 def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -> Split:
     """Split by group: each group goes where its own hash says, so that adding data never moves an old group.
 
-    Groups that the manifest's `blocks` cut are split by block, and training keeps its distance from what is judged.
+    Groups that the manifest's `blocks` cut are split by block; validation keeps a gap from test structures, since the
+    best weights are chosen by it, and training from both.
     Structures the source holds out as "test" are the test set, and then no free group goes there; other held-out
     names are extra test sets.
 
@@ -70,14 +72,20 @@ def split(shards: ShardSet, *, val_share: float, test_share: float, seed: int) -
     in_val = place < val_share
     in_test = ~in_val & (place < val_share + test_share)
     chosen = {"val": free[in_val], "test": free[in_test], "train": free[~in_val & ~in_test]}
-    judged = np.concatenate([chosen["val"], chosen["test"], *held_out.values()])
-    in_gap = near_judged(shards, blocks, judged)[chosen["train"]]
-    gap, chosen["train"] = chosen["train"][in_gap], chosen["train"][~in_gap]
+    fell, gaps = {name: len(found) > 0 for name, found in chosen.items()}, []
+    judged = np.concatenate([chosen["test"], *held_out.values()])
+    for name in ("val", "train"):
+        near = near_judged(shards, blocks, judged)[chosen[name]]
+        gaps.append(chosen[name][near])
+        chosen[name] = chosen[name][~near]
+        judged = np.concatenate([judged, chosen[name]])
+    gap = np.sort(np.concatenate(gaps))
     for name, share in (("val", val_share), ("test", test_share), ("train", 1.0)):
         if share > 0 and not len(chosen[name]):
             settings = f"data.val_share={val_share}, data.test_share={test_share} and data.split_seed={seed}"
             raise ConfigError(
-                f"no group of {shards.path} fell to the {name} set with {settings}: {_too_few(units[free], blocks)}"
+                f"no {'structure outside of the gaps' if fell[name] else 'group'} of {shards.path} fell to the {name} "
+                f"set with {settings}: {_too_few(units[free], blocks)}"
             )
     test = held_out.pop(TEST, None)
     if test is not None and len(test):

@@ -74,7 +74,7 @@ CUTS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 12)), min_size=1, ma
 
 
 @given(cuts=CUTS, seed=SEEDS, size=st.integers(100, 300), order=SEEDS)
-def test_no_training_structure_stands_in_the_gap_of_a_judged_one(cuts, seed, size, order):
+def test_no_structure_of_one_set_stands_in_the_gap_of_another(cuts, seed, size, order):
     groups = np.random.default_rng(order).integers(0, len(cuts) + 1, size)  # the last group is not cut
     try:
         parts = split(grouped(groups, cut_groups(cuts)), **SHARES, seed=seed)
@@ -94,15 +94,30 @@ def test_no_training_structure_stands_in_the_gap_of_a_judged_one(cuts, seed, siz
         for name in ("train", "gap"):
             distance = np.abs(ours[name][:, None] - marks).min(axis=1, initial=10**6)
             assert (distance > gap).all() if name == "train" else (distance <= gap).all()
+        assert (np.abs(ours["val"][:, None] - ours["test"]) > gap).all()
 
 
 def test_without_a_gap_training_would_stand_beside_what_is_judged():
     parts = split(grouped([0] * 400, cut_groups([(10, 0)])), **SHARES, seed=0)
     assert not len(parts.gap)
     assert np.abs(parts.train[:, None] - parts.test).min() == 1
+    assert np.abs(parts.val[:, None] - parts.test).min() == 1
     kept = split(grouped([0] * 400, cut_groups([(10, 3)])), **SHARES, seed=0)
     assert np.abs(kept.train[:, None] - kept.test).min() == 4
-    assert kept.test.tolist() == parts.test.tolist(), "a gap takes from training alone"
+    assert np.abs(kept.train[:, None] - kept.val).min() == 4
+    assert np.abs(kept.val[:, None] - kept.test).min() == 4
+    assert kept.test.tolist() == parts.test.tolist(), "a gap takes nothing from the test set"
+
+
+def test_validation_that_stands_in_the_gaps_of_the_test_set_alone_is_refused():
+    blocks, shares = cut_groups([(2, 2)]), {"val_share": 0.05, "test_share": 0.8}
+    messages = set()
+    for seed in range(40):
+        try:
+            split(grouped([0] * 60, blocks), **shares, seed=seed)
+        except ConfigError as error:
+            messages.add(str(error).partition(" with ")[0])
+    assert "no structure outside of the gaps of data fell to the val set" in messages
 
 
 @given(cuts=CUTS, seed=SEEDS, old=st.integers(1, 200), new=st.integers(1, 100), order=SEEDS)
@@ -117,7 +132,7 @@ def test_structures_added_at_the_end_move_no_old_block(cuts, seed, old, new, ord
             sets.append(split(grouped(some, blocks), **SHARES, seed=seed))
         except ConfigError:
             return
-    assert set(sets[0].val) <= set(sets[1].val)
+    assert set(sets[0].val) <= {*sets[1].val, *sets[1].gap}, "those near a new test block are left out"
     assert set(sets[0].test) <= set(sets[1].test)
 
 
@@ -152,8 +167,8 @@ def test_longer_file_of_the_same_trajectory_keeps_what_was_judged(prepared):
     frames[40] = replace(frames[40], energy=np.nan)
     short, long = (prepared(frames[:count], f"{count}", block=4) for count in (150, 240))
     before, after = (split(shards, **SHARES, seed=1) for shards in (short, long))
-    for name in ("val", "test"):
-        assert set(getattr(before, name)) == {k for k in getattr(after, name) if k < len(short)}
+    assert set(before.test) == {k for k in after.test if k < len(short)}
+    assert set(before.val) >= {k for k in after.val if k < len(short)} >= set(before.val) - set(after.gap)
 
 
 def test_two_parts_of_a_mixed_set_are_cut_at_the_same_places():
@@ -182,8 +197,7 @@ def test_training_keeps_its_distance_from_what_the_source_holds_out():
     holdout[100:105] = 1
     parts = split(grouped([0] * 200, cut_groups([(5, 3)]), holdout=holdout), val_share=0.2, test_share=0.2, seed=0)
     assert parts.test.tolist() == list(range(100, 105))
-    assert not set(range(97, 108)) & set(parts.train.tolist())
-    assert not set(range(100, 105)) & set(parts.val.tolist())
+    assert not set(range(97, 108)) & {*parts.train.tolist(), *parts.val.tolist()}
 
 
 def test_a_molecule_is_cut_by_itself_and_many_groups_are_not(prepared):
