@@ -134,11 +134,13 @@ def choose(
     train = parts.train[chosen]
     _require_labels(shards, labels, {f"training (data.fraction={data.fraction:g})": train})
     has_energy = shards.has("energy")
-    every = np.ones(len(has_energy), dtype=bool)
-    for there in (every,) if has_energy.all() or "energy" not in labels else (every, has_energy):
+    kinds = {"": np.ones(len(has_energy), dtype=bool)}
+    if "energy" in labels and not has_energy.all():
+        kinds[" that has an energy"] = has_energy  # an element's reference energy comes from such structures alone
+    for words, there in kinds.items():
         seen = _elements(shards, train[there[train]])
         for judged in (parts.val, parts.test, *parts.extra_tests.values()):
-            _require_elements(shards, seen, judged[there[judged]], fraction=data.fraction)
+            _require_elements(shards, seen, judged[there[judged]], words, fraction=data.fraction)
     return parts, train
 
 
@@ -171,8 +173,13 @@ def _require_labels(shards: ShardSet, labels: Mapping[str, str], sets: Mapping[s
                 )
 
 
-def _require_elements(shards: ShardSet, seen: NDArray[np.bool_], judged: IntArray, *, fraction: float) -> None:
+def _require_elements(
+    shards: ShardSet, seen: NDArray[np.bool_], judged: IntArray, words: str, *, fraction: float
+) -> None:
     """Refuse a training subset that lacks an element, of any part of a mixed set, on which the run would be judged.
+
+    Args:
+        words: what structures must be to be seen, for the error.
 
     Raises:
         DataError: naming the elements.
@@ -182,8 +189,8 @@ def _require_elements(shards: ShardSet, seen: NDArray[np.bool_], judged: IntArra
         parts, elements = shards.manifest.parts, shards.manifest.elements
         names = ", ".join(f"Z={elements[k]}" + (f" of {parts[p].name}" if len(parts) > 1 else "") for p, k in missing)
         raise DataError(
-            f"data.fraction={fraction} leaves no training structure with {names}, which validation or test structures "
-            "contain; use a larger fraction or another data.split_seed"
+            f"data.fraction={fraction} leaves no training structure{words} with {names}, which validation or test "
+            "structures contain; use a larger fraction or another data.split_seed"
         )
 
 

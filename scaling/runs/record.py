@@ -12,7 +12,7 @@ class RunResult:
     train_structures, train_atoms, train_edges: size of the run's training subset (D).
     loss_spikes: steps whose loss stood out from those before it; metrics.jsonl names their structures.
     train_flops: floating-point operations of all matrix products of the training, forward and backward.
-    test_*_mae_*: None where no test structure has the label.
+    test_*_mae_*: None where no test structure has the label; loss_*_scale_*: where no training structure has.
     baseline_*: the composition-only model of the run's own training subset on the same test structures.
     rank_imbalance: edges of the rank, or group that shares batches, with most over the mean of all, a step; 1 is even.
     extra: S2EF metrics, further test sets, reported apart, and package versions; they become columns of their own.
@@ -49,8 +49,8 @@ class RunResult:
     baseline_test_loss: float
     baseline_test_energy_mae_ev_per_atom: float | None
     baseline_test_force_mae_ev_per_ang: float | None
-    loss_energy_scale_ev_per_atom: float
-    loss_force_scale_ev_per_ang: float
+    loss_energy_scale_ev_per_atom: float | None
+    loss_force_scale_ev_per_ang: float | None
     wall_s: float
     device_hours: float
     peak_memory_bytes: int

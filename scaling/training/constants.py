@@ -31,7 +31,9 @@ class Constants:
         references = tuple(tuple(map(float, row)) for row in baseline.reference_ev)
         names = tuple(part.name for part in manifest.parts)
         field = "force" if baseline.force_mae_ev_per_ang is not None else "energy"
-        return cls(manifest.elements, names, references, baseline.mean_degree, task.train_loss.scale(field))
+        scale = task.train_loss.scale(field)
+        assert scale is not None  # training structures have energies or forces
+        return cls(manifest.elements, names, references, baseline.mean_degree, scale)
 
     @classmethod
     def read(cls, run: RunDir, config: RunConfig) -> "Constants":

@@ -119,13 +119,17 @@ TERMS: dict[str, Term] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One term of a run's loss, coefficient * norm / scale; a quantity without spread keeps its unit as the scale."""
+    """One term of a run's loss, coefficient * norm / scale.
+
+    scale: 1, the quantity's unit, where it has no spread or nobody has its label; the latter says is_known.
+    """
 
     field: str
     norm: Callable[[Errors], Tensor]
     coefficient: float
     scale: float
     label: str
+    is_known: bool
 
 
 @dataclass(frozen=True)
@@ -145,12 +149,12 @@ class Loss:
     @classmethod
     def of(cls, train: TrainConfig, baseline: Baseline) -> "Loss":
         """The loss with a run's coefficients and a baseline's scales."""
-        return cls(
-            tuple(
-                Entry(name, term.norm, getattr(train, f"{name}_weight"), term.scale(baseline) or 1.0, term.label)
-                for name, term in TERMS.items()
-            )
-        )
+        entries = []
+        for name, term in TERMS.items():
+            scale = term.scale(baseline)
+            coefficient = getattr(train, f"{name}_weight")
+            entries.append(Entry(name, term.norm, coefficient, scale or 1.0, term.label, scale is not None))
+        return cls(tuple(entries))
 
     def per_structure(self, errors: Errors, upweight: Mapping[str, float] = MappingProxyType({})) -> Tensor:
         """(G,) losses, differentiable.
@@ -182,6 +186,6 @@ class Loss:
         """The loss of the composition-only model on the structures that gave the scales."""
         return sum(entry.coefficient for entry in self.entries)
 
-    def scale(self, field: str) -> float:
-        """The unit of a field's norm."""
-        return next(entry.scale for entry in self.entries if entry.field == field)
+    def scale(self, field: str) -> float | None:
+        """The unit of a field's norm; None where nobody has its label."""
+        return next(entry.scale if entry.is_known else None for entry in self.entries if entry.field == field)

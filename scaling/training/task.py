@@ -23,8 +23,8 @@ class Task:
 
     edges: (S,) edges of every structure within the run's cut-off. loss_weight: (num_parts,) of the structures of each
     part of a mixed set in the training loss, 1 on average over the training structures. upweight: by label that
-    not all training structures have, one over the share that has it: with it a term's mean over a batch is, on average
-    over batches, its mean over the structures that have its label.
+    not all training structures have, one over the share of all weight that those have which have it: with it a term's
+    weighted mean over a batch is, on average over batches, its weighted mean over the structures that have its label.
     """
 
     shards: ShardSet
@@ -63,8 +63,9 @@ class Task:
         losses = Loss.of(config.train, own), Loss.of(config.train, whole)
         weight = np.array([part.weight for part in shards.manifest.parts])
         weight = weight / weight[shards.source[train]].mean()
-        shares = {label: float(shards.has(label)[train].mean()) for label in config.train.labels}
-        upweight = {label: 1 / share for label, share in shares.items() if share < 1}
+        of_each = weight[shards.source[train]]  # 1 on average
+        shares = {label: float((of_each * shards.has(label)[train]).mean()) for label in config.train.labels}
+        upweight = {label: 1 / share for label, share in shares.items() if not shards.has(label)[train].all()}
         return cls(shards, parts, train, edges, own, *losses, weight, upweight)
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.conftest import run_command
+from tests.conftest import ROOT, run_command
 
+ETHANOL = ROOT.parent / "shared" / "cases" / "12-one-molecule-cannot-be-split" / "ethanol.xyz"
 FRAMES = 200
 
 
@@ -52,6 +53,25 @@ def test_one_molecule_is_prepared_in_blocks_and_trained_on(prepare, tmp_path):
     ]
     done = train(tmp_path, "data")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not ETHANOL.is_file(), reason=f"{ETHANOL} is not there")
+def test_molecule_of_a_report_is_prepared_in_blocks_and_trained_on(tmp_path):
+    def prepare(*overrides):
+        source = ("source=extxyz", f"source.path={ETHANOL}")
+        return run_command("experiments.prepare", "processes=1", *source, *overrides, cwd=tmp_path)
+
+    made = prepare("out=data")
+    assert made.returncode == 0, made.stderr
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    assert (manifest["num_structures"], manifest["num_groups"], len(manifest["blocks"]["groups"])) == (FRAMES, 1, 1)
+    assert "no group of" not in made.stderr
+    done = train(tmp_path, "data")
+    assert done.returncode == 0, done.stderr
+    whole = prepare("source.group_block=0", "out=whole")
+    for text in (whole.stderr, train(tmp_path, "whole").stderr):
+        assert "only 1 free groups" in text, "the control: not cut, both say that it cannot be split"
+        assert "source.group_block=K" in text
 
 
 def test_whole_molecule_is_told_at_once_that_it_cannot_be_split_and_training_says_the_same(prepare, tmp_path):

@@ -343,6 +343,10 @@ def test_mixed_set_is_cut_as_its_parts_are(prepared, make_structure, tmp_path):
     low, high = (prepared(trajectory(200, 0.5), name, block=block) for name, block in (("low", 2), ("high", 8)))
     levels = Mixed(paths=[str(low.path), str(high.path)]).group_blocks()
     assert [entry.length for entry in levels.groups] == [8]
+    for order in (paths := [str(low.path), str(high.path)]), paths[::-1]:
+        gaps = [part.manifest.blocks.groups[0].gap for part in (low, high)]
+        assert gaps[0] != gaps[1], "the control"
+        assert [entry.gap for entry in Mixed(paths=order).group_blocks().groups] == [max(gaps)]
 
 
 def test_leaks_tell_a_split_by_block_from_one_by_frame(prepared):

@@ -365,6 +365,25 @@ def test_part_on_which_a_run_is_judged_must_be_trained_on(make_structure, prepar
         choose(DataConfig(path=str(tmp_path / "mixed"), val_share=0.3, test_share=0.3), ShardSet(tmp_path / "mixed"))
 
 
+def test_element_without_an_energy_in_training_has_no_reference_to_be_judged_by(make_structure, prepared):
+    def of(element, seed, **changes):
+        structure = make_structure(seed)
+        return replace(structure, numbers=np.full(len(structure.numbers), element), **changes)
+
+    common = [of(13, seed) for seed in range(90)]
+    judged = of(47, 199, holdout="ood")
+    poor = prepared([*common, *(of(47, seed, energy=None) for seed in range(90, 120)), judged], "poor")
+    config, both = (
+        DataConfig(path=str(poor.path)),
+        {"energy": "train.energy_weight=1", "forces": "train.force_weight=1"},
+    )
+    with pytest.raises(DataError, match="no training structure that has an energy with Z=47, which"):
+        choose(config, poor, both)
+    choose(config, poor, {"forces": "train.force_weight=1"})
+    rich = prepared([*common, *(of(47, seed) for seed in range(90, 120)), judged], "rich")
+    choose(config, rich, both)
+
+
 def test_names_of_groups_are_guarded(make_structure, prepared, tmp_path):
     shards = prepared([make_structure(seed) for seed in range(6)], "data")
     path = shards.path / "groups.jsonl"

@@ -12,6 +12,7 @@ from scaling.data.baseline import Baseline
 from scaling.data.loading import GraphDataset, MicroBatch
 from scaling.data.preparation import prepare
 from scaling.data.sources.emt import Emt
+from scaling.data.sources.mixed import Mixed
 from scaling.errors import ConfigError
 from scaling.models import build, family
 from scaling.structure import Structure
@@ -98,6 +99,11 @@ def test_metrics_are_means_over_structures_or_atoms_that_have_the_labels():
     assert means["energy_mae_ev"] == pytest.approx(2.0)
 
 
+def test_scale_of_a_label_that_nobody_has_is_unknown_and_that_without_spread_its_unit():
+    loss = Loss.of(TrainConfig(), replace(BASELINE, energy_mae_ev_per_atom=None, force_mae_ev_per_ang=0.0))
+    assert (loss.scale("energy"), loss.scale("force")) == (None, 1.0)
+
+
 def test_gradient_comes_from_labelled_structures_alone():
     found = errors({"energy": torch.tensor([False, True, True]), "forces": torch.tensor([True, False, True])})
     loss = Loss.of(TrainConfig(energy_weight=0.3, force_weight=0.7), BASELINE)
@@ -159,6 +165,27 @@ def test_each_label_weighs_in_the_steps_as_if_all_structures_had_it(mixture):
     assert without != pytest.approx(of_the_set, rel=1e-2), "the control: what is missing counted as right"
 
 
+def test_labels_are_weighed_by_the_share_of_the_structures_that_the_run_trains_on(mixture):
+    task = Task.of(RunConfig(data=DataConfig(path=str(mixture), fraction=0.3)))
+    own, whole = (task.shards.has("forces")[part].mean() for part in (task.train, task.split.train))
+    assert task.upweight["forces"] == pytest.approx(1 / own)
+    assert own != pytest.approx(whole, rel=1e-3), "the control"
+
+
+def test_labels_of_a_part_count_by_its_weight(tiny_data, energies, tmp_path):
+    mixed = Mixed(paths=[str(tiny_data), str(energies)], weights=[1.0, 0.1])
+    prepare(mixed, tmp_path / "mixed", progress=False)
+    task = Task.of(RunConfig(data=DataConfig(path=str(tmp_path / "mixed"))))
+    both, alone = np.bincount(task.shards.source[task.train]).tolist()
+    assert task.upweight == pytest.approx({"forces": (both + 0.1 * alone) / both})
+    has_forces = task.shards.has("forces")[task.train]
+    assert task.upweight["forces"] != pytest.approx(1 / has_forces.mean(), rel=0.2), "the control: unweighted"
+    # In the loop each structure's loss is multiplied by its part's weight: the term's mean is then that of the part
+    # that has forces.
+    error = np.where(has_forces, 3.0, 0.0) * task.loss_weight[task.shards.source[task.train]] * task.upweight["forces"]
+    assert error.mean() == pytest.approx(3.0)
+
+
 def test_run_on_partly_labelled_data_uses_all_of_it_and_reports_each_error(mixture, tmp_path):
     result = trained(mixture, tmp_path).result()
     shards = ShardSet(mixture)
@@ -177,6 +204,7 @@ def test_energies_alone_are_learned_and_judged(energies, tiny_data, tmp_path):
     run = trained(energies, tmp_path, ["train.force_weight=0", "optim.lr=0.005", "train.batch_size=16", *LONGER])
     result = run.result()
     assert (result.test_force_mae_ev_per_ang, result.baseline_test_force_mae_ev_per_ang) == (None, None)
+    assert (result.loss_force_scale_ev_per_ang, result.loss_energy_scale_ev_per_atom > 0) == (None, True)
     assert result.test_loss < 0.95 * result.baseline_test_loss
     with_forces = trained(tiny_data, tmp_path / "all").result()
     per_edge = result.train_flops / result.samples_seen / (result.train_edges / result.train_structures)
