@@ -25,7 +25,7 @@ from scaling.errors import ConfigError, DataError
 from scaling.structure import LABELS, OPTIONAL
 
 FORMER = Path(__file__).with_name("former") / "emt"
-STRESS = np.array([[0.1, 0.01, 0.02], [0.01, 0.2, 0.03], [0.02, 0.03, -0.3]]) / 3
+STRESS = np.array([[0.1, 0.01, 0.02], [0.01, 0.2, 0.03], [0.02, 0.03, -0.3]]) / 30
 
 
 def with_labels(structure, *names, **values):
