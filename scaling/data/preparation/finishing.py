@@ -43,6 +43,10 @@ WAYS_OUT = {
     "force out of bounds": ("source.force_unit", "bounds.max_force_ev_per_ang"),
     "atoms too close": ("bounds.min_distance_ang",),
     "isolated atom": ("bounds.cutoff_ang",),
+    "stress out of bounds": ("source.stress_unit", "source.stress_key=none"),
+    "stress is not symmetric": ("source.stress_key=none",),
+    "stress without a periodic direction": ("source.stress_key=none",),
+    "charge and spin disagree": ("source.charge_key=none", "source.spin_key=none"),
 }
 
 
@@ -97,6 +101,7 @@ def finish(
         stress_consistency=measure(notes.work[1]),
         labels=statistics.counts,
         num_states=statistics.num_states,
+        notes=dict(notes.notes.most_common(MAX_LISTED)),
         created_by=f"gnn-scaling {_version()}",
     )
     blocks = cut(ShardSet(directory, manifest), source.group_blocks(), num_processes)
@@ -123,6 +128,7 @@ class _Notes:
     reasons: Counter[str] = field(default_factory=Counter)
     listed: list[Rejected] = field(default_factory=list)
     work: Any = 0.0
+    notes: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def write(cls, draft: Draft, conflicts: Sequence[Rejected], path: Path) -> "_Notes":
@@ -130,6 +136,7 @@ class _Notes:
         notes = cls(work=np.zeros((2, 4)))
         with disk_errors(path), path.open("w", encoding="utf-8") as lines:
             for piece in draft.pieces(structures=False):
+                notes.notes += piece.notes
                 notes.holdouts |= dict.fromkeys(piece.holdouts)
                 notes.work = notes.work + piece.work
                 notes._take(lines, (entry for _, entry in piece.rejected))
@@ -185,7 +192,7 @@ def _nothing_left(draft: Draft, source: StructureSource, origin: Source, notes: 
 
 def _is_setting(source: StructureSource, key: str) -> bool:
     owner, name = key.split(".")
-    return owner != "source" or hasattr(source, name)
+    return owner != "source" or hasattr(source, name.partition("=")[0])
 
 
 class _Contents:

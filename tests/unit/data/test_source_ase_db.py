@@ -137,8 +137,9 @@ def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
     found, refused = read(tmp_path / "set.db", energy_key="E_dft", forces_key="F")
     assert found.energy == -1.5
     np.testing.assert_array_equal(found.forces, forces)
-    assert refused.detail == (
-        "source.energy_key=E_dft is not there; found calculator: nothing; key-value pairs: nothing; data: energies"
+    assert refused.detail.startswith(
+        "source.energy_key=E_dft is not there; source.forces_key=F is not there; found calculator: nothing; "
+        "key-value pairs: nothing; data: energies"
     )
 
 

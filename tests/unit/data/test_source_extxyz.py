@@ -99,7 +99,7 @@ def test_forces_of_another_name_are_found_by_key_alone(tmp_path):
     text = frame("Properties=species:S:1:pos:R:3:my_force:R:3 energy=1")
     (without,), (found,) = read_text(tmp_path, text), read_text(tmp_path, text, forces_key="my_force")
     assert (without.reason, found.forces[0].tolist()) == ("missing forces", [0.1, 0.2, -0.3])
-    assert without.detail == "is it my_force? name it by source.forces_key"
+    assert without.detail == "is it my_force? name it by source.forces_key (none: not read)"
 
 
 @pytest.mark.parametrize(
