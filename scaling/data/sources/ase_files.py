@@ -1,4 +1,4 @@
-"""Whatever else ASE reads: its own .traj, VASP (vasprun.xml, OUTCAR), CP2K, LAMMPS dumps, Quantum ESPRESSO and so on.
+"""Whatever else ASE reads: its own .traj, VASP (vasprun.xml, OUTCAR), LAMMPS dumps, Quantum ESPRESSO and so on.
 
 Units, signs: those of ASE, into which its readers convert: eV, eV/angstrom, eV/angstrom^3 positive under tension (of
 VASP's stress in kB, of opposite sign, too). LAMMPS dumps are in the units that they state (ITEM: UNITS),
@@ -75,6 +75,8 @@ class AseFiles(KeyedSource):
     def tasks(self) -> Iterator[tuple[str, Path, str, str]]:
         """Name and path of the file, its format, frames as ASE writes slices."""
         for name, path in self.files().items():
+            if path.suffix.lower() == ".zst":
+                raise DataError(f"{path} is packed, and ASE does not read .zst; unpack it")
             kind = self.format or _format(path)
             if not kind:
                 raise DataError(f"{path}: ASE does not know its format; say source.format=NAME (`ase info --formats`)")
@@ -134,6 +136,8 @@ class AseFiles(KeyedSource):
 
     def _kind_not_read(self, path: Path) -> str:
         kind = _format(path)
+        if path.suffix.lower() == ".zst":
+            return f"{suffix_of(path)} (packed; unpack it)"
         return f"{suffix_of(path)} ({kind})" if kind else suffix_of(path)
 
 

@@ -154,6 +154,13 @@ def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
             units.Hartree / units.Bohr,
             units.Bohr,
         ),
+        (
+            {"units": {"energy": "Hartree", "forces": "Hartree/Bohr", "positions": "Bohr"}},
+            units.Hartree,
+            units.Hartree / units.Bohr,
+            units.Bohr,
+        ),
+        ({"energy": {"unit": "Hartree"}, "forces": {"unit": "Hartree/Ang"}}, units.Hartree, units.Hartree, 1),
         ({"energy_unit": "kcal/mol", "force_unit": "kcal/mol/Ang"}, units.kcal / units.mol, units.kcal / units.mol, 1),
     ],
 )
