@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,10 +110,15 @@ def state_alike(record: Record, what: str) -> list[str]:
     found: list[str] = []
     for section in record.places(what).values():
         for name, value in section.items():
-            words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-            if _STATE_WORDS[what] & set(words) and np.size(value) == 1 and is_numeric(number_of(value)):
+            if _STATE_WORDS[what] & _words(name) and np.size(value) == 1 and is_numeric(number_of(value)):
                 found.append(name)
     return found[:_MOST_KEYS]
+
+
+@lru_cache(maxsize=1024)
+def _words(name: str) -> frozenset[str]:
+    """The words of a name, in lower case: net_charge and netCharge have two."""
+    return frozenset(re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
 def number_of(value: Any) -> Any:

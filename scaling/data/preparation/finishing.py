@@ -93,15 +93,11 @@ def finish(
         parts=parts,
         source=origin,
         validation=asdict(bounds),
-        num_rejected=dict(notes.reasons.most_common()),
-        rejected=tuple(notes.listed),
         num_duplicates=len(duplicates.copies),
         copies=_write_copies(directory / COPIES, duplicates.copies),
-        consistency=measure(notes.work[0]),
-        stress_consistency=measure(notes.work[1]),
+        **notes.fields(),
         labels=statistics.counts,
         num_states=statistics.num_states,
-        notes=dict(notes.notes.most_common(MAX_LISTED)),
         created_by=f"gnn-scaling {_version()}",
     )
     blocks = cut(ShardSet(directory, manifest), source.group_blocks(), num_processes)
@@ -142,6 +138,16 @@ class _Notes:
                 notes._take(lines, (entry for _, entry in piece.rejected))
             notes._take(lines, conflicts)
         return notes
+
+    def fields(self) -> dict[str, Any]:
+        """Of a manifest, what they say."""
+        return {
+            "num_rejected": dict(self.reasons.most_common()),
+            "rejected": tuple(self.listed),
+            "consistency": measure(self.work[0]),
+            "stress_consistency": measure(self.work[1]),
+            "notes": dict(self.notes.most_common(MAX_LISTED)),
+        }
 
     def _take(self, lines: IO[str], rejected: Iterable[Rejected]) -> None:
         for entry in rejected:

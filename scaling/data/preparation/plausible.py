@@ -2,13 +2,16 @@
 
 import numpy as np
 
-from scaling.data.formats.units import ENERGY_UNITS_EV as UNITS
+from scaling.data.formats import units
 from scaling.structure import FloatArray, IntArray
 
 #: By what an energy that was read as the second unit is to be multiplied if it is in the first.
 MISTAKES = {
-    **{f"{name} and not eV": UNITS[name] for name in ("kcal/mol", "kJ/mol", "meV", "cm^-1")},
-    **{f"{name} and not Hartree": UNITS[name] / UNITS["Hartree"] for name in ("eV", "kcal/mol")},
+    **{f"{name} and not eV": units.ENERGY_UNITS_EV[name] for name in ("kcal/mol", "kJ/mol", "meV", "cm^-1")},
+    **{
+        f"{name} and not Hartree": units.ENERGY_UNITS_EV[name] / units.ENERGY_UNITS_EV["Hartree"]
+        for name in ("eV", "kcal/mol")
+    },
 }
 #: All-electron energies agree with the formula this well, and with no other of the units.
 AGREEMENT = 0.1
@@ -21,7 +24,7 @@ def all_electron_ev(numbers: IntArray) -> FloatArray:
     Source: Schwinger, Phys. Rev. A 24, 2353 (1981), the statistical atom with Scott's and the exchange correction.
     """
     z = np.asarray(numbers, dtype=np.float64)
-    return (-0.768745 * z ** (7 / 3) + z**2 / 2 - 0.2699 * z ** (5 / 3)) * UNITS["Hartree"]
+    return (-0.768745 * z ** (7 / 3) + z**2 / 2 - 0.2699 * z ** (5 / 3)) * units.ENERGY_UNITS_EV["Hartree"]
 
 
 def plausible_unit(energy_ev: float, numbers: IntArray, max_ev_per_atom: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.formats.units import STRESS_UNITS_EV_PER_ANG3
+from scaling.data.formats import units
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import (
     MAX_EXTENT_ANG,
@@ -195,7 +195,7 @@ def _stress_problem(stress: FloatArray, pbc: NDArray[Any]) -> tuple[str, str] | 
             "source.stress_key=none leaves it out"
         )
     if largest > MAX_STRESS_EV_PER_ANG3:
-        in_kb = largest * STRESS_UNITS_EV_PER_ANG3["kbar"]
+        in_kb = largest * units.STRESS_UNITS_EV_PER_ANG3["kbar"]
         ways_out = "set source.stress_unit, or source.stress_key=none"
         detail = f"{largest:.4g} eV/angstrom^3; if it is in kB it is {in_kb:.3g} eV/angstrom^3: {ways_out}"
         return "stress out of bounds", detail

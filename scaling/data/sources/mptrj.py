@@ -27,8 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from scaling.data.formats import parse_structure, pieces
-from scaling.data.formats.units import STRESS_UNITS_EV_PER_ANG3
+from scaling.data.formats import parse_structure, pieces, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
@@ -36,7 +35,7 @@ from scaling.structure import Structure
 
 ENERGIES = ("uncorrected_total_energy", "corrected_total_energy")
 MAX_KEY_LENGTH = 100
-_EV_PER_ANG3 = STRESS_UNITS_EV_PER_ANG3["-kbar"]
+_EV_PER_ANG3 = units.STRESS_UNITS_EV_PER_ANG3["-kbar"]
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from scaling.data.elements import formula
-from scaling.data.formats import JsonListSource, parse_structure
-from scaling.data.formats.units import STRESS_UNITS_EV_PER_ANG3
+from scaling.data.formats import JsonListSource, parse_structure, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.structure import FloatArray, Structure
 
-_EV_PER_ANG3 = STRESS_UNITS_EV_PER_ANG3["-kbar"]
+_EV_PER_ANG3 = units.STRESS_UNITS_EV_PER_ANG3["-kbar"]
 
 
 @dataclass(frozen=True)
