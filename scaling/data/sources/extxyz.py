@@ -47,6 +47,7 @@ _FLAGS = {"t": True, "true": True, "f": False, "false": False}
 _COLUMNS = {"species": "species", "symbols": "species", "pos": "pos", "positions": "pos", "z": "Z", "numbers": "Z"}
 #: The comment line of CP2K's PROJECT-pos-1.xyz.
 _CP2K = re.compile(r"i\s*=\s*\d+,\s*(?:time\s*=\s*[-+.\dEe]+,\s*)?E\s*=\s*([-+.\dEe]+)")
+_NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.xyz")
 _NO_CELL = "CP2K's header names no cell, so they are taken as not periodic"
 _TASK_BYTES = 2**22
 
@@ -106,6 +107,10 @@ class Extxyz(KeyedSource):
             of_cp2k = _CP2K.fullmatch(comment.strip())
             header, form = _split_header("" if of_cp2k else comment)
             stated = stated_units(header)
+            if of_cp2k and _NO_POSITIONS.search(label):
+                return Rejected(
+                    label, "no positions", "CP2K has its forces or velocities there; read PROJECT-pos-1.xyz"
+                )
             if of_cp2k:
                 comment, header, stated = "\n", {"energy": float(of_cp2k[1])}, {"energy": ("CP2K's header", "Hartree")}
             num_columns = self._check_columns(form["Properties"])

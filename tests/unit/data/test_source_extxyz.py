@@ -411,6 +411,8 @@ def test_trajectory_of_cp2k_has_energies_in_hartree_and_says_that_it_has_no_cell
     )
     with pytest.raises(DataError, match=r"states CP2K's header=Hartree"):
         read_text(tmp_path, frame(header, rows), energy_unit="eV")
+    (forces,) = read_text(tmp_path, frame(header, rows), "water-frc-1.xyz")
+    assert forces.reason == "no positions"
     (other,) = read_text(tmp_path, frame(f"{header} # of mine", rows))
     assert isinstance(other, Rejected), "the control: only that header is taken for CP2K's"
 
