@@ -10,7 +10,7 @@ import pandas as pd
 
 from experiments.command import command
 from scaling.errors import ConfigError, RunError
-from scaling.runs import STATES, collect, digest_of, write_atomic
+from scaling.runs import NAMED, STATES, collect, digest_of, write_atomic
 
 
 def write_table(table: pd.DataFrame, directory: Path) -> None:
@@ -35,10 +35,12 @@ def _joined(study_dirs: Sequence[Path]) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     run_dirs = [study_dir / name for study_dir, of in zip(study_dirs, tables, strict=True) for name in of["run_id"]]
     computed = pd.Series(map(_computed, run_dirs), index=table.index, dtype=object)
-    done_first = table["status"].ne("done").sort_values(kind="stable").index
-    again = computed[done_first].duplicated().sort_index()
+    given_name = [bool(NAMED.search(name)) for name in table["run_id"]]
+    order = pd.DataFrame({"done": table["status"].eq("done"), "named": given_name}, index=table.index)
+    first = order.sort_values(["done", "named"], ascending=False, kind="stable").index
+    again = computed[first].duplicated().sort_index()
     if again.any():
-        print(f"there more than once, taken once: {', '.join(table.loc[again, 'run_id'])}")
+        print(f"there more than once, left out: {', '.join(str(run_dirs[k]) for k in table.index[again])}")
     return table[~again]
 
 

@@ -90,7 +90,7 @@ def run(config: DictConfig) -> str:
     if settings.out is None:
         raise ConfigError("out is not set; name the directory to prepare: out=DIR")
     prepared = prepare(settings.source, settings.out, settings.bounds, num_processes=settings.processes)
-    for problem in (*warnings(prepared.manifest), *_conflicts(prepared.manifest)):
+    for problem in (*warnings(prepared.manifest), *_remarks(prepared.manifest)):
         print(f"warning: {problem}", file=sys.stderr)
     problem, in_gaps = try_split(ShardSet(settings.out), settings.split)
     if problem:
@@ -100,9 +100,9 @@ def run(config: DictConfig) -> str:
     return summarise(prepared.manifest, f"prepared {settings.out}", time.monotonic() - start, in_gaps)
 
 
-def _conflicts(manifest: Manifest) -> list[str]:
-    """What to do about structures of one geometry with several labels, and of several states."""
-    found = []
+def _remarks(manifest: Manifest) -> list[str]:
+    """What the reader has to say; what to do about several states, and about one geometry with several labels."""
+    found = [f"{count} structures: {note}" for note, count in manifest.notes.items()]
     if manifest.num_states > 1:
         found.append(
             f"structures are in {manifest.num_states} states of charge and spin, which are stored, but networks do not "
@@ -155,7 +155,12 @@ def summarise(manifest: Manifest, title: str, seconds: float, in_gaps: int = 0) 
         "files": describe(len(manifest.source.files), manifest.source.not_read),
         "rejected": rejected or "none",
         "duplicates": f"{manifest.num_duplicates} removed" + (f", see {COPIES}" if manifest.copies else ""),
-        "checked": "; ".join(checked) or "no pairs of neighbouring structures",
+        "checked": "; ".join(checked)
+        or (
+            "no pairs of neighbouring structures"
+            if energy and force
+            else "nothing: energies and forces are not both there"
+        ),
         "digest": manifest.digest,
         "time": f"{seconds:.1f} s",
     }

@@ -69,6 +69,7 @@ class Structure:
     holdout: "" for a structure that may be split freely, "test" for the authors' test set,
         any other name for an extra test set.
     source: index of the part of a mixed set.
+    notes: what of the record was not read, or taken in a way worth a word; the same words for the same kind.
     """
 
     numbers: IntArray
@@ -84,3 +85,4 @@ class Structure:
     stress: FloatArray | None = None
     charge: int | None = None
     spin: int | None = None
+    notes: tuple[str, ...] = ()

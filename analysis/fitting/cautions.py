@@ -62,7 +62,7 @@ def _of_training(table: RunTable, law: Law | None) -> Iterator[str]:
             f"All runs were trained for the same {frame['steps'].iloc[0]:,.0f} steps, so {floor} is a floor of the "
             "training budget as well as of data and model: longer training would lower it."
         )
-    elif "epochs" in frame and frame["epochs"].nunique() == 1:
+    elif "epochs" in frame and frame["epochs"].nunique() == 1 and frame["steps"].nunique() > 1:
         yield (
             "All runs were trained for the same number of epochs, so a run on less data also made fewer steps: "
             "the slope in D is one of training length as well as of data."

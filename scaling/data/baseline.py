@@ -11,6 +11,10 @@ from scaling.structure import FloatArray, IntArray
 #: Structures whose forces are read to measure a typical force; more would not change it visibly.
 MAX_FORCE_SAMPLE = 4096
 
+#: Singular values below this share of the largest are rounding of the folded factors, and not of the compositions,
+#: which are ratios of small whole numbers.
+RANK_TOLERANCE = 1e-9
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -87,5 +91,5 @@ def _least_squares(shards: ShardSet, structures: IntArray) -> FloatArray:
             factors[part] = np.linalg.qr(np.concatenate([factors[part], rows[source == part]]), mode="r")
     for part, factor in enumerate(factors):
         if len(factor):
-            reference[part] = np.linalg.lstsq(factor[:, :-1], factor[:, -1], rcond=None)[0]
+            reference[part] = np.linalg.lstsq(factor[:, :-1], factor[:, -1], rcond=RANK_TOLERANCE)[0]
     return reference

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,7 @@ class Manifest:
     num_rejected: records left out, by reason. rejected: the first of them of each reason; all are in the file
         `rejected.jsonl`, which is there if there are any.
     blocks: how groups are cut that a split could not do with whole; null where none is.
+    notes: of how many structures the reader has each thing to say, e.g. that a key that is set is not there.
     """
 
     digest: str
@@ -195,6 +196,7 @@ class Manifest:
     stress_consistency: Consistency = Consistency(0, None, None)
     format: int = FORMAT
     blocks: Blocks | None = None
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

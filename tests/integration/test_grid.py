@@ -200,7 +200,7 @@ def test_several_studies_become_one_table(tiny_data, tmp_path):
     assert "--out must name a directory" in refused.stderr
     done = run_command("experiments.collect", *studies, "--out", str(tmp_path / "both"))
     assert done.returncode == 0, done.stderr
-    assert "there more than once, taken once: egnn-w4" in done.stdout
+    assert f"there more than once, left out: {tmp_path / 'c' / 'egnn-w4'}" in done.stdout
     table = pd.read_parquet(tmp_path / "both" / "runs.parquet")
     assert sorted(zip(table["study"], table["width"], strict=True)) == [("a", 4), ("b", 6)]
     (run / "result.json").unlink()

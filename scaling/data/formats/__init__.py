@@ -4,9 +4,10 @@ from scaling.data.formats.archive import ARCHIVES, documents, read_json
 from scaling.data.formats.hdf5 import MALFORMED_HDF5, ConformerSource, Hdf5File, num_conformers, read_conformers
 from scaling.data.formats.json_lists import JsonListSource
 from scaling.data.formats.json_stream import pieces
-from scaling.data.formats.keyed import KeyedSource, Record
+from scaling.data.formats.keyed import KeyedSource
 from scaling.data.formats.lmdb_file import LmdbFile
 from scaling.data.formats.pymatgen_dict import parse_structure
+from scaling.data.formats.record import Record
 from scaling.data.formats.restricted_pickle import MALFORMED_PICKLE, Inert, loads, to_array
 from scaling.data.formats.units import stated_units
 from scaling.data.formats.xyz_frames import frames_of, next_frame

@@ -55,6 +55,14 @@ def require_units(path: Any, energy_unit: str, stated: Mapping[str, Any], layout
         raise DataError(f"{path} does not state the unit of its energies: say source.energy_unit (eV, Hartree, ...)")
 
 
+def require_unit_of_forces(
+    path: Any, setting: str, found: tuple[str, Any] | None, stated: Mapping[str, Any], layout: Mapping[str, str]
+) -> None:
+    """Raises DataError unless that of forces that stand without energies is known, where there are any."""
+    if found and not (setting or {"forces", found[0]} & stated.keys() or "forces" in layout):
+        raise DataError(f"{path} does not state the unit of {found[0]}: say source.force_unit (eV/Ang, ...)")
+
+
 def text_of(value: Any) -> str | None:
     """A text kept as an array or attribute of one; None if it is none."""
     array = np.asarray(value)

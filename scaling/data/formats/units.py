@@ -1,6 +1,7 @@
 """Units as people write them into files, and what they are in eV and angstrom (ASE's values, CODATA 2014)."""
 
 import re
+from collections.abc import Mapping
 
 import ase.units
 
@@ -115,7 +116,9 @@ SYSTEMS: dict[str, dict[str, str]] = {
     "ase": {"energy": "eV", "forces": "eV/Ang", "length": "Ang", "stress": "eV/Ang^3"},
     "real": {"energy": "kcal/mol", "forces": "kcal/mol/Ang", "length": "Ang"},
     "atomic": {"energy": "Hartree", "forces": "Hartree/Bohr", "length": "Bohr"},
+    "electron": {"energy": "Hartree", "forces": "Hartree/Bohr", "length": "Bohr"},
 }
+#: Quantities by what a name contains.
 _QUANTITIES = (
     ("forces", r"forc|grad"),
     ("virial", r"virial"),
@@ -123,33 +126,78 @@ _QUANTITIES = (
     ("length", r"length|dist|pos|coord|cell|lattice|^r$|geometry"),
     ("energy", r"energ|^e$"),
 )
+#: Names that mean the quantity itself, not one of several of its kind (U0, atomisation energy).
+_WHOLE_NAMES = {"energy", "force", "forces", "stress", "virial", "length", "distance", "position", "positions", "cell"}
 _UNIT_KEY = re.compile(r"_?(.*?)[-_ ]?units?", re.IGNORECASE)
+_UNIT_FIRST = re.compile(
+    r"_?units?[-_ ]?(?:of[-_ ])?(energy|energies|forces?|stress|virial|lengths?|distances?|positions?)", re.IGNORECASE
+)
+_UNIT_WORD = re.compile(r"(?<![a-z])units?(?![a-z])", re.IGNORECASE)
+_LABEL_WORD = re.compile(r"energ|forc|grad|stress|virial|length|distance|position|coordinate", re.IGNORECASE)
 
 
-def stated_units(entries: dict[str, object]) -> dict[str, tuple[str, str]]:
+def stated_units(entries: Mapping[str, object]) -> dict[str, tuple[str, str]]:
     """Of a header's entries, those that name a unit: the quantity, and the entry's key and text.
 
-    Entries are `energy-unit`, `force_units`, `_distance_unit` and the like, and `units` alone, which names a system of
-    units (metal, real, atomic) or that of energies. Units of quantities that are not read (dipoles, times) are passed
-    over.
+    Entries are `energy-unit`, `force_units`, `unit_energy`, `_distance_unit` and the like, and `units` alone, which
+    names a system of units (metal, real, atomic) or that of energies. In metadata, `{"units": {"energy": "Hartree"}}`
+    and `{"energy": {"unit": "Hartree"}}` say it by the label's name, too. Units of quantities that are not read
+    (dipoles, times) are passed over.
 
     Raises:
-        ValueError: if `units` alone is neither.
+        ValueError: if `units` alone is neither, or a key that speaks of the unit of a label is not understood.
     """
     found: dict[str, tuple[str, str]] = {}
     for key, value in entries.items():
-        match = _UNIT_KEY.fullmatch(str(key))
-        if match is None or not isinstance(value, str) or not value.strip():
+        if isinstance(value, Mapping):
+            found |= _nested(key, value)
             continue
-        if not match[1]:
+        name = _named(key)
+        if name is None:
+            if isinstance(value, str) and _UNIT_WORD.search(key.replace("_", " ")) and _LABEL_WORD.search(key):
+                raise ValueError(
+                    f"{key}={value} is not understood; write energy_unit, force_unit, stress_unit, length_unit"
+                )
+            continue
+        quantity = _quantity(name)
+        if not isinstance(value, str):
+            if quantity and isinstance(value, int | float) and not isinstance(value, bool):
+                raise ValueError(f"{key}={value} is not understood; write the unit's name")
+        elif value.strip() and not name:
             system = {"au": "atomic", "a.u.": "atomic"}.get(value.strip().lower(), value.strip().lower())
             if system not in SYSTEMS:
                 energy_unit_ev(value)
             words = SYSTEMS.get(system, {"energy": value})
-            found |= {quantity: (str(key), word) for quantity, word in words.items() if quantity not in found}
+            found |= {quantity: (key, word) for quantity, word in words.items() if quantity not in found}
+        elif value.strip() and quantity:
+            found[quantity] = (key, value)
+    return found
+
+
+def _named(key: str) -> str | None:
+    """Of what a key states the unit: "" of everything; None if it states none."""
+    match = _UNIT_FIRST.fullmatch(key) or _UNIT_KEY.fullmatch(key)
+    return match[1] if match else None
+
+
+def _quantity(name: str) -> str:
+    return next((what for what, pattern in _QUANTITIES if re.search(pattern, name, re.IGNORECASE)), "")
+
+
+def _nested(key: str, entries: Mapping[object, object]) -> dict[str, tuple[str, str]]:
+    """Units in a mapping: of the labels it names, where its key speaks of units; else of what its key names."""
+    found: dict[str, tuple[str, str]] = {}
+    for inner, text in entries.items():
+        if not isinstance(text, str) or text.strip() in ("", "1", "1.0"):  # these are SchNetPack's for none
             continue
-        for quantity, pattern in _QUANTITIES:
-            if re.search(pattern, match[1], re.IGNORECASE):
-                found[quantity] = (str(key), value)
-                break
+        statement = (f"{key}.{inner}", text)
+        if _UNIT_WORD.search(key.replace("_", " ")):
+            name = str(inner)
+        elif str(inner).lower() in ("unit", "units"):
+            name = key
+        else:
+            continue
+        found[name] = statement
+        if name.lower() in _WHOLE_NAMES:
+            found[_quantity(name)] = statement
     return found

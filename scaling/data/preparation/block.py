@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ class Block:
     columns: every field of FIELDS, and offsets (S + 1,); `holdout` is an index into `holdouts` here.
     geometry: (S, 2) uint64, hash of each geometry. groups: names by stored id. holdouts: names, "" first.
     rejected: each with the number of valid structures before it. work: (2, 4) `consistency.sums` of forces and of
-    stress. records: (S,) where each structure came from.
+    stress. records: (S,) where each structure came from. notes: how many of the structures have each.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -34,6 +35,7 @@ class Block:
     rejected: tuple[tuple[int, Rejected], ...]
     work: FloatArray
     records: tuple[str, ...]
+    notes: Counter[str]
 
     def __len__(self) -> int:
         return len(self.geometry)
@@ -48,6 +50,7 @@ class Block:
         accepted: list[Accepted] = []
         rejected: list[tuple[int, Rejected]] = []
         pairs: list[list[tuple[float, float]]] = [[], []]
+        notes: Counter[str] = Counter()
         before: Structure | None = None
         for entry in source.read(task):
             outcome = entry if isinstance(entry, Rejected) else validate(entry, bounds)
@@ -59,13 +62,18 @@ class Block:
                 for found, pair in zip(pairs, (work(before, entry), work_of_stress(before, entry)), strict=True):
                     found += [pair] if pair else []
             before = entry
+            notes.update(entry.notes)
             accepted.append(outcome)
         total_work = np.stack([sums(np.array(found, dtype=np.float64).reshape(-1, 2)) for found in pairs])
-        return cls._of_accepted(accepted, tuple(rejected), total_work)
+        return cls._of_accepted(accepted, tuple(rejected), total_work, notes)
 
     @classmethod
     def _of_accepted(
-        cls, accepted: Sequence[Accepted], rejected: tuple[tuple[int, Rejected], ...], total_work: FloatArray
+        cls,
+        accepted: Sequence[Accepted],
+        rejected: tuple[tuple[int, Rejected], ...],
+        total_work: FloatArray,
+        notes: Counter[str],
     ) -> "Block":
         holdouts = ("", *dict.fromkeys(entry.holdout for entry in accepted if entry.holdout))
         ids = [group_id(entry.group) for entry in accepted]
@@ -81,7 +89,7 @@ class Block:
         geometry = np.frombuffer(b"".join(entry.geometry for entry in accepted), dtype="<u8").reshape(-1, 2)
         groups = dict(zip(ids, (entry.group for entry in accepted), strict=True))
         records = tuple(entry.record for entry in accepted)
-        return cls(columns, geometry, groups, holdouts, rejected, total_work, records)
+        return cls(columns, geometry, groups, holdouts, rejected, total_work, records, notes)
 
     def first(self, count: int) -> "Block":
         """The first structures, and what was rejected before the last of them."""
@@ -90,7 +98,7 @@ class Block:
         columns = select(self.columns, keep)
         groups = {group: self.groups[group] for group in columns["group"].tolist()}
         records = self.records[:count]
-        return Block(columns, self.geometry[keep], groups, self.holdouts, rejected, self.work, records)
+        return Block(columns, self.geometry[keep], groups, self.holdouts, rejected, self.work, records, self.notes)
 
     @classmethod
     def join(cls, blocks: Sequence["Block"]) -> "Block":
@@ -105,7 +113,8 @@ class Block:
         geometry = np.concatenate([block.geometry for block in blocks])
         total_work = np.sum([block.work for block in blocks], axis=0)
         records = tuple(record for block in blocks for record in block.records)
-        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), total_work, records)
+        notes = sum((block.notes for block in blocks), Counter[str]())
+        return cls(concatenate(parts), geometry, groups, holdouts, tuple(rejected), total_work, records, notes)
 
     def holdout_among(self, names: Sequence[str]) -> NDArray[np.uint8]:
         """(S,) the holdout of each structure as an index into other names."""
@@ -118,6 +127,7 @@ class Block:
             "groups": {str(group): name for group, name in self.groups.items()},
             "holdouts": self.holdouts,
             "records": self.records,
+            "notes": self.notes,
             "rejected": [(position, asdict(entry)) for position, entry in self.rejected],
         }
         texts = {name: np.frombuffer(json.dumps(table).encode(), dtype=np.uint8) for name, table in tables.items()}
@@ -130,7 +140,7 @@ class Block:
     def read(cls, path: Path, *, structures: bool = True) -> "Block":
         """What `to_bytes` made; without the structures if they are not needed, which is most of it."""
         with np.load(path, allow_pickle=False) as file:
-            texts = {name: json.loads(file[name].tobytes()) for name in ("groups", "holdouts", "rejected")}
+            texts = {name: json.loads(file[name].tobytes()) for name in ("groups", "holdouts", "rejected", "notes")}
             records = json.loads(file["records"].tobytes()) if structures else ()
             return cls(
                 {name: file[f"column_{name}"] for name in (*FIELDS, "offsets")} if structures else {},
@@ -140,6 +150,7 @@ class Block:
                 tuple((position, Rejected(**entry)) for position, entry in texts["rejected"]),
                 file["work"],
                 tuple(records),
+                Counter(texts["notes"]),
             )
 
 

@@ -41,9 +41,12 @@ WAYS_OUT = {
     "missing group key": ("source.group_key",),
     "energy out of bounds": ("source.energy_unit", "bounds.max_energy_ev_per_atom"),
     "force out of bounds": ("source.force_unit", "bounds.max_force_ev_per_ang"),
-    "stress out of bounds": ("source.stress_unit", "bounds.max_stress_ev_per_ang3"),
     "atoms too close": ("bounds.min_distance_ang",),
     "isolated atom": ("bounds.cutoff_ang",),
+    "stress out of bounds": ("source.stress_unit", "source.stress_key=none", "bounds.max_stress_ev_per_ang3"),
+    "stress is not symmetric": ("source.stress_key=none",),
+    "stress without a periodic direction": ("source.stress_key=none",),
+    "charge and spin disagree": ("source.charge_key=none", "source.spin_key=none"),
 }
 
 
@@ -90,12 +93,9 @@ def finish(
         parts=parts,
         source=origin,
         validation=asdict(bounds),
-        num_rejected=dict(notes.reasons.most_common()),
-        rejected=tuple(notes.listed),
         num_duplicates=len(duplicates.copies),
         copies=_write_copies(directory / COPIES, duplicates.copies),
-        consistency=measure(notes.work[0]),
-        stress_consistency=measure(notes.work[1]),
+        **notes.fields(),
         labels=statistics.counts,
         num_states=statistics.num_states,
         created_by=f"gnn-scaling {_version()}",
@@ -124,6 +124,7 @@ class _Notes:
     reasons: Counter[str] = field(default_factory=Counter)
     listed: list[Rejected] = field(default_factory=list)
     work: Any = 0.0
+    notes: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def write(cls, draft: Draft, conflicts: Sequence[Rejected], path: Path) -> "_Notes":
@@ -131,11 +132,22 @@ class _Notes:
         notes = cls(work=np.zeros((2, 4)))
         with disk_errors(path), path.open("w", encoding="utf-8") as lines:
             for piece in draft.pieces(structures=False):
+                notes.notes += piece.notes
                 notes.holdouts |= dict.fromkeys(piece.holdouts)
                 notes.work = notes.work + piece.work
                 notes._take(lines, (entry for _, entry in piece.rejected))
             notes._take(lines, conflicts)
         return notes
+
+    def fields(self) -> dict[str, Any]:
+        """Of a manifest, what they say."""
+        return {
+            "num_rejected": dict(self.reasons.most_common()),
+            "rejected": tuple(self.listed),
+            "consistency": measure(self.work[0]),
+            "stress_consistency": measure(self.work[1]),
+            "notes": dict(self.notes.most_common(MAX_LISTED)),
+        }
 
     def _take(self, lines: IO[str], rejected: Iterable[Rejected]) -> None:
         for entry in rejected:
@@ -186,7 +198,7 @@ def _nothing_left(draft: Draft, source: StructureSource, origin: Source, notes: 
 
 def _is_setting(source: StructureSource, key: str) -> bool:
     owner, name = key.split(".")
-    return owner != "source" or hasattr(source, name)
+    return owner != "source" or hasattr(source, name.partition("=")[0])
 
 
 class _Contents:

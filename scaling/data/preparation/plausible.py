@@ -1,20 +1,17 @@
 """What unit an energy probably is in that is too large to be in the one it was read as."""
 
-import ase.units
 import numpy as np
 
+from scaling.data.formats import units
 from scaling.structure import FloatArray, IntArray
 
-#: eV/angstrom^3 in one kB.
-EV_PER_ANG3_KB = 1e8 * ase.units.Pascal
 #: By what an energy that was read as the second unit is to be multiplied if it is in the first.
 MISTAKES = {
-    "kcal/mol and not eV": ase.units.kcal / ase.units.mol,
-    "kJ/mol and not eV": ase.units.kJ / ase.units.mol,
-    "meV and not eV": 1e-3,
-    "1/cm and not eV": 100 * ase.units._hplanck * ase.units._c / ase.units._e,
-    "eV and not Hartree": 1 / ase.units.Hartree,
-    "kcal/mol and not Hartree": ase.units.kcal / ase.units.mol / ase.units.Hartree,
+    **{f"{name} and not eV": units.ENERGY_UNITS_EV[name] for name in ("kcal/mol", "kJ/mol", "meV", "cm^-1")},
+    **{
+        f"{name} and not Hartree": units.ENERGY_UNITS_EV[name] / units.ENERGY_UNITS_EV["Hartree"]
+        for name in ("eV", "kcal/mol")
+    },
 }
 #: All-electron energies agree with the formula this well, and with no other of the units.
 AGREEMENT = 0.1
@@ -27,7 +24,7 @@ def all_electron_ev(numbers: IntArray) -> FloatArray:
     Source: Schwinger, Phys. Rev. A 24, 2353 (1981), the statistical atom with Scott's and the exchange correction.
     """
     z = np.asarray(numbers, dtype=np.float64)
-    return (-0.768745 * z ** (7 / 3) + z**2 / 2 - 0.2699 * z ** (5 / 3)) * ase.units.Hartree
+    return (-0.768745 * z ** (7 / 3) + z**2 / 2 - 0.2699 * z ** (5 / 3)) * units.ENERGY_UNITS_EV["Hartree"]
 
 
 def plausible_unit(energy_ev: float, numbers: IntArray, max_ev_per_atom: float) -> str:

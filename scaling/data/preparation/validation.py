@@ -1,12 +1,13 @@
 """Which labelled structures are fit to learn from, and when two are the same."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scaling.data.formats import units
 from scaling.data.manifest import Rejected
 from scaling.data.neighbors import (
     MAX_EXTENT_ANG,
@@ -16,7 +17,7 @@ from scaling.data.neighbors import (
     extent,
     neighbor_list,
 )
-from scaling.data.preparation.plausible import EV_PER_ANG3_KB, plausible_unit
+from scaling.data.preparation.plausible import plausible_unit
 from scaling.errors import ConfigError
 from scaling.structure import FIELDS, LABELS, OPTIONAL, FloatArray, Structure
 
@@ -71,10 +72,15 @@ class Accepted:
 
 
 def validate(structure: Structure, bounds: Bounds) -> Accepted | Rejected:
-    """Check one structure in storage precision, count its edges, and hash its geometry."""
+    """Check one structure in storage precision, count its edges, and hash its geometry.
+
+    A stress of nought without a periodic direction is not there: programs print it for molecules.
+    """
     if problem := _shape_problem(structure):
         return Rejected(structure.record, *problem)
     periodic = np.asarray(structure.pbc, dtype=bool)
+    if structure.stress is not None and not periodic.any() and not np.any(structure.stress):
+        structure = replace(structure, stress=None)
     raw = {
         "numbers": structure.numbers,
         "positions": structure.positions,
@@ -181,12 +187,18 @@ def _label_problem(row: dict[str, NDArray[Any]], structure: Structure, bounds: B
 def _stress_problem(stress: FloatArray, row: dict[str, NDArray[Any]], bounds: Bounds) -> tuple[str, str] | None:
     """Reason and detail if a stress (3, 3), eV/angstrom^3, cannot be right."""
     if not row["pbc"].any():
-        return "stress without a periodic direction", ""
+        return "stress without a periodic direction", "source.stress_key=none leaves it out"
     largest, asymmetry = np.abs(stress).max(), np.abs(stress - stress.T).max()
     if asymmetry > max(ASYMMETRY * largest, STRESS_ROUNDING):
-        return "stress is not symmetric", f"halves differ by {asymmetry:.3g} eV/angstrom^3"
+        return "stress is not symmetric", (
+            f"halves differ by {asymmetry:.3g} eV/angstrom^3 (of components up to {largest:.3g}); "
+            "source.stress_key=none leaves it out"
+        )
     if largest > bounds.max_stress_ev_per_ang3:
-        return "stress out of bounds", f"{largest:.4g} eV/angstrom^3; as kB it would be {largest / EV_PER_ANG3_KB:.3g}"
+        in_kb = largest * units.STRESS_UNITS_EV_PER_ANG3["kbar"]
+        ways_out = "set source.stress_unit, or source.stress_key=none"
+        detail = f"{largest:.4g} eV/angstrom^3; if it is in kB it is {in_kb:.3g} eV/angstrom^3: {ways_out}"
+        return "stress out of bounds", detail
     return None
 
 
@@ -206,7 +218,8 @@ def _state_problem(structure: Structure) -> tuple[str, str] | None:
     if electrons < 0:
         return "charge out of bounds", f"{charge} is more than all electrons"
     if spin is not None and (electrons + int(spin)) % 2 == 0:
-        return "charge and spin disagree", f"{electrons} electrons (charge {charge}) cannot have multiplicity {spin}"
+        detail = f"{electrons} electrons (charge {charge}) cannot have multiplicity {spin}"
+        return "charge and spin disagree", f"{detail}; source.charge_key and source.spin_key name them, or none"
     return None
 
 

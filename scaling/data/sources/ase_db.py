@@ -5,7 +5,8 @@ SchNetPack and nablaDFT keep them); names, signs and what is done with stress: s
 are those computed: constraints kept in the row are not applied (nor decoded).
 
 Units: ASE's own, energy (total) eV, positions and cell angstrom, forces eV/angstrom, -dE/dx; others by settings, or by
-the database's metadata: SchNetPack's `_distance_unit` and `_property_unit_dict`, or entries like energy_unit. Reference
+the database's metadata: SchNetPack's `_distance_unit` and `_property_unit_dict`, entries like energy_unit, or mappings
+like `{"units": {"energy": "Hartree"}}` and `{"energy": {"unit": "Hartree"}}`. Reference
 energies of atoms in the metadata (atomrefs) are not used: they are not in the energies, as SchNetPack reads them.
 
 Group key, where `group_key` is empty: the reduced formula, whatever the file. It holds the frames of a trajectory or
@@ -150,16 +151,11 @@ def _units_of(path: Path, metadata: Any) -> dict[str, tuple[str, str]]:
     """What a database's metadata say of units, by quantity, or by the label's name.
 
     Raises:
-        DataError: if `units` is not understood.
+        DataError: if they are not understood.
     """
     if not isinstance(metadata, Mapping):
         return {}
     try:
-        found = stated_units(dict(metadata))
+        return stated_units(metadata)
     except ValueError as error:
         raise DataError(f"{path}: metadata: {error}") from error
-    by_name = metadata.get("_property_unit_dict")
-    for name, unit in by_name.items() if isinstance(by_name, Mapping) else ():
-        if isinstance(unit, str) and unit.strip() not in ("", "1", "1.0"):  # these are SchNetPack's for none
-            found[str(name)] = (f"metadata _property_unit_dict.{name}", unit)
-    return found

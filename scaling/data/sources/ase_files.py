@@ -1,7 +1,8 @@
-"""Whatever else ASE reads: its own .traj, VASP (vasprun.xml, OUTCAR), CP2K, LAMMPS dumps, Quantum ESPRESSO and so on.
+"""Whatever else ASE reads: its own .traj, VASP (vasprun.xml, OUTCAR), LAMMPS dumps, Quantum ESPRESSO and so on.
 
 Units, signs: those of ASE, into which its readers convert: eV, eV/angstrom, eV/angstrom^3 positive under tension (of
-VASP's stress in kB, of opposite sign, too). LAMMPS dumps are taken as of units metal; others by settings. Energy of
+VASP's stress in kB, of opposite sign, too). LAMMPS dumps are in the units that they state (ITEM: UNITS),
+else metal; others by settings. Energy of
 VASP: the one extrapolated to zero smearing; `energy_key=free_energy` takes the one whose derivatives the forces are.
 Forces are those computed, whatever constraints a file keeps. Files without labels (XDATCAR, POSCAR, CIF) are read and
 rejected frame by frame.
@@ -18,7 +19,7 @@ given by then: the rest, or, where it parses a file as a whole (OUTCAR), the fil
 Source: https://ase-lib.org/ase/io/io.html
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +30,7 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from scaling.data.files import suffix_of
-from scaling.data.formats import KeyedSource, Record
+from scaling.data.formats import KeyedSource, Record, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected, slices
 from scaling.errors import ConfigError, DataError
@@ -74,6 +75,8 @@ class AseFiles(KeyedSource):
     def tasks(self) -> Iterator[tuple[str, Path, str, str]]:
         """Name and path of the file, its format, frames as ASE writes slices."""
         for name, path in self.files().items():
+            if path.suffix.lower() == ".zst":
+                raise DataError(f"{path} is packed, and ASE does not read .zst; unpack it")
             kind = self.format or _format(path)
             if not kind:
                 raise DataError(f"{path}: ASE does not know its format; say source.format=NAME (`ase info --formats`)")
@@ -88,6 +91,7 @@ class AseFiles(KeyedSource):
     def read(self, task: tuple[str, Path, str, str]) -> Iterator[Structure | Rejected]:
         name, path, kind, frames = task
         index = int(frames.partition(":")[0] or 0)
+        stated = _units_of_dump(path) if kind == "lammps-dump-text" else {}
         images = ase.io.iread(path, frames, kind, do_not_split_by_at_sign=True)  # type: ignore[no-untyped-call]
         while True:
             label = f"{name}#{index}"
@@ -98,12 +102,14 @@ class AseFiles(KeyedSource):
                 return
             if atoms is None:
                 break
-            yield self._parse(atoms, label, _INVENTED.get(kind, ()))
+            yield self._parse(atoms, label, _INVENTED.get(kind, ()), stated)
             index += 1
         if index == 0:
             yield Rejected(name, "no structure", f"ASE finds none in it as {kind}")
 
-    def _parse(self, atoms: Atoms, label: str, invented: tuple[str, ...]) -> Structure | Rejected:
+    def _parse(
+        self, atoms: Atoms, label: str, invented: tuple[str, ...], stated: Mapping[str, tuple[str, str]]
+    ) -> Structure | Rejected:
         try:
             if len(atoms) == 0:
                 return Rejected(label, "no atoms")
@@ -118,6 +124,7 @@ class AseFiles(KeyedSource):
                 pbc=np.asarray(atoms.pbc),
                 sections={"calculator": results, "info": atoms.info, "arrays": arrays},
                 arrays=("arrays",),
+                stated=stated,
             )
             return self._structure(record)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -129,6 +136,8 @@ class AseFiles(KeyedSource):
 
     def _kind_not_read(self, path: Path) -> str:
         kind = _format(path)
+        if path.suffix.lower() == ".zst":
+            return f"{suffix_of(path)} (packed; unpack it)"
         return f"{suffix_of(path)} ({kind})" if kind else suffix_of(path)
 
 
@@ -158,12 +167,31 @@ def _without_elements(path: Path, kind: str) -> str:
     """What is wrong with a LAMMPS dump that gives types alone; "" for any other file."""
     if kind != "lammps-dump-text":
         return ""
-    with ase.io.formats.open_with_compression(str(path), "rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    columns = head.partition(b"ITEM: ATOMS")[2].partition(b"\n")[0].split()
+    columns = _head(path).partition(b"ITEM: ATOMS")[2].partition(b"\n")[0].split()
     if b"element" in columns:
         return ""
     return "has no column element, and its types are not elements; dump it with `dump_modify ID element ...`"
+
+
+def _units_of_dump(path: Path) -> dict[str, tuple[str, str]]:
+    """What a LAMMPS dump says of its units, once at its beginning, if `dump_modify units yes` was set.
+
+    Raises:
+        DataError: if they are none that are known here (lj, si, cgs).
+    """
+    _, item, rest = _head(path).partition(b"ITEM: UNITS\n")
+    system = rest.partition(b"\n")[0].strip().decode("latin1")
+    if not item:
+        return {}
+    if system not in units.SYSTEMS:
+        raise DataError(f"{path}: ITEM: UNITS {system!a:.40} is not read; convert the dump to metal or real")
+    return {quantity: ("ITEM: UNITS", unit) for quantity, unit in units.SYSTEMS[system].items()}
+
+
+def _head(path: Path) -> bytes:
+    with ase.io.formats.open_with_compression(str(path), "rb") as stream:
+        head: bytes = stream.read(_HEAD_BYTES)
+    return head
 
 
 def _num_frames(path: Path) -> int:

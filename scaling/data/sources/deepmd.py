@@ -4,7 +4,7 @@ Units: energies (total) eV, positions and cells angstrom, forces eV/angstrom, -d
 a total energy of -3e4 eV is known to 2 meV. Periodic in all directions, unless there is a file called nopbc. Of
 energy.npy and force.npy one may be missing; virial.npy (eV, -stress times volume) of a periodic system becomes its
 stress. Whatever else lies there (spin.npy, atomic energies, frame and atom parameters) is no input here: it is named,
-and not read.
+and not read; so are box.npy and virial.npy where there is nopbc.
 
 Group key: the system, by its directory below `path`. Frames of a system are one trajectory as a rule, and never split.
 Where several directories hold slices of one trajectory (data_0, data_1, ...), prepare one of them, or join them first.
@@ -32,6 +32,7 @@ from scaling.structure import FloatArray, IntArray, Structure
 
 _SYSTEM_FILES = ("type.raw", "type_map.raw", "nopbc")
 _SET_FILES = ("coord.npy", "energy.npy", "force.npy", "box.npy", "virial.npy", "real_atom_types.npy")
+_OF_CELLS = ("box.npy", "virial.npy")  # mean nothing where nopbc says that there is no cell
 _ATOMS_PER_TASK = 100_000
 
 
@@ -84,10 +85,14 @@ class Deepmd(FileSource):
             )
 
     def _is_mine(self, path: Path) -> bool:
-        belongs = path.name in _SYSTEM_FILES or (path.name in _SET_FILES and path.parent.name.startswith("set."))
-        return belongs
+        if path.name in _SYSTEM_FILES:
+            return True
+        of_set = path.name in _SET_FILES and path.parent.name.startswith("set.")
+        return of_set and not (path.name in _OF_CELLS and (path.parent.parent / "nopbc").exists())
 
     def _kind_not_read(self, path: Path) -> str:
+        if path.name in _OF_CELLS and path.parent.name.startswith("set."):
+            return f"{path.name} (beside nopbc)"
         return path.name if path.suffix == ".npy" else suffix_of(path)
 
 

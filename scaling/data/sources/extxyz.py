@@ -13,10 +13,13 @@ Group key, where `group_key` is empty: config_type where a frame has it, else th
 file, since parts of one trajectory often lie in several. A trajectory thus stays together, whatever its length; frames
 that are known to be independent want a `group_key` that says so (a molecule's or trajectory's name).
 
+CP2K's own `-pos-1.xyz` (`i = 0, time = 0.000, E = -17.16`) gives energies, in Hartree, and neither cell nor forces.
+
 A blank line may stand between frames. A line that should be a number of atoms and is not ends the reading with an
 error: nothing after it can be trusted. The last line must end with a newline, or its last number may have been cut.
 
-Source: ase.io.extxyz; https://github.com/libAtoms/extxyz; https://gpumd.org/nep/input_files/train_test_xyz.html
+Source: ase.io.extxyz; https://github.com/libAtoms/extxyz; https://gpumd.org/nep/input_files/train_test_xyz.html;
+https://github.com/cp2k/cp2k, src/motion_utils.F (write_trajectory: the title of a frame)
 """
 
 import re
@@ -42,6 +45,10 @@ _NINE = re.compile(r"(?<![\w-])(stress|virial)(?=\s*=)")
 _CELL_LIKE = re.compile(r"latt|cell|box|abc", re.IGNORECASE)
 _FLAGS = {"t": True, "true": True, "f": False, "false": False}
 _COLUMNS = {"species": "species", "symbols": "species", "pos": "pos", "positions": "pos", "z": "Z", "numbers": "Z"}
+#: The comment line of CP2K's PROJECT-pos-1.xyz.
+_CP2K = re.compile(r"i\s*=\s*\d+,\s*(?:time\s*=\s*[-+.\dEe]+,\s*)?E\s*=\s*([-+.\dEe]+)")
+_NO_POSITIONS = re.compile(r"-(frc|vel)-\d+\.xyz")
+_NO_CELL = "CP2K's header names no cell, so they are taken as not periodic"
 _TASK_BYTES = 2**22
 
 
@@ -97,7 +104,15 @@ class Extxyz(KeyedSource):
             return Rejected(label, "no atoms")
         try:
             comment, *rows = [line.decode() for line in lines]
-            header, form = _split_header(comment)
+            of_cp2k = _CP2K.fullmatch(comment.strip())
+            header, form = _split_header("" if of_cp2k else comment)
+            stated = stated_units(header)
+            if of_cp2k and _NO_POSITIONS.search(label):
+                return Rejected(
+                    label, "no positions", "CP2K has its forces or velocities there; read PROJECT-pos-1.xyz"
+                )
+            if of_cp2k:
+                comment, header, stated = "\n", {"energy": float(of_cp2k[1])}, {"energy": ("CP2K's header", "Hartree")}
             num_columns = self._check_columns(form["Properties"])
             for row in rows:
                 if (found := len(row.split())) != num_columns:
@@ -114,7 +129,8 @@ class Extxyz(KeyedSource):
                 sections={"header": header, "columns": {k: v for k, v in columns.items() if k != "numbers"}},
                 arrays=("columns",),
                 group=str(header.get("config_type", "")),
-                stated=stated_units(header),
+                stated=stated,
+                notes=(_NO_CELL,) if of_cp2k else (),
             )
             return self._structure(record)
         except KeyError as error:  # of ASE's table of symbols
@@ -157,9 +173,10 @@ def _split_header(comment: str) -> tuple[dict[str, Any], dict[str, Any]]:
         form["Lattice"] = next(iter(cells.values())).T  # as ASE has it
     elif odd := [k for k, v in entries.items() if _CELL_LIKE.search(k) and np.ndim(v) and np.size(v) in (3, 6, 9)]:
         raise ValueError(f"{odd[0]} is not understood; write the cell as Lattice= with nine numbers")
-    if "pbc" in by_name:
-        (key,) = by_name["pbc"]
-        form["pbc"] = _pbc(entries[key])
+    if flags := {key: _pbc(entries[key]) for key in by_name.get("pbc", [])}:
+        form["pbc"], *others = flags.values()
+        if any(other != form["pbc"] for other in others):
+            raise ValueError(f"{' and '.join(flags)} disagree")
     used = {*cells, *by_name.get("properties", []), *by_name.get("pbc", [])}
     return {key: value for key, value in entries.items() if key not in used}, form
 

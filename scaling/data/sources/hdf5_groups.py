@@ -82,9 +82,12 @@ class Hdf5Groups(KeyedSource, ConformerSource):
                 columns[name] = column[start:stop]
                 stated |= _stated(column, name)
         layout = _EV if _TRANSITION1X in names else {}
-        energy = self._find({"data sets": columns}, "energy")
-        known = {"energy": stated[energy[0]]} if energy and energy[0] in stated else {}
-        arrays.require_units(file.path, self.energy_unit, known if energy else {"energy": ""}, layout)
+        if energy := self._find({"data sets": columns}, "energy"):
+            known = {"energy": stated[energy[0]]} if energy[0] in stated else {}
+            arrays.require_units(file.path, self.energy_unit, known, layout)
+        else:
+            forces = self._find({"data sets": columns}, "forces")
+            arrays.require_unit_of_forces(file.path, self.force_unit or self.energy_unit, forces, stated, layout)
         split, _, rest = where.partition("/")
         in_split = split in _SPLITS and rest
         return [

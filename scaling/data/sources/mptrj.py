@@ -25,10 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import ase.units
 import numpy as np
 
-from scaling.data.formats import parse_structure, pieces
+from scaling.data.formats import parse_structure, pieces, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
@@ -36,7 +35,7 @@ from scaling.structure import Structure
 
 ENERGIES = ("uncorrected_total_energy", "corrected_total_energy")
 MAX_KEY_LENGTH = 100
-_EV_PER_ANG3 = -1e3 * ase.units.bar
+_EV_PER_ANG3 = units.STRESS_UNITS_EV_PER_ANG3["-kbar"]
 
 
 @dataclass(frozen=True)

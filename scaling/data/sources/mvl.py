@@ -18,16 +18,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import ase.units
 import numpy as np
 
 from scaling.data.elements import formula
-from scaling.data.formats import JsonListSource, parse_structure
+from scaling.data.formats import JsonListSource, parse_structure, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.structure import FloatArray, Structure
 
-_EV_PER_ANG3 = -1e3 * ase.units.bar
+_EV_PER_ANG3 = units.STRESS_UNITS_EV_PER_ANG3["-kbar"]
 
 
 @dataclass(frozen=True)

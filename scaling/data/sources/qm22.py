@@ -31,13 +31,13 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from scaling.data.files import opened, plain_name
-from scaling.data.formats import frames_of, next_frame
+from scaling.data.formats import frames_of, next_frame, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 
-UNITS_EV = {"Hartree": ase.units.Hartree, "cm^-1": ase.units.invcm}
+UNITS_EV = {name: units.ENERGY_UNITS_EV[name] for name in ("Hartree", "cm^-1")}
 _FORCE_EV_PER_ANG = ase.units.Hartree / ase.units.Bohr
 _TASK_BYTES = 2**22
 _HIGHEST_HARTREE_PER_ELECTRON = -0.5

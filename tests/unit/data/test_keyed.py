@@ -42,7 +42,7 @@ def rejected(entry, **settings):
 
 
 def test_first_section_that_has_a_label_counts():
-    sections = {"calculator": {"forces": FORCES}, "info": {"energy": -1.0}, "data": {"energy": -9.0, "forces": -FORCES}}
+    sections = {"calculator": {"forces": FORCES}, "info": {"energy": -1.0}, "data": {"energy": -1.0}}
     found = structure(record(sections))
     assert found.energy == -1.0
     np.testing.assert_array_equal(found.forces, FORCES)
@@ -101,12 +101,53 @@ def test_names_from_files_are_printed_on_one_line():
     assert "a b\\u2603" in found.detail
 
 
-def test_key_that_is_set_and_not_there_is_said_with_what_is_there():
-    found = rejected(record(), energy_key="U0")
-    assert (found.reason, found.detail.startswith("source.energy_key=U0 is not there; found header: energy")) == (
-        "missing energy",
-        True,
+@pytest.mark.parametrize(
+    ("what", "value", "other"), [("energy", -1.0, -9.0), ("forces", FORCES, -FORCES), ("stress", VOIGT, VOIGT[::-1])]
+)
+def test_sections_that_disagree_are_an_error_that_the_key_mends(what, value, other):
+    sections = {"calculator": {"energy": -1.0, "forces": FORCES, what: value}, "info": {what: value}}
+    assert isinstance(structure(record(sections)), Structure)
+    sections["info"] = {what: other}
+    with pytest.raises(ValueError, match=rf"calculator: {what} and info: {what} disagree.*source\.{what}_key"):
+        KeyedSource()._structure(record(sections))
+    structure(record(sections), **{f"{what}_key": what})
+
+
+def test_sections_may_differ_in_shape_and_in_the_last_digit():
+    sections = {
+        "calculator": {"energy": -30000.0, "stress": STRESS},
+        "info": {"energy": [-30000.000009], "stress": VOIGT},
+    }
+    assert structure(record(sections)).energy == -30000.0
+    sections["info"]["energy"] = -30000.001
+    with pytest.raises(ValueError, match="disagree"):
+        KeyedSource()._structure(record(sections))
+
+
+def test_label_whose_key_is_set_and_not_there_is_none_and_noted():
+    found = structure(record(vasp_energy=1.0), energy_key="U0")
+    assert (found.energy, found.notes) == (None, ("source.energy_key=U0 is not there",))
+    np.testing.assert_array_equal(found.forces, FORCES)
+    assert structure(record(), stress_key="s").stress is None
+    found = rejected(record({"header": {"energy": -2.0}}), energy_key="U0", forces_key="F")
+    assert found.reason == "missing energy and forces"
+    assert found.detail.startswith(
+        "source.energy_key=U0 is not there; source.forces_key=F is not there; found header: e"
     )
+
+
+@pytest.mark.parametrize("what", ["energy", "forces", "stress", "charge", "spin"])
+def test_label_whose_key_is_none_is_not_read(what):
+    entry = record(stress=STRESS, charge=1, spin=2)
+    assert getattr(structure(entry), what) is not None
+    found = structure(entry, **{f"{what}_key": "none"})
+    assert (getattr(found, what), found.notes) == (None, ())
+
+
+def test_none_of_energy_and_forces_leaves_a_set_of_stress():
+    found = structure(record(stress=STRESS), energy_key="none", forces_key="none")
+    assert (found.energy, found.forces) == (None, None)
+    assert rejected(record(), energy_key="none", forces_key="none").reason == "missing stress"
 
 
 def test_gradients_are_forces_with_the_other_sign():
@@ -167,8 +208,25 @@ def test_charge_and_multiplicity_are_read_by_their_usual_names():
     assert (found.charge, found.spin) == (0, None)
     of_atoms = {"header": {"energy": 1.0}, "arrays": {"charge": np.array([0.5, -0.5]), "forces": FORCES}}
     assert structure(record(of_atoms)).charge is None
+    for name in ("total_spin", "multiplicity", "spin_multiplicity"):
+        assert structure(record(charge="-1", **{name: "2"})).spin == 2
+    found = structure(record(q=-1, S=2), charge_key="q", spin_key="S")
+    assert (found.charge, found.spin) == (-1, 2)
     with pytest.raises(ValueError, match=r"charge 0\.5 is not a whole number"):
         KeyedSource()._structure(record(charge=0.5))
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("net_charge", "charge"), ("chargeState", "charge"), ("spin-mult", "spin"), ("2S+1 multiplicity", "spin")],
+)
+def test_what_looks_like_charge_or_spin_is_noted_and_read_by_its_key(name, what):
+    (note,) = structure(record(**{name: 2})).notes
+    assert name in note
+    assert f"source.{what}_key={name}" in note
+    assert getattr(structure(record(**{name: 2}), **{f"{what}_key": name}), what) == 2
+    for quiet in ({name: np.ones(2)}, {name: True}, {name: "text"}, {name.replace("char", "disch"): "x"}):
+        assert structure(record(**quiet)).notes == ()
 
 
 def test_units_by_setting_by_the_file_and_by_the_layout():
@@ -208,12 +266,64 @@ def test_energies_in_another_unit_do_not_say_that_of_forces_or_stress():
         KeyedSource(energy_unit="Hartree")._structure(record(stress=STRESS))
 
 
+def test_unit_of_forces_is_that_of_energy_over_that_of_length_where_both_are_said():
+    hartree, bohr = {"energy": ("energy-unit", "hartree")}, {"length": ("length-unit", "bohr")}
+    for entry, settings in (
+        (record(), {"energy_unit": "Hartree", "length_unit": "Bohr"}),
+        (record(stated=bohr), {"energy_unit": "Hartree"}),
+        (record(stated=hartree), {"length_unit": "Bohr"}),
+        (record(stated=hartree | bohr), {}),
+    ):
+        np.testing.assert_allclose(structure(entry, **settings).forces, FORCES * (u.Hartree / u.Bohr), rtol=1e-15)
+    for entry, settings in ((record(), {"length_unit": "Bohr"}), (record(stated=bohr), {})):
+        with pytest.raises(ValueError, match=r"lengths are not in angstrom.*source\.force_unit"):
+            KeyedSource(**settings)._structure(entry)
+
+
+def test_layout_that_does_not_say_the_unit_of_stress_is_refused_whatever_the_energy():
+    layout = {"energy": "eV", "stress": ""}
+    for settings in ({}, {"energy_unit": "eV"}):
+        with pytest.raises(ValueError, match=r"no unit of stress is stated: say source\.stress_unit"):
+            KeyedSource(**settings)._structure(record(stress=STRESS, layout=layout))
+    assert structure(record(stress=STRESS, layout=layout), stress_unit="GPa").stress[0, 0] == u.GPa
+
+
+def test_sign_of_stress_is_the_settings_where_the_file_states_its_unit():
+    entry = record(stress=STRESS, stated={"stress": ("stress-unit", "kbar")})
+    np.testing.assert_allclose(structure(entry, stress_unit="-kbar").stress, -structure(entry).stress)
+    with pytest.raises(DataError, match=r"stress-unit=kbar"):
+        KeyedSource(stress_unit="GPa")._structure(entry)
+
+
+def test_unit_of_stress_makes_what_the_key_names_a_stress():
+    entry = record(my_virial=STRESS)
+    found = structure(entry, stress_key="my_virial", stress_unit="eV/Ang^3")
+    np.testing.assert_array_equal(found.stress, STRESS)
+    np.testing.assert_allclose(structure(entry, stress_key="my_virial").stress, -STRESS / VOLUME)
+
+
+def test_virial_of_a_file_in_hartree_is_in_hartree():
+    wanted = -STRESS * u.Hartree / VOLUME
+    for entry, settings in (
+        (record({"header": {"energy": -2.0, "virial": STRESS}}, stated={"energy": ("energy-unit", "Ha")}), {}),
+        (record({"header": {"energy": -2.0, "virial": STRESS}}, layout={"energy": "Hartree"}), {}),
+        (record(virial=STRESS), {"energy_unit": "Hartree"}),
+    ):
+        np.testing.assert_allclose(structure(entry, **settings).stress, wanted, rtol=1e-14)
+
+
+def test_stress_of_nan_hides_no_virial():
+    found = structure(record(stress=np.full((3, 3), np.nan), virial=-VOLUME * STRESS))
+    np.testing.assert_allclose(found.stress, STRESS)
+
+
 def test_lengths_in_bohr():
-    found = structure(record(stated={"length": ("length-unit", "Bohr")}, virial=-STRESS))
+    entry = record(stated={"length": ("length-unit", "Bohr")}, virial=-STRESS)
+    found = structure(entry, force_unit="eV/Ang")
     np.testing.assert_array_equal(found.positions[1], np.array([1.5, 1.25, 1.0]) * u.Bohr)
     np.testing.assert_allclose(found.cell, np.diag([4.0, 5.0, 6.0]) * u.Bohr)
     np.testing.assert_allclose(found.stress, STRESS / (VOLUME * u.Bohr**3))
-    assert structure(record(), length_unit="Bohr").positions[1, 0] == 1.5 * u.Bohr
+    assert structure(record(), length_unit="Bohr", energy_unit="eV").positions[1, 0] == 1.5 * u.Bohr
 
 
 @pytest.mark.parametrize("unit", ["energy_unit", "force_unit", "stress_unit", "length_unit"])

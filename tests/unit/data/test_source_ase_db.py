@@ -137,8 +137,9 @@ def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
     found, refused = read(tmp_path / "set.db", energy_key="E_dft", forces_key="F")
     assert found.energy == -1.5
     np.testing.assert_array_equal(found.forces, forces)
-    assert refused.detail == (
-        "source.energy_key=E_dft is not there; found calculator: nothing; key-value pairs: nothing; data: energies"
+    assert refused.detail.startswith(
+        "source.energy_key=E_dft is not there; source.forces_key=F is not there; found calculator: nothing; "
+        "key-value pairs: nothing; data: energies"
     )
 
 
@@ -153,6 +154,13 @@ def test_labels_are_looked_for_in_key_value_pairs_and_data(tmp_path):
             units.Hartree / units.Bohr,
             units.Bohr,
         ),
+        (
+            {"units": {"energy": "Hartree", "forces": "Hartree/Bohr", "positions": "Bohr"}},
+            units.Hartree,
+            units.Hartree / units.Bohr,
+            units.Bohr,
+        ),
+        ({"energy": {"unit": "Hartree"}, "forces": {"unit": "Hartree/Ang"}}, units.Hartree, units.Hartree, 1),
         ({"energy_unit": "kcal/mol", "force_unit": "kcal/mol/Ang"}, units.kcal / units.mol, units.kcal / units.mol, 1),
     ],
 )

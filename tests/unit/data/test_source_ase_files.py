@@ -156,9 +156,25 @@ def test_lammps_dump_needs_elements_and_may_have_forces_alone(tmp_path):
     np.testing.assert_array_equal(entries[0].forces, FORCES)
     in_real = read(tmp_path / "good.lammpstrj", format="lammps-dump-text", force_unit="kcal/mol/Ang")
     np.testing.assert_allclose(in_real[0].forces, FORCES * (u.kcal / u.mol))
+    stated = tmp_path / "stated.lammpstrj"
+    for system, unit in (("real", u.kcal / u.mol), ("metal", 1.0), ("electron", u.Hartree / u.Bohr)):
+        stated.write_text(f"ITEM: UNITS\n{system}\n{by_element}")
+        (found,) = read(stated, format="lammps-dump-text")
+        np.testing.assert_allclose(found.forces, FORCES * unit)
+    np.testing.assert_allclose(found.positions, entries[0].positions * u.Bohr)
+    stated.write_text(f"ITEM: UNITS\nlj\n{by_element}")
+    with pytest.raises(DataError, match=r"ITEM: UNITS 'lj' is not read"):
+        read(stated, format="lammps-dump-text")
     (tmp_path / "bad.lammpstrj").write_text(DUMP.format(step=0, columns="type", first=1, second=2))
     with pytest.raises(DataError, match=r"bad\.lammpstrj: .* has no column element"):
         read(tmp_path / "bad.lammpstrj", format="lammps-dump-text")
+
+
+def test_file_packed_as_ase_cannot_read_it_is_to_be_unpacked(tmp_path):
+    (tmp_path / "vasprun.xml.zst").write_bytes(b"\x28\xb5\x2f\xfd")
+    for path in (tmp_path, tmp_path / "vasprun.xml.zst"):
+        with pytest.raises(DataError, match="unpack it"):
+            read(path)
 
 
 def test_files_without_labels_are_rejected_frame_by_frame(tmp_path):

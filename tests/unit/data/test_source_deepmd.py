@@ -290,3 +290,13 @@ def test_published_water_equals_its_arrays():
         np.testing.assert_array_equal(entry.cell.ravel(), box[index])
         assert (entry.energy, entry.group) == (energy[index], "deepmd_water_data_0")
         assert not isinstance(validate(entry, Bounds()), Rejected)
+
+
+def test_box_and_virial_beside_nopbc_are_named_and_not_read(tmp_path):
+    write_system(tmp_path / "water", periodic=False)
+    for name in ("box", "virial"):
+        np.save(tmp_path / "water" / "set.000" / f"{name}.npy", np.ones((3, 9)))
+    source = Deepmd(path=str(tmp_path))
+    assert {entry.kind for entry in source.not_read()} == {"box.npy (beside nopbc)", "virial.npy (beside nopbc)"}
+    assert not any(name.endswith(("box.npy", "virial.npy")) for name in source.files())
+    assert [entry.stress for entry in read(tmp_path)] == [None] * 3

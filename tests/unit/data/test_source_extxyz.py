@@ -99,7 +99,7 @@ def test_forces_of_another_name_are_found_by_key_alone(tmp_path):
     text = frame("Properties=species:S:1:pos:R:3:my_force:R:3 energy=1")
     (without,), (found,) = read_text(tmp_path, text), read_text(tmp_path, text, forces_key="my_force")
     assert (without.reason, found.forces[0].tolist()) == ("missing forces", [0.1, 0.2, -0.3])
-    assert without.detail == "is it my_force? name it by source.forces_key"
+    assert without.detail == "is it my_force? name it by source.forces_key (none: not read)"
 
 
 @pytest.mark.parametrize(
@@ -391,3 +391,42 @@ def test_published_files_without_labels_are_rejected_frame_by_frame(name):
     if name == "qm9":
         with_energy = read(FORMATS / "metatrain_qm9_reduced_100.xyz", energy_key="U0", energy_unit="Hartree")
         assert all(entry.forces is None and entry.energy < -1000 for entry in with_energy)
+
+
+CP2K_HEADERS = [
+    " i =        0, time =        0.000, E =       -17.1643447508",
+    " i =       12, E =       -17.1643447508",
+    "i = 3, time = 1.500, E = -1.71643447508E+01",
+]
+
+
+@pytest.mark.parametrize("header", CP2K_HEADERS)
+def test_trajectory_of_cp2k_has_energies_in_hartree_and_says_that_it_has_no_cell(header, tmp_path):
+    rows = [" ".join(row.split()[:4]) for row in ROWS]
+    (found,) = read_text(tmp_path, frame(header, rows))
+    assert (found.energy, found.forces) == (pytest.approx(-17.1643447508 * units.Hartree, rel=1e-12), None)
+    assert (found.pbc.any(), found.notes) == (
+        False,
+        ("CP2K's header names no cell, so they are taken as not periodic",),
+    )
+    with pytest.raises(DataError, match=r"states CP2K's header=Hartree"):
+        read_text(tmp_path, frame(header, rows), energy_unit="eV")
+    (forces,) = read_text(tmp_path, frame(header, rows), "water-frc-1.xyz")
+    assert forces.reason == "no positions"
+    (other,) = read_text(tmp_path, frame(f"{header} # of mine", rows))
+    assert isinstance(other, Rejected), "the control: only that header is taken for CP2K's"
+
+
+def test_pbc_in_two_spellings_must_agree(tmp_path):
+    (found,) = read_text(tmp_path, frame(f'{LATTICE} {PROPERTIES} energy=1 pbc="T F T" PBC="T F T"'))
+    assert found.pbc.tolist() == [True, False, True]
+    (refused,) = read_text(tmp_path, frame(f'{LATTICE} {PROPERTIES} energy=1 pbc="T F T" PBC="T T T"'))
+    assert refused.detail == "ValueError: pbc and PBC disagree"
+
+
+@pytest.mark.parametrize("key", ["unit_energy", "energy-unit", "energy_units"])
+def test_unit_keys_of_the_header_in_either_order(key, tmp_path):
+    (found,) = read_text(tmp_path, frame(f"{LATTICE} energy=-1 {key}=Hartree", [" ".join(r.split()[:4]) for r in ROWS]))
+    assert found.energy == -units.Hartree
+    (refused,) = read_text(tmp_path, frame(f"{LATTICE} {PROPERTIES} energy=-1 unit_for_energies=Hartree"))
+    assert "unit_for_energies=Hartree is not understood" in refused.detail

@@ -137,3 +137,16 @@ def test_file_of_something_else_is_an_error_that_names_it(tmp_path):
         file.create_group("a")["loop"] = file["/"]
     with pytest.raises(DataError, match="reached twice"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["", "none"])
+def test_unit_of_forces_alone_must_be_known_too(key, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("water")
+        places, energies, forces = values()
+        group["atomic_numbers"], group["positions"], group["forces"] = np.array([8, 1, 1]), places, forces
+        if key:
+            group["energy"] = energies
+    with pytest.raises(DataError, match=r"does not state the unit of forces: say source\.force_unit"):
+        read(tmp_path / "a.h5", energy_key=key)
+    assert len(read(tmp_path / "a.h5", energy_key=key, force_unit="eV/Ang")) == 3

@@ -2,6 +2,7 @@
 
 import itertools
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import ase.units as u
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from scaling.data.manifest import Rejected
-from scaling.data.preparation.consistency import measure, sums, work
+from scaling.data.preparation.consistency import MIN_PAIRS, measure, sums, warning, work
 from scaling.data.preparation.pipeline import prepare
 from scaling.data.shards import ShardSet
 from scaling.data.sources.mixed import Mixed
@@ -18,11 +19,11 @@ from scaling.errors import ConfigError, DataError
 from scaling.structure import Structure
 
 QM22 = Path(__file__).parents[4] / "shared" / "data" / "atoms" / "qm22"
-#: Atoms and frames, as the README beside the files counts them.
+#: Atoms and frames, as the README beside the files counts them, unit, and pairs of near frames in the first task.
 PUBLISHED = {
-    "Methane.zip": (5, 9000, "Hartree"),
-    "alkanes/c04.zip": (14, 1292, "cm^-1"),
-    "alkanes/c10.zip": (32, 2530, "cm^-1"),
+    "Methane.zip": (5, 9000, "Hartree", 8809),
+    "alkanes/c04.zip": (14, 1292, "cm^-1", 3),
+    "alkanes/c10.zip": (32, 2530, "cm^-1", 105),
 }
 
 
@@ -142,7 +143,7 @@ def test_molecules_of_different_offsets_are_joined_as_parts(tmp_path):
 @pytest.mark.skipif(not QM22.exists(), reason=f"needs the published files at {QM22}")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_molecule_has_the_frames_it_should_and_forces_that_do_its_work(name):
-    num_atoms, num_frames, unit = PUBLISHED[name]
+    num_atoms, num_frames, unit, num_pairs = PUBLISHED[name]
     source = Qm22(path=str(QM22 / name))
     tasks = list(source.tasks())
     assert sum(task[4] for task in tasks) == num_frames
@@ -150,3 +151,10 @@ def test_published_molecule_has_the_frames_it_should_and_forces_that_do_its_work
     entries = list(source.read(tasks[0]))
     assert {len(entry.numbers) for entry in entries} == {num_atoms}
     assert {entry.group for entry in entries} == {Path(name).stem}
+    found = measure(sums(np.array([work(a, b) or (0.0, 0.0) for a, b in itertools.pairwise(entries)])))
+    assert found.num_pairs == num_pairs
+    if num_pairs >= MIN_PAIRS:
+        assert found.slope == pytest.approx(1.0, abs=0.05)
+        turned = [Structure(**(vars(entry) | {"forces": -entry.forces})) for entry in entries]
+        assert slope(turned) == pytest.approx(-found.slope)
+        assert "the forces probably are gradients" in warning(replace(found, slope=slope(turned), agreement=-1.0))

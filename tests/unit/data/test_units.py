@@ -72,14 +72,34 @@ def test_what_is_not_understood_is_an_error_that_names_it(text):
 
 def test_entries_that_state_units_are_found():
     entries = {"energy-unit": "Ha", "force_units": "Ha/Bohr", "_distance_unit": "Ang", "stress unit": "GPa"}
-    others = {"dipole_unit": "Debye", "energy": -1.0, "unit_cell": "x", "virial_unit": 3, "time-unit": "fs"}
+    others = {"dipole_unit": "Debye", "energy": -1.0, "unit_cell": "x", "time-unit": "fs"}
     assert {key: text for key, (_, text) in stated_units(entries | others).items()} == {
         "energy": "Ha",
         "forces": "Ha/Bohr",
         "length": "Ang",
         "stress": "GPa",
     }
+    for key in ("unit_energy", "unit-energy", "energy-unit", "energyUnit", "units of energy", "unitsEnergy"):
+        assert stated_units({key: "Ha"}) == {"energy": (key, "Ha")}
     assert stated_units({"units": "real"})["forces"] == ("units", "kcal/mol/Ang")
     assert stated_units({"e_unit": "kcal/mol", "r_unit": "Ang"}).keys() == {"energy", "length"}
     with pytest.raises(ValueError, match="'lj'"):
         stated_units({"units": "lj"})
+
+
+@pytest.mark.parametrize("entries", [{"energy_unit": 27.2114}, {"unit_for_energies": "Ha"}, {"energy_unit_file": "Ha"}])
+def test_key_that_speaks_of_a_labels_unit_and_is_not_understood_is_refused_by_name(entries):
+    with pytest.raises(ValueError, match=next(iter(entries))):
+        stated_units(entries)
+
+
+def test_units_in_nested_metadata_are_found_by_name_and_quantity():
+    assert stated_units({"units": {"energy": "Hartree", "positions": "Bohr", "dipole": "Debye", "forces": 1.0}}) == {
+        "energy": ("units.energy", "Hartree"),
+        "positions": ("units.positions", "Bohr"),
+        "length": ("units.positions", "Bohr"),
+        "dipole": ("units.dipole", "Debye"),
+    }
+    assert stated_units({"energy": {"unit": "Hartree", "shape": []}}) == {"energy": ("energy.unit", "Hartree")}
+    assert stated_units({"U0": {"unit": "Hartree"}}).keys() == {"U0"}
+    assert stated_units({"atomrefs": {"energy": [1.0]}, "info": {"author": "x"}}) == {}

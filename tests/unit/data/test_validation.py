@@ -194,3 +194,17 @@ def test_copies_of_a_perfect_crystal_are_one_geometry_in_any_images():
         for _ in range(20):
             moved = replace(crystal, positions=sites + rng.integers(-2, 3, (8, 3)) @ cell)
             assert validate(moved, Bounds(cutoff_ang=8.0)).geometry == first
+
+
+def test_stress_of_nought_without_a_periodic_direction_is_not_there(make_structure):
+    found = validate(make_structure(0, stress=np.zeros((3, 3)), pbc=np.zeros(3, bool)), Bounds())
+    assert np.isnan(found.row["stress"]).all()
+    kept = validate(make_structure(0, stress=np.zeros((3, 3))), Bounds())
+    assert not kept.row["stress"].any(), "the control: of a crystal it is a stress"
+
+
+def test_stress_out_of_bounds_says_what_it_would_be_in_kilobar(make_structure):
+    found = validate(make_structure(0, stress=np.eye(3) * 80.0), Bounds())
+    assert "80 eV/angstrom^3; if it is in kB it is 0.0499 eV/angstrom^3" in found.detail
+    assert "source.stress_unit" in found.detail
+    assert "source.stress_key=none" in found.detail
