@@ -41,6 +41,7 @@ from scaling.data.formats.record import (
     number_of,
     state_alike,
     usual,
+    vectors,
 )
 from scaling.data.formats.unit_settings import UnitSettings
 from scaling.data.manifest import Rejected
@@ -143,6 +144,11 @@ class KeyedSource(UnitSettings):
                     f"{' and '.join(names)} may be the {what}, and is not read: source.{what}_key={names[0]} reads it, "
                     f"source.{what}_key={NOT_READ} leaves it out"
                 )
+        if found["forces"] is None and not self._key("forces") and (names := vectors(record)):
+            notes.append(
+                f"{' and '.join(names)} may be forces, and is not read: source.forces_key={names[0]} reads it, "
+                f"source.forces_key={NOT_READ} leaves it out"
+            )
         return notes
 
     def _check_none_overlooked(self, record: Record, found: Mapping[str, Any]) -> None:

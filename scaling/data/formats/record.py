@@ -11,6 +11,8 @@ import numpy as np
 from scaling.structure import FloatArray, IntArray
 
 Sections = Mapping[str, Mapping[str, Any]]
+#: What a name of three numbers an atom contains that is no force.
+_NO_FORCE = re.compile(r"pos|mom|velo|spin|disp|coord|shift|dipole", re.IGNORECASE)
 #: What a name contains that looks like a label's.
 _LIKE = {"energy": r"energ|^e$|toten|^u0$", "forces": r"forc|grad", "stress": r"stress|virial"}
 #: Words, one of which is in a name that looks like that of a charge or multiplicity.
@@ -103,6 +105,17 @@ def alike(record: Record, what: str) -> list[str]:
                 is_vector = what != "forces" or np.shape(value) == (num_atoms, 3)
                 found += [name] if is_vector and np.ndim(value) <= 2 and _is_there(what, value) else []
     return found[:_MOST_KEYS]
+
+
+def vectors(record: Record) -> list[str]:
+    """Names of what has three numbers an atom and is neither position nor motion nor magnetic moment."""
+    shape = (len(record.numbers), 3)
+    return [
+        name
+        for section in record.places("forces").values()
+        for name, value in section.items()
+        if np.shape(value) == shape and is_numeric(value) and not _NO_FORCE.search(name)
+    ][:_MOST_KEYS]
 
 
 def state_alike(record: Record, what: str) -> list[str]:

@@ -229,6 +229,18 @@ def test_what_looks_like_charge_or_spin_is_noted_and_read_by_its_key(name, what)
         assert structure(record(**quiet)).notes == ()
 
 
+@pytest.mark.parametrize("name", ["F", "F_dft", "frc", "dE_dx", "Kraft"])
+def test_three_numbers_an_atom_that_may_be_forces_are_noted(name):
+    def sections(**arrays):
+        return {"header": {"energy": 1.0}, "arrays": arrays}
+
+    (note,) = structure(record(sections(**{name: FORCES}))).notes
+    assert f"{name} may be forces, and is not read: source.forces_key={name} reads it" in note
+    np.testing.assert_array_equal(structure(record(sections(**{name: FORCES})), forces_key=name).forces, FORCES)
+    assert structure(record(sections(**{name: FORCES})), forces_key="none").notes == ()
+    assert structure(record(sections(momenta=FORCES, **{name: np.ones(2)}))).notes == ()
+
+
 def test_units_by_setting_by_the_file_and_by_the_layout():
     hartree = {"energy": ("energy-unit", "hartree"), "forces": ("force-unit", "hartree/bohr")}
     for found in (
