@@ -22,6 +22,7 @@ from scaling.data import COPIES, Blocks, Manifest, ShardSet, describe
 from scaling.data.preparation import (
     REMEDIES,
     UNCORRELATED,
+    WAYS_OUT,
     Bounds,
     SplitConfig,
     prepare,
@@ -107,6 +108,13 @@ def _remarks(manifest: Manifest) -> list[str]:
         found.append(
             f"structures are in {manifest.num_states} states of charge and spin, which are stored, but networks do not "
             "see them: train on one state, or prepare each as a set of its own"
+        )
+    for reason in (name for name in manifest.num_rejected if name in WAYS_OUT and name.endswith("out of bounds")):
+        settings = {f"source.{name}" for name in manifest.source.config}
+        keys = [key for key in WAYS_OUT[reason] if key.startswith("bounds.") or key.partition("=")[0] in settings]
+        found.append(
+            f"{manifest.num_rejected[reason]} structures are rejected for {reason}, so the set ends there; if it is "
+            f"the unit or the bound that is wrong, see {' and '.join(keys)}"
         )
     for reason, remedy in REMEDIES.items():
         if count := manifest.num_rejected.get(reason):

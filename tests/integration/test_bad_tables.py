@@ -133,6 +133,9 @@ def test_empty_file(ask, content, words):
     assert words in text
 
 
+@pytest.mark.parametrize(
+    "ask", ["fit", *(pytest.param(name, marks=pytest.mark.long) for name in COMMANDS if name != "fit")], indirect=True
+)
 def test_a_million_rows_are_checkpoints_not_runs(ask):
     rows = "\n".join(f"{step},{1 / step}" for step in range(1, 1_000_001))
     _, code, text = ask(f"num_params,test_loss\n{rows}\n")

@@ -256,3 +256,14 @@ def test_what_may_be_a_charge_is_said_once_with_a_count(tmp_path):
     assert done.stderr.count(words) == 1
     notes = json.loads((tmp_path / "out" / "manifest.json").read_text())["notes"]
     assert list(notes.values()) == [4]
+
+
+def test_set_that_is_cut_at_a_bound_says_which_settings_it_may_be_about(tmp_path):
+    head = "2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.0\n"
+    forces = (10.0, 20.0, 150.0)
+    frames = [f"{head}H 0 0 0 {force} 0 0\nH 0.{70 + k} 0 0 {-force} 0 0\n" for k, force in enumerate(forces)]
+    (tmp_path / "h2.xyz").write_text("".join(frames))
+    done = run_command("experiments.prepare", "source=extxyz", "source.path=h2.xyz", "out=h2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 structures are rejected for force out of bounds, so the set ends there" in done.stderr
+    assert "source.force_unit and bounds.max_force_ev_per_ang" in done.stderr

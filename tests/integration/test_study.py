@@ -134,12 +134,14 @@ def test_study_killed_at_random_ends_with_the_same_bits(undisturbed, tiny_data, 
 
 
 def test_two_commands_at_once_run_nothing_twice(undisturbed, tiny_data, tmp_path):
-    arguments = [*GRID, *where(tiny_data, tmp_path)]
+    arguments = [*(word.replace("4,6", "4") for word in GRID), *where(tiny_data, tmp_path)]
     both = [start(arguments), start(arguments)]
     assert [process.wait(timeout=200) for process in both] == [0, 0]
-    assert loss_by_run(tmp_path / "tiny") == loss_by_run(undisturbed)
+    found = loss_by_run(tmp_path / "tiny")
+    assert len(found) == 2
+    assert found.items() <= loss_by_run(undisturbed).items()
     attempts = [json.loads(path.read_text())["attempts"] for path in (tmp_path / "tiny").glob("*/status.json")]
-    assert attempts == [1, 1, 1, 1]
+    assert attempts == [1, 1]
 
 
 def test_diverging_run_fails_by_step_and_the_others_go_on(tiny_data, tmp_path):

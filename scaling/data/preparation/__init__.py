@@ -3,6 +3,7 @@
 from scaling.data.preparation.consistency import warnings
 from scaling.data.preparation.cutting import UNCORRELATED, SplitConfig, try_split
 from scaling.data.preparation.duplicates import CONFLICT, REMEDIES
+from scaling.data.preparation.finishing import WAYS_OUT
 from scaling.data.preparation.leaks import FAR_SHARE, TOLERANCE_ANG, leaks_of_splits
 from scaling.data.preparation.pipeline import Prepared, prepare, verify
 from scaling.data.preparation.validation import Bounds
@@ -13,6 +14,7 @@ __all__ = [
     "REMEDIES",
     "TOLERANCE_ANG",
     "UNCORRELATED",
+    "WAYS_OUT",
     "Bounds",
     "Prepared",
     "SplitConfig",

@@ -84,7 +84,7 @@ def test_hydrogen_pulled_away_is_pulled_back():
     assert label(water)[1][1] @ bond < -1.0
 
 
-@pytest.mark.parametrize("num_threads", [1, 3])
+@pytest.mark.parametrize("num_threads", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_another_process_makes_the_same_bits_whatever_its_threads_and_order(entries, num_threads):
     """Drawings in opposite order, too; left to itself, tblite's last bits change with the number of threads."""
     program = (

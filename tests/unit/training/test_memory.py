@@ -52,7 +52,8 @@ def test_memory_of_one_rank_is_predicted_within_15_percent(
 @pytest.mark.parametrize("forces", ["conservative", "direct"])
 @pytest.mark.parametrize("name", ["dimenetpp", "gemnet_t"])
 @pytest.mark.parametrize(
-    ("width", "depth", "checkpointing", "mean_degree"), [(24, 3, 0, 35), (48, 2, 1, 25), (80, 4, 2, 30)]
+    ("width", "depth", "checkpointing", "mean_degree"),
+    [(24, 3, 0, 35), (48, 2, 1, 25), pytest.param(80, 4, 2, 30, marks=pytest.mark.long)],
 )
 def test_memory_of_triplet_models_is_predicted_within_15_percent(
     name, forces, width, depth, checkpointing, mean_degree
