@@ -10,7 +10,7 @@ from scaling.data.formats.pymatgen_dict import parse_structure
 from scaling.data.formats.record import Record
 from scaling.data.formats.restricted_pickle import MALFORMED_PICKLE, Inert, loads, to_array
 from scaling.data.formats.units import stated_units
-from scaling.data.formats.xyz_frames import frames_of, next_frame
+from scaling.data.formats.xyz_frames import broken_frame, frames_of, next_frame
 
 __all__ = [
     "ARCHIVES",
@@ -23,6 +23,7 @@ __all__ = [
     "KeyedSource",
     "LmdbFile",
     "Record",
+    "broken_frame",
     "documents",
     "frames_of",
     "loads",

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from scaling.data.manifest import Rejected
 from scaling.errors import DataError
 
 _COUNT = re.compile(rb"\s*\d{1,7}\s*")
@@ -30,6 +31,15 @@ def next_frame(stream: BinaryIO, path: Path, index: int) -> tuple[int, list[byte
     if max(map(len, frame), default=0) == _MAX_LINE_BYTES:
         raise DataError(f"{path}, frame {index}: a line is longer than {_MAX_LINE_BYTES} bytes")
     return num_atoms, frame
+
+
+def broken_frame(label: str, num_atoms: int, lines: list[bytes]) -> Rejected | None:
+    """What is wrong with a frame as `next_frame` gives it, if its end is missing or it has no atoms."""
+    if len(lines) <= num_atoms:
+        return Rejected(label, "truncated frame", f"{len(lines)} of {num_atoms + 1} lines")
+    if not lines[-1].endswith(b"\n"):
+        return Rejected(label, "truncated frame", "no newline at its end")
+    return None if num_atoms else Rejected(label, "no atoms")
 
 
 def frames_of(stream: BinaryIO, path: Path, num_bytes: int) -> Iterator[tuple[int, int, bytes]]:

@@ -27,11 +27,6 @@ from scaling.structure import FIELDS, LABELS, FloatArray, IntArray
 
 CONFLICT = "same geometry, other labels"
 SCATTERED = "labels of one structure in several records"
-SCATTERED_REMEDY = (
-    "join the labels of each structure into one record; or leave the records with fewer labels out; or prepare records "
-    "of each kind as a set of their own, and join the sets with source=mixed"
-)
-SCATTERED = "labels of one structure in several records"
 REMEDIES = {
     CONFLICT: "if they differ in charge or spin, let the source say so (charge=, spin=); if in the level of theory, "
     "prepare each as a set of its own and join them with source=mixed",

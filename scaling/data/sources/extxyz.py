@@ -33,7 +33,7 @@ import numpy as np
 from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 
 from scaling.data.files import is_packed, opened
-from scaling.data.formats import KeyedSource, Record, frames_of, next_frame, stated_units
+from scaling.data.formats import KeyedSource, Record, broken_frame, frames_of, next_frame, stated_units
 from scaling.data.manifest import Rejected
 from scaling.data.source import as_rejected
 from scaling.errors import DataError
@@ -97,11 +97,8 @@ class Extxyz(KeyedSource):
 
     def _parse(self, num_atoms: int, lines: list[bytes], label: str) -> Structure | Rejected:
         """Read one frame; lines: its comment line, then one for each atom."""
-        if len(lines) <= num_atoms or not lines[-1].endswith(b"\n"):
-            detail = f"{len(lines)} of {num_atoms + 1} lines" if len(lines) <= num_atoms else "no newline at its end"
-            return Rejected(label, "truncated frame", detail)
-        if num_atoms == 0:
-            return Rejected(label, "no atoms")
+        if wrong := broken_frame(label, num_atoms, lines):
+            return wrong
         try:
             comment, *rows = [line.decode() for line in lines]
             of_cp2k = _CP2K.fullmatch(comment.strip())

@@ -31,7 +31,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from scaling.data.files import opened, plain_name
-from scaling.data.formats import frames_of, next_frame, units
+from scaling.data.formats import broken_frame, frames_of, next_frame, units
 from scaling.data.manifest import Rejected
 from scaling.data.source import FileSource, as_rejected
 from scaling.errors import ConfigError, DataError
@@ -120,11 +120,8 @@ def _energy_unit(path: Path) -> str:
 
 def _parse(label: str, molecule: str, unit_ev: float, num_atoms: int, lines: list[bytes]) -> Structure | Rejected:
     """Read one frame; lines: the energy, then one for each atom."""
-    if len(lines) <= num_atoms or not lines[-1].endswith(b"\n"):
-        detail = f"{len(lines)} of {num_atoms + 1} lines" if len(lines) <= num_atoms else "no newline at its end"
-        return Rejected(label, "truncated frame", detail)
-    if num_atoms == 0:
-        return Rejected(label, "no atoms")
+    if broken := broken_frame(label, num_atoms, lines):
+        return broken
     try:
         rows = [line.decode("ascii").split() for line in lines[1:]]
         if wrong := [row for row in rows if len(row) != 7]:

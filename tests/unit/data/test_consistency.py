@@ -96,6 +96,22 @@ def test_only_neighbours_of_one_group_and_cell_are_compared():
     assert work(first, first) is None, "nothing moved"
 
 
+def labelled_by_emt(atoms: Atoms, group: str, frame: int) -> Structure:
+    """A structure that is periodic in all directions, with energy, forces and stress."""
+    atoms.calc = EMT()
+    return Structure(
+        numbers=atoms.numbers.copy(),
+        positions=atoms.positions.copy(),
+        cell=np.array(atoms.cell),
+        pbc=np.ones(3, bool),
+        energy=float(atoms.get_potential_energy()),
+        forces=atoms.get_forces().copy(),
+        group=group,
+        record=f"{group}#{frame}",
+        stress=atoms.get_stress(voigt=False),
+    )
+
+
 def strained(num_frames: int = 30, shear: bool = True) -> list[Structure]:
     """Copper in cells one after another strained at random, with its atoms carried along, labelled by EMT."""
     rng = np.random.default_rng(1)
@@ -106,20 +122,7 @@ def strained(num_frames: int = 30, shear: bool = True) -> list[Structure]:
         atoms = first.copy()
         strain = rng.uniform(-0.015, 0.015, (3, 3)) if shear else np.diag(rng.uniform(-0.015, 0.015, 3))
         atoms.set_cell(np.array(atoms.cell) @ (np.eye(3) * 1.02 + strain), scale_atoms=True)
-        atoms.calc = EMT()
-        frames.append(
-            Structure(
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=np.array(atoms.cell),
-                pbc=np.ones(3, bool),
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces().copy(),
-                group="strained",
-                record=f"strained#{frame}",
-                stress=atoms.get_stress(voigt=False),
-            )
-        )
+        frames.append(labelled_by_emt(atoms, "strained", frame))
     return frames
 
 
@@ -135,20 +138,7 @@ def breathing(strain: float, num_frames: int = 60, shake: float = 0.015) -> list
         atoms.set_cell(np.array(atoms.cell) @ np.diag(size), scale_atoms=True)
         atoms.positions += rng.normal(0, shake, atoms.positions.shape)
         atoms.wrap()
-        atoms.calc = EMT()
-        frames.append(
-            Structure(
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=np.array(atoms.cell),
-                pbc=np.ones(3, bool),
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces().copy(),
-                group="breathing",
-                record=f"breathing#{frame}",
-                stress=atoms.get_stress(voigt=False),
-            )
-        )
+        frames.append(labelled_by_emt(atoms, "breathing", frame))
     return frames
 
 
